@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rates } from '../src/foundation/telemetry/rates.ts'
 import { Incidents, problemsOf, type Seen } from '../src/tools/dashboard/incidents.ts'
-import { Rates } from '../src/tools/dashboard/observer.ts'
 import { durationText, momentText, priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import type { DeadLetterView, GapView, StoredView } from '../src/tools/dashboard/page/snapshot.ts'
 

@@ -6,9 +6,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { type RunningProcess, runningProcess } from '../src/sandbox/processes/child-process.ts'
+import { type RunningProcess, runningProcess, spawnNode } from '../src/sandbox/processes/child-process.ts'
 import { lockFolder } from '../src/sandbox/processes/folder-lock.ts'
-import { spawnNode } from '../src/sandbox/processes/node-child.ts'
 import { identify } from '../src/sandbox/processes/process-identity.ts'
 import {
   cleanUpLeftOvers,
@@ -76,7 +75,7 @@ const noEvents = { onRestart() {}, onRestarted() {}, onFinished() {}, onFatal() 
 test('a crashed part is restarted, and a stop ends the parts in the requested order', async () => {
   const restarts: string[] = []
   const supervisor = new Supervisor(
-    { ...noEvents, onRestart: ({ name }) => restarts.push(name) },
+    { ...noEvents, onRestart: (name) => restarts.push(name) },
     { initialMs: 10, maxMs: 10 },
   )
   const part = (name: string): Part => ({ name, start: () => run(script(name)) })
@@ -126,7 +125,7 @@ test('no child outlives a killed parent', async () => {
   const child = script('child')
   writeFileSync(
     parent,
-    `import { spawnNode } from '${resolve('src/sandbox/processes/node-child.ts')}'
+    `import { spawnNode } from '${resolve('src/sandbox/processes/child-process.ts')}'
     const { running } = await spawnNode({ script: '${child}', args: [], env: {}, logFile: '${folder}/log' })
     process.stdout.write(String(running.pid))
     setInterval(() => {}, 1000)`,
@@ -164,7 +163,7 @@ test('a folder has one user at a time, and the lock of a killed process blocks n
     path,
     `import { lockFolder } from '${resolve('src/sandbox/processes/folder-lock.ts')}'
     import { writeFileSync } from 'node:fs'
-    lockFolder('${folder}/data', () => '')
+    lockFolder('${folder}/data')
     writeFileSync('${folder}/started', 'holder\\n')
     setInterval(() => {}, 1000)`,
   )
@@ -172,7 +171,7 @@ test('a folder has one user at a time, and the lock of a killed process blocks n
   await until('the holder', () => linesOf('started').length === 1)
   const data = join(folder, 'data')
   assert.throws(
-    () => lockFolder(data, ({ pid }) => `kill ${pid}`),
+    () => lockFolder(data, (pid) => `kill ${pid}`),
     (error) => {
       assert.ok(error instanceof TapelineError)
       assert.match(error.message, new RegExp(`in use by process ${holder.pid}`))
@@ -181,10 +180,10 @@ test('a folder has one user at a time, and the lock of a killed process blocks n
   )
   holder.kill()
   await holder.exited
-  const lock = lockFolder(data, () => '')
-  assert.throws(() => lockFolder(data, () => ''), /in use/)
-  lock.release()
-  lockFolder(data, () => '').release()
+  const unlock = lockFolder(data)
+  assert.throws(() => lockFolder(data), /in use/)
+  unlock()
+  lockFolder(data)()
 })
 
 test('other commands find a running up, but not one that has ended', async () => {

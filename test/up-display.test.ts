@@ -56,7 +56,6 @@ function state(): DisplayState {
     ingestion: null,
     consumer: consumer(3000, 1300),
     totals: totals.totals(),
-    rowsPerSecond: totals.rowsPerSecond(),
     restarts: 1,
     problems: [{ time: '12:00:00', from: 'ingest', level: 'warn', text: 'connection refused' }],
   }

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { resolve } from 'node:path'
 import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
-import { spawnNode } from '../../src/sandbox/processes/node-child.ts'
+import { spawnNode } from '../../src/sandbox/processes/child-process.ts'
 import type { Fed } from './feed.ts'
 import type { FeederOrder } from './main.ts'
 

@@ -6,11 +6,11 @@ import { streamName } from '../foundation/market/event.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
+import { onStopSignal } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings, withOrigin } from '../foundation/settings/load.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { type CaptureSummary, startCapture } from '../sandbox/capture/capture.ts'
 import { parseDuration } from './options.ts'
-import { onStopSignal } from './signals.ts'
 
 const HELP = `
 Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STREAM_TYPES and BINANCE_WS_URL select

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
+import { interruptible } from '../foundation/runtime/signals.ts'
 import { withoutPassword } from '../foundation/runtime/without-password.ts'
 import { loadSettings, withOrigin } from '../foundation/settings/load.ts'
 import { compressionObstacle } from '../foundation/store/chunks.ts'
@@ -10,7 +11,6 @@ import { openPostgres } from '../foundation/store/postgres.ts'
 import { applyRoles } from '../foundation/store/roles.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { fixOfEnded } from '../foundation/store/unanswered.ts'
-import { interruptible } from './signals.ts'
 
 export function migrateCommand(): Command {
   return new Command('migrate')

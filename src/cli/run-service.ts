@@ -2,9 +2,9 @@ import { setFlagsFromString } from 'node:v8'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import { SERVICE_V8_FLAGS } from '../foundation/runtime/node-flags.ts'
+import { onStopSignal } from '../foundation/runtime/signals.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
-import { onStopSignal } from './signals.ts'
 
 /** Time limits of a stop: first to deliver held messages, then to close everything else. */
 const DELIVER_MS = 7000

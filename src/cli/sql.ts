@@ -1,10 +1,10 @@
 import { Command, Option } from 'commander'
+import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import type { TextColumn, TextReader, TextRow, TextRows } from '../foundation/store/text-reader.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { countUpTo, parseDuration } from './options.ts'
 import { csvLine, jsonLine, tableLines } from './rows-text.ts'
-import { interruptible } from './signals.ts'
 import { withTextReader } from './stored-data.ts'
 import { hintAtCase, isNothing } from './symbol-case.ts'
 

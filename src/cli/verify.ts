@@ -1,11 +1,11 @@
 import { Command } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
+import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { renderAudit } from '../tools/verify/report.ts'
 import type { Scope } from '../tools/verify/scope.ts'
 import { verifyStored } from './audit-stored.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
-import { interruptible } from './signals.ts'
 
 interface VerifyFlags extends TimeFlags {
   readonly json?: boolean

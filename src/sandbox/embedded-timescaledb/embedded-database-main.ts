@@ -31,10 +31,7 @@ const logger = createLogger('embedded-database', 'info')
 
 async function main(directory: string, port: number): Promise<void> {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const lock = lockFolder(
-    directory,
-    ({ pid }) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
-  )
+  const unlock = lockFolder(directory)
   await requirePort(port, '127.0.0.1', 'DATABASE_URL')
   const password = keptPassword(join(directory, 'password'))
   const database = await PGlite.create(join(directory, 'data'), { extensions: { timescaledb } })
@@ -64,7 +61,7 @@ async function main(directory: string, port: number): Promise<void> {
     await server.close()
     await backend.maintain('CHECKPOINT')
     await database.close()
-    lock.release()
+    unlock()
     process.exit(0)
   }
   process.once('SIGTERM', () => void stop().catch(fail))

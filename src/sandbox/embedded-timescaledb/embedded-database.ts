@@ -1,8 +1,8 @@
 import type { ChildProcess } from 'node:child_process'
+import { addAbortListener } from 'node:events'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { describeExit, type RunningProcess } from '../processes/child-process.ts'
+import { describeExit, type RunningProcess, spawnNode } from '../processes/child-process.ts'
 import { displayPath, EMBEDDED_DATABASE } from '../processes/files.ts'
-import { spawnNode } from '../processes/node-child.ts'
 
 /** Messages from the embedded database's process to its parent. */
 export type EmbeddedDatabaseMessage =
@@ -43,8 +43,7 @@ export async function startEmbeddedDatabase(options: EmbeddedDatabaseOptions): P
     logFile: options.logFile,
   })
   options.onSpawned?.(running.pid)
-  const abort = () => running.kill()
-  options.signal?.addEventListener('abort', abort, { once: true })
+  using _ = options.signal && addAbortListener(options.signal, running.kill)
   try {
     const url = await listening(child, running, options)
     return { ...running, url }
@@ -52,8 +51,6 @@ export async function startEmbeddedDatabase(options: EmbeddedDatabaseOptions): P
     running.kill()
     await running.exited
     throw error
-  } finally {
-    options.signal?.removeEventListener('abort', abort)
   }
 }
 

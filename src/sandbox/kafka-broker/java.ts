@@ -7,31 +7,16 @@ const FIX =
   'Install it (Debian, Ubuntu: apt-get install -y openjdk-17-jre-headless maven; macOS: brew install openjdk maven), ' +
   'or set KAFKA_BROKERS to a broker that is already running.'
 
-/** @throws TapelineError `ENVIRONMENT` when there is no Java of at least version 17 in PATH */
-export async function requireJava(): Promise<void> {
-  await javaVersion()
-}
-
 /**
  * @returns the version text of Java
- * @throws TapelineError `ENVIRONMENT` like {@link requireJava}
+ * @throws TapelineError `ENVIRONMENT` when there is no Java of at least version 17 in PATH
  */
 export async function javaVersion(): Promise<string> {
   const text = await versionText('java', '-version')
   const version = parseJavaVersion(text)
   if (version >= MINIMUM_JAVA) return firstLine(text)
-  throw new TapelineError(
-    'ENVIRONMENT',
-    `Kafka needs Java ${MINIMUM_JAVA} or later; this machine has Java ${version}`,
-    {
-      fix: FIX,
-    },
-  )
-}
-
-/** @throws TapelineError `ENVIRONMENT` when there is no Maven in PATH */
-export async function requireMaven(): Promise<void> {
-  await mavenVersion()
+  const old = `Kafka needs Java ${MINIMUM_JAVA} or later; this machine has Java ${version}`
+  throw new TapelineError('ENVIRONMENT', old, { fix: FIX })
 }
 
 /** @throws TapelineError `ENVIRONMENT` when there is no Maven in PATH */
@@ -44,10 +29,7 @@ function firstLine(text: string): string {
   return stripVTControlCharacters(text).trim().split('\n', 1).join()
 }
 
-/**
- * Parses the major version from the output of `java -version`: `17.0.15` → 17, `1.8.0_402` → 8; 0
- * if there is none.
- */
+/** The major version in the output of `java -version`: 17 of `17.0.15`, 8 of `1.8.0`; 0 if none. */
 export function parseJavaVersion(text: string): number {
   const match = /version "(?:1\.)?(\d+)/.exec(text)
   return match === null ? 0 : Number(match[1])

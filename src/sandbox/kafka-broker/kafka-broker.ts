@@ -1,21 +1,25 @@
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { addAbortListener } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
-import { sleep } from '../../foundation/runtime/backoff.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { describeExit, type Exit, type RunningProcess, runningProcess } from '../processes/child-process.ts'
-import { displayPath, readJson, writeJson } from '../processes/files.ts'
+import {
+  describeExit,
+  type Exit,
+  type RunningProcess,
+  spawnLogged,
+  untilReady,
+} from '../processes/child-process.ts'
+import { displayPath, readJson, rotateLog, writeJson } from '../processes/files.ts'
 import { freePort, isPortFree } from '../processes/free-ports.ts'
 import { identify, isIdentity, isRunning } from '../processes/process-identity.ts'
-import { requireJava } from './java.ts'
+import { javaVersion } from './java.ts'
 import { KAFKA_VERSION } from './kafka-distribution.ts'
 import { kafkaPaths, LOG4J_PROPERTIES, serverProperties } from './kafka-properties.ts'
 
 const READY_TIMEOUT_MS = 60_000
-const PROBE_INTERVAL_MS = 100
 const PROBE_TIMEOUT_MS = 2000
 const HEAP_MEBIBYTES = 512
 const PROBE_GROUP = 'tapeline-probe'
@@ -62,27 +66,27 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   const options = { ...given, dataDir, distributionDir }
   const { signal } = options
   const paths = kafkaPaths(dataDir)
-  await requireJava()
+  await javaVersion()
   refuseWhileRunning(dataDir)
   const port = options.port === 0 ? await freePort() : options.port
   if (!(await isPortFree(port))) throw portTaken(port)
   const controllerPort = await freePort()
-  const properties = { port, controllerPort, extra: options.extraProperties ?? {} }
+  const propertiesFor = (logDir: string) =>
+    serverProperties({
+      logDir: relative(dataDir, logDir),
+      port,
+      controllerPort,
+      extra: options.extraProperties ?? {},
+    })
   await mkdir(paths.logs, { recursive: true })
-  await rename(paths.log, `${paths.log}.1`).catch(ignoreMissing)
+  rotateLog(paths.log)
   await writeFile(paths.log4j, LOG4J_PROPERTIES)
-  await writeFile(
-    paths.properties,
-    serverProperties({ logDir: relative(dataDir, paths.data), ...properties }),
-  )
+  await writeFile(paths.properties, propertiesFor(paths.data))
 
   if (!existsSync(paths.data)) {
     options.onProgress?.('preparing the data directory of Kafka')
     await rm(paths.unformatted, { recursive: true, force: true })
-    await writeFile(
-      paths.formatProperties,
-      serverProperties({ logDir: relative(dataDir, paths.unformatted), ...properties }),
-    )
+    await writeFile(paths.formatProperties, propertiesFor(paths.unformatted))
     await format(options)
     await rename(paths.unformatted, paths.data)
   }
@@ -94,115 +98,66 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   writeJson(paths.process, identify(broker.pid))
   const brokers = `127.0.0.1:${port}`
   // Kill it at once instead of after the next probe: this process may be about to exit.
-  signal?.addEventListener('abort', broker.kill, { once: true })
+  using _ = signal && addAbortListener(signal, broker.kill)
   try {
     await answering(brokers, broker, options)
   } catch (error) {
     broker.kill()
     await broker.exited
     throw error
-  } finally {
-    signal?.removeEventListener('abort', broker.kill)
   }
   return { ...broker, brokers, port }
 }
 
-/**
- * A second broker on the same data would end, but only after overwriting the log and configuration
- * of the first.
- */
+/** A second broker on the same data would end only after overwriting the log of the first. */
 function refuseWhileRunning(dataDir: string): void {
   const broker = readJson(kafkaPaths(dataDir).process)
   if (!isIdentity(broker) || !isRunning(broker)) return
-  throw new TapelineError(
-    'ENVIRONMENT',
-    `${displayPath(dataDir)} is in use by a Kafka broker, process ${broker.pid}`,
-    {
-      fix: `Stop it (kill ${broker.pid}), or set DATA_DIR to another directory.`,
-    },
-  )
+  const inUse = `${displayPath(dataDir)} is in use by a Kafka broker, process ${broker.pid}`
+  throw new TapelineError('ENVIRONMENT', inUse, {
+    fix: `Stop it (kill ${broker.pid}), or set DATA_DIR to another directory.`,
+  })
 }
 
-/**
- * Formats a temporary directory, so that an interrupted format is never taken for a complete one.
- */
+/** Formats a temporary directory, so that an interrupted format is never taken for a complete one. */
 async function format(options: KafkaBrokerOptions): Promise<void> {
-  const { formatProperties } = kafkaPaths(options.dataDir)
+  const { dataDir, signal } = options
   const clusterId = options.clusterId ?? randomBytes(16).toString('base64url')
-  // Passed as one argument: one in 64 ids begins with a hyphen, which the tool would parse as an
-  // option.
-  const args = ['format', `--cluster-id=${clusterId}`, '--config', formatProperties]
+  // One argument: an id may begin with a hyphen, which the tool would parse as an option.
+  const args = ['format', `--cluster-id=${clusterId}`, '--config', kafkaPaths(dataDir).formatProperties]
   const tool = await runJava(options, 'kafka.tools.StorageTool', args)
-  const abort = () => tool.kill()
-  options.signal?.addEventListener('abort', abort, { once: true })
+  using _ = signal && addAbortListener(signal, tool.kill)
   const exit = await tool.exited
-  options.signal?.removeEventListener('abort', abort)
-  options.signal?.throwIfAborted()
-  if (exit.code !== 0)
-    throw await brokerEnded('Kafka could not prepare its data directory', exit, options.dataDir)
+  signal?.throwIfAborted()
+  if (exit.code !== 0) throw await brokerEnded('Kafka could not prepare its data directory', exit, dataDir)
 }
 
-/**
- * Writes output directly to the log file, so that the process does not depend on this one reading
- * it.
- */
 async function runJava(
-  options: KafkaBrokerOptions,
+  { dataDir, distributionDir, heapMebibytes = HEAP_MEBIBYTES }: KafkaBrokerOptions,
   mainClass: string,
   args: string[],
 ): Promise<RunningProcess> {
-  const paths = kafkaPaths(options.dataDir)
-  const log = openSync(paths.log, 'a')
-  try {
-    const jvm = [
-      `-Xmx${options.heapMebibytes ?? HEAP_MEBIBYTES}m`,
-      '-XX:+ExitOnOutOfMemoryError',
-      '-Djava.awt.headless=true',
-    ]
-    const classpath = ['-cp', join(options.distributionDir, 'libs', '*')]
-    const child = spawn(
-      'java',
-      [...jvm, `-Dlog4j2.configurationFile=${paths.log4j}`, ...classpath, mainClass, ...args],
-      {
-        stdio: ['ignore', log, log],
-        detached: true,
-        // Kafka does not allow a comma in the path of its logs, so the paths are relative to this
-        // directory.
-        cwd: options.dataDir,
-      },
-    )
-    return await runningProcess(child)
-  } finally {
-    closeSync(log)
-  }
+  const { log, log4j } = kafkaPaths(dataDir)
+  const jvm = [`-Xmx${heapMebibytes}m`, '-XX:+ExitOnOutOfMemoryError', '-Djava.awt.headless=true']
+  const classpath = [`-Dlog4j2.configurationFile=${log4j}`, '-cp', join(distributionDir, 'libs', '*')]
+  // Kafka does not allow a comma in the path of its logs, so paths are relative to this directory.
+  const options = { logFile: log, cwd: dataDir }
+  return (await spawnLogged('java', [...jvm, ...classpath, mainClass, ...args], options)).running
 }
 
 /** Waits until the broker answers requests. An open port is not enough. */
 async function answering(
   brokers: string,
   broker: RunningProcess,
-  options: KafkaBrokerOptions,
+  { dataDir, signal }: KafkaBrokerOptions,
 ): Promise<void> {
-  const { dataDir, signal } = options
-  const deadline = performance.now() + READY_TIMEOUT_MS
-  let exit: Exit | null = null
-  void broker.exited.then((how) => {
-    exit = how
+  const outcome = await untilReady(() => answers(brokers), broker, { timeoutMs: READY_TIMEOUT_MS, signal })
+  if (outcome === null) return
+  if (outcome !== 'late') throw await brokerEnded('Kafka ended while it started', outcome, dataDir)
+  const silent = `Kafka does not answer at ${brokers} within ${READY_TIMEOUT_MS / 1000} s`
+  throw new TapelineError('ENVIRONMENT', silent, {
+    fix: `See ${displayPath(kafkaPaths(dataDir).log)}; if the machine is short of memory or disk, free some.`,
   })
-  while (!(await answers(brokers))) {
-    signal?.throwIfAborted()
-    if (exit !== null) throw await brokerEnded('Kafka ended while it started', exit, dataDir)
-    if (performance.now() > deadline) {
-      throw new TapelineError(
-        'ENVIRONMENT',
-        `Kafka does not answer at ${brokers} within ${READY_TIMEOUT_MS / 1000} s`,
-        {
-          fix: `See ${displayPath(kafkaPaths(dataDir).log)}; if the machine is short of memory or disk, free some.`,
-        },
-      )
-    }
-    await sleep(PROBE_INTERVAL_MS, signal)
-  }
 }
 
 async function answers(brokers: string): Promise<boolean> {
@@ -247,8 +202,4 @@ export function lastMeaningfulLine(log: string): string {
   const telling = lines.filter((line) => line !== '' && !/^(at |\.\.\. |\[CIRCULAR)/.test(line))
   const error = telling.findLast((line) => /Exception|Error|FATAL|ERROR/.test(line))
   return (error ?? telling.at(-1) ?? 'no output').slice(0, 300)
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (Reflect.get(Object(error), 'code') !== 'ENOENT') throw error
 }

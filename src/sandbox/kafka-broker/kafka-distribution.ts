@@ -5,14 +5,11 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { stripVTControlCharacters } from 'node:util'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { requireJava, requireMaven } from './java.ts'
+import { javaVersion, mavenVersion } from './java.ts'
 
 export const KAFKA_VERSION = '4.4.0'
 const SCALA_VERSION = '2.13'
-/**
- * Same version as this Kafka's log4j-core. The binding is not a dependency of Kafka, but without it
- * Kafka logs nothing.
- */
+/** That of this Kafka's log4j-core; Kafka logs nothing without the binding, which is no dependency. */
 const LOG4J_VERSION = '2.25.5'
 /** Age at which a partial download counts as interrupted. */
 const ABANDONED_MS = 3_600_000
@@ -57,8 +54,8 @@ export interface DistributionOptions {
 export async function ensureKafkaDistribution(options: DistributionOptions): Promise<string> {
   const directory = join(options.cacheDir, `kafka-${KAFKA_VERSION}`)
   if (existsSync(directory)) return directory
-  await requireJava()
-  await requireMaven()
+  await javaVersion()
+  await mavenVersion()
   await mkdir(options.cacheDir, { recursive: true })
   await removeAbandoned(options.cacheDir)
   const partial = await mkdtemp(`${directory}.partial-`)
@@ -76,14 +73,9 @@ async function copyDependencies(
   directory: string,
   { onProgress, signal }: DistributionOptions,
 ): Promise<void> {
-  const args = [
-    '-B',
-    '-f',
-    join(directory, 'pom.xml'),
-    'dependency:copy-dependencies',
-    '-DincludeScope=runtime',
-  ]
-  const maven = spawn('mvn', [...args, `-DoutputDirectory=${join(directory, 'libs')}`], {
+  const libs = join(directory, 'libs')
+  const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${libs}`]
+  const maven = spawn('mvn', ['-B', '-f', join(directory, 'pom.xml'), ...goal], {
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(signal === undefined ? {} : { signal }),
   })
@@ -103,16 +95,12 @@ async function copyDependencies(
   createInterface({ input: maven.stdout }).on('line', listen)
   createInterface({ input: maven.stderr }).on('line', listen)
   onProgress?.(`downloading Kafka ${KAFKA_VERSION}`)
-  const code = await exit
-  if (code !== 0 || !(await hasJars(join(directory, 'libs')))) {
-    throw new TapelineError(
-      'ENVIRONMENT',
-      `Maven could not download Kafka ${KAFKA_VERSION}: ${mavenFailure(lines)}`,
-      {
-        fix: "Check the network and Maven's settings, then retry, or set KAFKA_BROKERS to a running broker.",
-      },
-    )
-  }
+  if ((await exit) === 0 && (await hasJars(libs))) return
+  throw new TapelineError(
+    'ENVIRONMENT',
+    `Maven could not download Kafka ${KAFKA_VERSION}: ${mavenFailure(lines)}`,
+    { fix: "Check the network and Maven's settings, then retry, or set KAFKA_BROKERS to a running broker." },
+  )
 }
 
 /** The reason in Maven's output: its first error, without the advice that follows. */
@@ -126,10 +114,8 @@ export function mavenFailure(lines: readonly string[]): string {
 }
 
 async function hasJars(directory: string): Promise<boolean> {
-  return (
-    existsSync(directory) &&
-    (await readdir(directory)).some((name) => name.startsWith(`kafka_${SCALA_VERSION}-`))
-  )
+  const names = existsSync(directory) ? await readdir(directory) : []
+  return names.some((name) => name.startsWith(`kafka_${SCALA_VERSION}-`))
 }
 
 async function moveIntoPlace(partial: string, directory: string): Promise<void> {

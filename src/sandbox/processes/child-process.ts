@@ -1,4 +1,10 @@
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { getCompileCacheDir } from 'node:module'
+import { dirname } from 'node:path'
+import { sleep } from '../../foundation/runtime/backoff.ts'
+import { NODE_ENVIRONMENT } from '../../foundation/runtime/node-flags.ts'
+import { STOP_WITH_PARENT } from './files.ts'
 
 /** How a process ended: a code, or the signal that ended it. */
 export interface Exit {
@@ -19,14 +25,53 @@ export interface RunningProcess {
 
 export const STOP_GRACE_MS = 12_000
 
+interface LoggedOptions {
+  /** Opened by the child, so that its log does not depend on this process reading it. */
+  readonly logFile: string
+  /** Milliseconds between SIGTERM and SIGKILL at a stop. */
+  readonly graceMs?: number
+}
+
+/** Starts a program that leads a process group, which a terminal's Ctrl-C does not reach. */
+export async function spawnLogged(
+  command: string,
+  args: readonly string[],
+  { logFile, graceMs, ...options }: LoggedOptions & Pick<SpawnOptions, 'cwd' | 'env'>,
+  channel: ReadonlyArray<'ipc'> = [],
+): Promise<{ child: ChildProcess; running: RunningProcess }> {
+  const log = openSync(logFile, 'a')
+  try {
+    const stdio: SpawnOptions['stdio'] = ['ignore', log, log, ...channel]
+    const child = spawn(command, args, { ...options, stdio, detached: true })
+    return { child, running: await runningProcess(child, graceMs) }
+  } finally {
+    closeSync(log)
+  }
+}
+
 /**
- * Observes a spawned child that leads a process group (`detached: true`). Rejects when it could not
- * be spawned.
+ * Starts a script on the Node of this process. The child notices over an IPC channel when this
+ * process ends.
+ *
+ * @param options `env` is the complete environment, except for the Node options of `bin/tapeline`
  */
-export async function runningProcess(
-  child: ChildProcess,
-  graceMs: number = STOP_GRACE_MS,
-): Promise<RunningProcess> {
+export function spawnNode(
+  options: LoggedOptions & { script: string; args: readonly string[]; env: NodeJS.ProcessEnv },
+): ReturnType<typeof spawnLogged> {
+  const { script, args, env, ...logged } = options
+  const all = { ...NODE_ENVIRONMENT, ...compileCache(), ...env }
+  const nodeArgs = ['--import', STOP_WITH_PARENT, script, ...args]
+  return spawnLogged(process.execPath, nodeArgs, { ...logged, env: all }, ['ipc'])
+}
+
+/** Node stores compiled code in a folder per version, below the configured one. */
+function compileCache(): NodeJS.ProcessEnv {
+  const folder = getCompileCacheDir()
+  return folder === undefined ? {} : { NODE_COMPILE_CACHE: dirname(folder) }
+}
+
+/** Observes a child that leads a process group (`detached`). Rejects if it could not be spawned. */
+export async function runningProcess(child: ChildProcess, graceMs = STOP_GRACE_MS): Promise<RunningProcess> {
   const exited = new Promise<Exit>((resolve) =>
     child.once('exit', (code, signal) => resolve({ code, signal })),
   )
@@ -35,7 +80,7 @@ export async function runningProcess(
   let ended = false
   const kill = () => {
     // After the child was reaped, its group id may belong to another process.
-    if (!ended) killGroup(pid)
+    if (!ended) signalIfThere(-pid, 'SIGKILL')
   }
   const done = exited.finally(() => {
     ended = true
@@ -56,13 +101,38 @@ export async function runningProcess(
   }
 }
 
+/**
+ * Polls until `ready`.
+ *
+ * @returns how the process ended before that; `late` when the time is up, null when it is ready
+ */
+export async function untilReady(
+  ready: () => Promise<boolean>,
+  running: RunningProcess,
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal?: AbortSignal | undefined },
+): Promise<Exit | 'late' | null> {
+  const deadline = performance.now() + timeoutMs
+  let exit: Exit | null = null
+  void running.exited.then((how) => {
+    exit = how
+  })
+  while (!(await ready())) {
+    signal?.throwIfAborted()
+    if (exit !== null) return exit
+    if (performance.now() > deadline) return 'late'
+    await sleep(100, signal)
+  }
+  return null
+}
+
 export function describeExit({ code, signal }: Exit): string {
   return signal === null ? `exit code ${code}` : `signal ${signal}`
 }
 
-function killGroup(pid: number): void {
+/** Sends a signal to a process, or to the process group `-pid`, unless it has ended. */
+export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(-pid, 'SIGKILL')
+    process.kill(pid, signal)
   } catch (error) {
     if (Reflect.get(Object(error), 'code') !== 'ESRCH') throw error
   }

@@ -1,11 +1,8 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/**
- * Writes a file that only this user can read. The write is atomic: after a kill the previous
- * content remains.
- */
+/** Writes a file that only this user can read, atomically: after a kill the previous one remains. */
 export function writeJson(path: string, value: unknown): void {
   const next = `${path}.new`
   writeFileSync(next, `${JSON.stringify(value)}\n`, { mode: 0o600 })
@@ -20,6 +17,11 @@ export function readJson(path: string): unknown {
     // Null means that nothing is known.
     return null
   }
+}
+
+/** Renames the log of the previous run to `.1`; the next log begins empty. */
+export function rotateLog(path: string): void {
+  if (existsSync(path)) renameSync(path, `${path}.1`)
 }
 
 /** A path relative to this directory if it is inside, otherwise unchanged. */

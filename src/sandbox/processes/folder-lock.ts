@@ -7,24 +7,21 @@ import { displayPath } from './files.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 const LOCK_FILE = 'lock'
-/**
- * In each round another process took or released the lock. More than a few rounds mean that
- * something else is wrong.
- */
+/** In each round another process took or released the lock; after a few, something is wrong. */
 const ROUNDS = 5
 
-export interface FolderLock {
-  release(): void
-}
-
 /**
- * Makes this process the only user of a folder until it releases the lock or ends. The lock of a
- * process that no longer runs is taken over.
+ * Makes this process the only user of a folder until it unlocks it or ends. The lock of a process
+ * that no longer runs is taken over.
  *
  * @param fix what the user can do when another process holds the lock
+ * @returns unlocks the folder
  * @throws TapelineError `ENVIRONMENT` naming the process that holds it
  */
-export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => string): FolderLock {
+export function lockFolder(
+  folder: string,
+  fix = (pid: number) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
+): () => void {
   mkdirSync(folder, { recursive: true })
   const path = join(folder, LOCK_FILE)
   const mine = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
@@ -32,27 +29,25 @@ export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => str
   writeFileSync(mine, text)
   try {
     for (let round = 0; round < ROUNDS; round++) {
-      if (linked(mine, path)) return { release: () => releaseOwn(path, text) }
-      const holder = lockHolder(folder)
-      if (holder !== null) {
-        throw new TapelineError('ENVIRONMENT', `${displayPath(folder)} is in use by process ${holder.pid}`, {
-          fix: fix(holder),
-        })
-      }
+      if (linked(mine, path)) return () => releaseOwn(path, text)
+      const pid = lockHolder(folder)
+      if (pid !== null) throw folderInUse(folder, pid, fix(pid))
       removeStale(path, `${mine}.stale`)
     }
-    throw new TapelineError('ENVIRONMENT', `The lock of ${displayPath(folder)} changes hands too fast`, {
-      fix: 'Retry.',
-    })
+    const changing = `The lock of ${displayPath(folder)} changes hands too fast`
+    throw new TapelineError('ENVIRONMENT', changing, { fix: 'Retry.' })
   } finally {
     rmSync(mine, { force: true })
   }
 }
 
-/** The running process that has locked a folder; null when there is none. */
-export function lockHolder(folder: string): ProcessIdentity | null {
-  const holder = parse(readIfThere(join(folder, LOCK_FILE)))
-  return holder !== null && isRunning(holder) ? holder : null
+export function folderInUse(folder: string, pid: number, fix: string): TapelineError {
+  return new TapelineError('ENVIRONMENT', `${displayPath(folder)} is in use by process ${pid}`, { fix })
+}
+
+/** The pid of the running process that has locked a folder; null when there is none. */
+export function lockHolder(folder: string): number | null {
+  return runningHolder(join(folder, LOCK_FILE))?.pid ?? null
 }
 
 /** Creating a hard link is atomic and never replaces an existing file. */
@@ -77,8 +72,7 @@ function removeStale(path: string, aside: string): void {
     if (Reflect.get(Object(error), 'code') === 'ENOENT') return
     throw error
   }
-  const moved = parse(readIfThere(aside))
-  if (moved !== null && isRunning(moved)) linked(aside, path)
+  if (runningHolder(aside) !== null) linked(aside, path)
   rmSync(aside, { force: true })
 }
 
@@ -95,8 +89,8 @@ function readIfThere(path: string): string | null {
   }
 }
 
-function parse(text: string | null): ProcessIdentity | null {
+function runningHolder(path: string): ProcessIdentity | null {
   // Nobody holds an incomplete lock.
-  const value = text === null ? null : parseJson(text)
-  return isIdentity(value) ? value : null
+  const holder = parseJson(readIfThere(path) ?? '')
+  return isIdentity(holder) && isRunning(holder) ? holder : null
 }

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs'
 import { parseJson } from '../../foundation/runtime/outside-text.ts'
 
 const POLL_MS = 200
@@ -18,22 +18,14 @@ export interface LogProblem {
 
 const LAST_WORDS = 'tapeline: '
 
-/** Renames the log of the previous run to `.1`; the next log begins empty. */
-export function rotateLog(path: string): void {
-  if (existsSync(path)) renameSync(path, `${path}.1`)
-}
-
-/**
- * Follows a child's log file and reports warnings and errors. The child writes the file, so no line
- * is lost if this process ends.
- */
+/** Follows the log file that a child writes, and reports its warnings and errors. */
 export class LogFollower {
   readonly #path: string
   readonly #onProblem: (problem: LogProblem) => void
   readonly #buffer = Buffer.alloc(CHUNK_BYTES)
   #position = 0
   #rest = ''
-  #timer: NodeJS.Timeout | null = null
+  readonly #timer: NodeJS.Timeout
   #problems: LogProblem[] = []
 
   constructor(path: string, onProblem: (problem: LogProblem) => void) {
@@ -72,8 +64,7 @@ export class LogFollower {
 
   /** Reads the remaining lines and stops. */
   close(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
-    this.#timer = null
+    clearInterval(this.#timer)
     this.read()
   }
 
@@ -95,14 +86,10 @@ export class LogFollower {
   }
 }
 
-/**
- * Parses the problem of a log line: a JSON line of level warn or error, or plain text that is the
- * last message of a command or belongs to a crash; otherwise null.
- */
+/** Parses the problem of a log line: JSON of level warn or error, or certain plain text; or null. */
 export function parseLogLine(line: string): LogProblem | null {
   const trimmed = line.trim()
-  if (!trimmed.startsWith('{')) return plainProblem(trimmed)
-  const record = parseJson(trimmed)
+  const record = trimmed.startsWith('{') ? parseJson(trimmed) : undefined
   // Not a line of our logger.
   if (record === undefined) return plainProblem(trimmed)
   const level = Number(Reflect.get(Object(record), 'level'))

@@ -26,20 +26,11 @@ export function isRunning(identity: ProcessIdentity): boolean {
 
 /** Whether `value`, read from a file, has the shape of an identity. */
 export function isIdentity(value: unknown): value is ProcessIdentity {
-  if (typeof value !== 'object' || value === null) return false
-  return (
-    Number.isSafeInteger(Reflect.get(value, 'pid')) && typeof Reflect.get(value, 'startTime') === 'string'
-  )
+  const field = (name: keyof ProcessIdentity): unknown => Reflect.get(Object(value), name)
+  return Number.isSafeInteger(field('pid')) && typeof field('startTime') === 'string'
 }
 
-function startTimeOf(pid: number): string | null {
-  return process.platform === 'linux' ? fromProc(pid) : fromPs(pid)
-}
-
-/**
- * proc(5): after the command in parentheses follow state (3rd) … starttime (22nd), in ticks since
- * boot.
- */
+/** proc(5): after the command in parentheses follow state (3rd) … starttime (22nd), in ticks. */
 function fromProc(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
@@ -66,3 +57,5 @@ function fromPs(pid: number): string | null {
     return null
   }
 }
+
+const startTimeOf = process.platform === 'linux' ? fromProc : fromPs

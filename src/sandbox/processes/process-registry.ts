@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep } from '../../foundation/runtime/backoff.ts'
-import { STOP_GRACE_MS } from './child-process.ts'
+import { STOP_GRACE_MS, signalIfThere } from './child-process.ts'
 import { readJson, writeJson } from './files.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
@@ -9,24 +9,14 @@ import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } fr
 export const ROLES = ['dashboard', 'ingest', 'consume', 'exchange', 'database', 'kafka'] as const
 export type Role = (typeof ROLES)[number]
 
-/** Addresses of the parts of a running `up`. */
-export interface Endpoints {
-  readonly source: string
-  readonly kafkaBrokers: string
-  /** Contains the password: never print it. */
-  readonly databaseUrl: string
-  readonly ingestUrl: string
-  readonly consumerUrl: string
-  readonly dashboardUrl?: string
-}
+/** Addresses of the parts of a running `up`. The database's URL contains the password. */
+export type Endpoints = Readonly<Record<(typeof ENDPOINTS)[number], string>>
+const ENDPOINTS = ['source', 'kafkaBrokers', 'databaseUrl', 'ingestUrl', 'consumerUrl'] as const
 
 const ENDPOINTS_FILE = 'endpoints.json'
 const POLL_MS = 50
 
-/**
- * Records the process of a role in a file, so that the next start can end it if this process is
- * killed.
- */
+/** Records the process of a role, so that the next start can end it if this process is killed. */
 export function recordProcess(runDir: string, role: Role, pid: number): void {
   const identity = identify(pid)
   if (identity !== null) writePrivate(runDir, `${role}.json`, identity)
@@ -70,29 +60,21 @@ export function writeEndpoints(runDir: string, endpoints: Endpoints): void {
 export function readRunningEndpoints(dataDir: string): Endpoints | null {
   for (const source of subdirectories(dataDir)) {
     const value = readJson(join(dataDir, source, 'run', ENDPOINTS_FILE))
-    const up: unknown = Reflect.get(Object(value), 'up')
-    if (isIdentity(up) && isRunning(up)) return parseEndpoints(value)
+    if (!isEndpoints(value)) continue
+    const { up, ...endpoints } = value
+    if (isIdentity(up) && isRunning(up)) return endpoints
   }
   return null
 }
 
 async function endProcess(identity: ProcessIdentity, graceMs: number): Promise<void> {
   const deadline = performance.now() + graceMs
-  signal(identity.pid, 'SIGTERM')
+  signalIfThere(identity.pid, 'SIGTERM')
   while (isRunning(identity) && performance.now() < deadline) await sleep(POLL_MS)
   if (!isRunning(identity)) return
   // It leads a process group, as every process that `up` starts.
-  signal(-identity.pid, 'SIGKILL')
+  signalIfThere(-identity.pid, 'SIGKILL')
   while (isRunning(identity)) await sleep(POLL_MS)
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch (error) {
-    // It has ended in the meantime.
-    if (Reflect.get(Object(error), 'code') !== 'ESRCH') throw error
-  }
 }
 
 function writePrivate(runDir: string, name: string, value: object): void {
@@ -105,24 +87,13 @@ function readIdentity(path: string): ProcessIdentity | null {
   return isIdentity(value) ? value : null
 }
 
-function parseEndpoints(value: unknown): Endpoints {
-  const text = (name: keyof Endpoints) => String(Reflect.get(Object(value), name) ?? '')
-  const dashboardUrl = text('dashboardUrl')
-  return {
-    source: text('source'),
-    kafkaBrokers: text('kafkaBrokers'),
-    databaseUrl: text('databaseUrl'),
-    ingestUrl: text('ingestUrl'),
-    consumerUrl: text('consumerUrl'),
-    ...(dashboardUrl === '' ? {} : { dashboardUrl }),
-  }
+function isEndpoints(value: unknown): value is Endpoints & { readonly up: unknown } {
+  return ENDPOINTS.every((name) => typeof Reflect.get(Object(value), name) === 'string')
 }
 
 function subdirectories(dataDir: string): string[] {
   try {
-    return readdirSync(dataDir, { withFileTypes: true }).flatMap((entry) =>
-      entry.isDirectory() ? [entry.name] : [],
-    )
+    return readdirSync(dataDir)
   } catch {
     // No data directory, so nothing runs with it.
     return []

@@ -5,10 +5,7 @@ import { describeExit, type Exit, type RunningProcess } from './child-process.ts
 /** A part of the local stack: how to start it, and when not to restart it. */
 export interface Part<Started extends RunningProcess = RunningProcess> {
   readonly name: string
-  /**
-   * Resolves when the part is ready. When the signal aborts or the start fails, it ends what it has
-   * started.
-   */
+  /** Resolves when the part is ready. If it fails or is aborted, it ends what it has started. */
   start(signal: AbortSignal): Promise<Started>
   /** Called after an unexpected end. Returns why a restart cannot help, or null. */
   hopeless?(exit: Exit): Error | null
@@ -18,14 +15,14 @@ export interface Part<Started extends RunningProcess = RunningProcess> {
 
 export interface SupervisorEvents {
   /** A part has ended, or its restart failed. It will be started in `delayMs`. */
-  onRestart(event: { name: string; why: string; delayMs: number; restarts: number }): void
-  onRestarted(event: { name: string }): void
-  onFinished(event: { name: string }): void
+  onRestart(name: string, why: string, delayMs: number): void
+  onRestarted(name: string): void
+  onFinished(name: string): void
   /** A part cannot be kept running. The caller must stop everything. */
   onFatal(error: Error): void
 }
 
-export const RESTART_BACKOFF: BackoffPolicy = { initialMs: 1000, maxMs: 30_000 }
+const RESTART_BACKOFF: BackoffPolicy = { initialMs: 1000, maxMs: 30_000 }
 /** After running this long, a part has recovered: its next restart uses the shortest delay. */
 const STABLE_MS = 60_000
 
@@ -46,6 +43,11 @@ export class Supervisor {
   /** Restarts of all parts so far. */
   get restarts(): number {
     return this.#restarts
+  }
+
+  /** Aborts when the stop begins. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal
   }
 
   isRunning(name: string): boolean {
@@ -76,10 +78,7 @@ export class Supervisor {
     return exit
   }
 
-  /**
-   * Stops parts that still run, such as one whose start ended as the stop began. Waits until none
-   * is left.
-   */
+  /** Stops parts that still run, such as one whose start ended as the stop began. */
   async stopRest(): Promise<void> {
     await Promise.all(this.#watchers)
     await Promise.all([...this.#running.keys()].map((name) => this.stop(name)))
@@ -102,21 +101,20 @@ export class Supervisor {
         const exit = await running.exited
         if (signal.aborted) return
         this.#running.delete(part.name)
-        const verdict = this.#verdict(part, exit)
-        if (verdict === 'over') return
+        if (this.#isOver(part, exit)) return
         if (performance.now() - startedMs > STABLE_MS) failures = 0
         why = describeExit(exit)
       }
       failures += 1
       this.#restarts += 1
       const delayMs = delayFor(failures, this.#backoff, Math.random())
-      this.#events.onRestart({ name: part.name, why, delayMs, restarts: this.#restarts })
+      this.#events.onRestart(part.name, why, delayMs)
       try {
         await sleep(delayMs, signal)
         running = await part.start(signal)
         startedMs = performance.now()
         this.#running.set(part.name, running)
-        this.#events.onRestarted({ name: part.name })
+        this.#events.onRestarted(part.name)
       } catch (error) {
         running = null
         why = describeError(error)
@@ -124,14 +122,13 @@ export class Supervisor {
     }
   }
 
-  #verdict(part: Part, exit: Exit): 'over' | 'again' {
+  #isOver(part: Part, exit: Exit): boolean {
     if (part.finished?.(exit) === true) {
-      this.#events.onFinished({ name: part.name })
-      return 'over'
+      this.#events.onFinished(part.name)
+      return true
     }
     const hopeless = part.hopeless?.(exit) ?? null
-    if (hopeless === null) return 'again'
-    this.#events.onFatal(hopeless)
-    return 'over'
+    if (hopeless !== null) this.#events.onFatal(hopeless)
+    return hopeless !== null
   }
 }

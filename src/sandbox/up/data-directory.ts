@@ -16,10 +16,7 @@ export type ExchangeChoice =
 
 /** The directories of one source. Data of different sources never share one. */
 export interface ExchangeDirectory {
-  /**
-   * The exchange's name: `binance`, `simulated`, `simulated:seed=1,rate=5000`, `replay:<file>:<12
-   * hex>`.
-   */
+  /** Like `binance`, `simulated`, `simulated:seed=1,rate=5000` or `replay:<file>:<12 hex>`. */
   readonly source: string
   readonly root: string
   readonly kafka: string
@@ -29,11 +26,9 @@ export interface ExchangeDirectory {
   readonly logs: string
 }
 
-const CACHE = 'cache'
-
 /** Shared by all sources, and can be downloaded again: the Kafka distribution. */
 export function cacheDirectory(dataDir: string): string {
-  return join(resolve(dataDir), CACHE)
+  return join(resolve(dataDir), 'cache')
 }
 
 /**
@@ -45,10 +40,8 @@ export function cacheDirectory(dataDir: string): string {
  */
 export async function exchangeName(choice: ExchangeChoice, settings: Settings): Promise<string> {
   switch (choice.kind) {
-    case 'binance': {
-      const url = otherExchangeUrl(settings)
-      return url === null ? LIVE_VENUE : askedExchangeIdentity(settings)
-    }
+    case 'binance':
+      return otherExchangeUrl(settings) === null ? LIVE_VENUE : askedExchangeIdentity(settings)
     case 'simulated':
       return simulatedExchangeName({
         ...(choice.seed === undefined ? {} : { seed: choice.seed }),
@@ -68,20 +61,11 @@ export function simulatedSymbols(symbols: readonly string[]): readonly string[] 
 /** The directories of a source in `dataDir`, as absolute paths. Creates nothing. */
 export function exchangeDirectory(dataDir: string, source: string): ExchangeDirectory {
   const root = join(resolve(dataDir), directoryName(source))
-  return {
-    source,
-    root,
-    kafka: join(root, 'kafka'),
-    database: join(root, 'database'),
-    run: join(root, 'run'),
-    logs: join(root, 'logs'),
-  }
+  const of = (name: string) => join(root, name)
+  return { source, root, kafka: of('kafka'), database: of('database'), run: of('run'), logs: of('logs') }
 }
 
-/**
- * A directory name that is valid in any file system and shell: `simulated:seed=1,rate=5000` →
- * `simulated-seed=1-rate=5000`.
- */
+/** Valid in any file system and shell: `simulated:seed=1,rate=5000` → `simulated-seed=1-rate=5000`. */
 function directoryName(source: string): string {
   const name = source.replaceAll(/[^\w=.-]/g, '-')
   return /^(binance|simulated|replay)\b/.test(name) ? name : `exchange-${name}`
@@ -92,10 +76,8 @@ async function sha256(file: string): Promise<string> {
   try {
     for await (const chunk of createReadStream(file)) hash.update(chunk)
   } catch (error) {
-    throw new TapelineError('INPUT', `${file} cannot be read: ${describeError(error)}`, {
-      fix: 'Use a file that `bin/tapeline capture` has written.',
-      cause: error,
-    })
+    const fix = 'Use a file that `bin/tapeline capture` has written.'
+    throw new TapelineError('INPUT', `${file} cannot be read: ${describeError(error)}`, { fix, cause: error })
   }
   return hash.digest('hex')
 }

@@ -17,9 +17,8 @@ export function otherExchangeUrl(settings: Settings): string | null {
 }
 
 /**
- * Asks the exchange at this URL for its name, which determines the directory of its data. It is
- * asked before anything is opened, since a wrong guess would put the data of a simulated market
- * into the directory of live data. A refusal may be temporary: `up` waits and reports it.
+ * Asks the exchange for its name before anything is opened: a wrong guess would put the data of a
+ * simulated market into the directory of live data. A refusal may be temporary: `up` waits.
  *
  * @throws TapelineError `EXCHANGE` when it does not answer, or has an unknown name; `SETTINGS` when
  *   no name is known
@@ -33,13 +32,8 @@ export async function askedExchangeIdentity(settings: Settings): Promise<string>
       restUrl: settings.BINANCE_REST_URL,
       venue: settings.VENUE ?? null,
     })
-  throw new TapelineError(
-    'EXCHANGE',
-    `The exchange at ${url} has an unknown name, ${JSON.stringify(named)}`,
-    {
-      fix: 'Correct BINANCE_WS_URL; unset it to use Binance.',
-    },
-  )
+  const unknown = `The exchange at ${url} has an unknown name, ${JSON.stringify(named)}`
+  throw new TapelineError('EXCHANGE', unknown, { fix: 'Correct BINANCE_WS_URL; unset it to use Binance.' })
 }
 
 /** @returns null when the exchange does not name itself */
@@ -55,15 +49,10 @@ async function whatItNamesItself(url: string): Promise<string | null> {
       return (await gate.attempt('handshakes', ask)).named
     } catch (error) {
       if (isTapelineError(error)) throw error
-      if (!(error instanceof ExchangeRefusal))
-        throw new TapelineError(
-          'EXCHANGE',
-          `The exchange at ${url} does not answer: ${describeError(error)}`,
-          {
-            fix: 'Start it, or correct BINANCE_WS_URL; unset it to use Binance.',
-            cause: error,
-          },
-        )
+      if (error instanceof ExchangeRefusal) continue
+      const silent = `The exchange at ${url} does not answer: ${describeError(error)}`
+      const fix = 'Start it, or correct BINANCE_WS_URL; unset it to use Binance.'
+      throw new TapelineError('EXCHANGE', silent, { fix, cause: error })
     }
   }
 }

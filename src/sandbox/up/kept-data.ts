@@ -1,9 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { displayPath } from '../processes/files.ts'
-import { lockFolder, lockHolder } from '../processes/folder-lock.ts'
+import { folderInUse, lockFolder, lockHolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 
 /** The unit of `stat`. Sizes are those on disk, since Kafka preallocates files. */
@@ -27,7 +25,7 @@ export async function listKeptData(dataDir: string): Promise<KeptData[]> {
   return Promise.all(
     ours.map(async ({ name }) => {
       const path = join(root, name)
-      return { name, path, bytes: await sizeOf(path), heldBy: lockHolder(path)?.pid ?? null }
+      return { name, path, bytes: await sizeOf(path), heldBy: lockHolder(path) }
     }),
   )
 }
@@ -38,25 +36,21 @@ export async function listKeptData(dataDir: string): Promise<KeptData[]> {
  * @throws TapelineError `ENVIRONMENT` when a running `up` uses it
  */
 export async function removeKeptData(kept: KeptData): Promise<void> {
-  const lock = lockFolder(kept.path, inUseFix)
+  const unlock = lockFolder(kept.path, inUseFix)
   try {
     await cleanUpLeftOvers(join(kept.path, 'run'))
     await rm(kept.path, { recursive: true, force: true })
   } finally {
-    lock.release()
+    unlock()
   }
 }
 
 /** @throws TapelineError `ENVIRONMENT` when a running `up` uses one of them */
 export function refuseHeld(kept: readonly KeptData[]): void {
-  const held = kept.find(({ heldBy }) => heldBy !== null)
-  if (held === undefined || held.heldBy === null) return
-  throw new TapelineError('ENVIRONMENT', `${displayPath(held.path)} is in use by process ${held.heldBy}`, {
-    fix: inUseFix({ pid: held.heldBy }),
-  })
+  for (const { path, heldBy } of kept) if (heldBy !== null) throw folderInUse(path, heldBy, inUseFix(heldBy))
 }
 
-function inUseFix({ pid }: { pid: number }): string {
+function inUseFix(pid: number): string {
   return `Stop it first (Ctrl-C in its terminal, or kill ${pid}).`
 }
 

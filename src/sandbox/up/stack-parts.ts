@@ -1,29 +1,25 @@
+import { addAbortListener } from 'node:events'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { sleep } from '../../foundation/runtime/backoff.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { type EmbeddedDatabase, startEmbeddedDatabase } from '../embedded-timescaledb/embedded-database.ts'
 import { type KafkaBroker, startKafkaBroker } from '../kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../kafka-broker/kafka-distribution.ts'
-import { describeExit, type Exit, type RunningProcess } from '../processes/child-process.ts'
-import { COMMAND_LINE, displayPath } from '../processes/files.ts'
-import { LogFollower, type LogProblem, rotateLog } from '../processes/log-follower.ts'
-import { spawnNode } from '../processes/node-child.ts'
+import {
+  describeExit,
+  type Exit,
+  type RunningProcess,
+  spawnNode,
+  untilReady,
+} from '../processes/child-process.ts'
+import { COMMAND_LINE, displayPath, rotateLog } from '../processes/files.ts'
+import { LogFollower, type LogProblem } from '../processes/log-follower.ts'
 import { forgetProcess, type Role, recordProcess } from '../processes/process-registry.ts'
 import type { Part } from '../processes/supervisor.ts'
 import type { ExchangeChoice, ExchangeDirectory } from './data-directory.ts'
+import type { Display } from './display/display.ts'
 
-const PROBE_INTERVAL_MS = 100
 const EXCHANGE_READY_MS = 20_000
-
-/** Reports of a stack while it starts, runs and stops. */
-export interface StackReport {
-  progress(role: Role, text: string): void
-  ready(role: Role, text: string): void
-  failed(role: Role): void
-  say(text: string): void
-  problem(from: string, problem: LogProblem): void
-}
 
 /** The state of a part's process. */
 export type PartState = 'running' | 'restarting' | 'finished' | 'external'
@@ -34,24 +30,23 @@ export interface PartContext {
   readonly cacheDir: string
   /** The environment of the program's commands. */
   readonly environment: NodeJS.ProcessEnv
-  readonly onProgress: (role: Role, text: string) => void
-  readonly onProblem: (role: string, problem: LogProblem) => void
+  readonly display: Display
   /** Followed logs; closed at the end. */
   readonly followers: LogFollower[]
 }
 
 export function kafkaPart(context: PartContext, port: number): Part<KafkaBroker> {
-  const { directory, cacheDir, onProgress } = context
+  const { directory, cacheDir, display } = context
   return {
     name: 'kafka',
     async start(signal) {
-      const report = (text: string) => onProgress('kafka', text)
-      const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress: report, signal })
+      const onProgress = (text: string) => display.progress('kafka', text)
+      const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress, signal })
       const broker = await startKafkaBroker({
         distributionDir,
         dataDir: directory.kafka,
         port,
-        onProgress: report,
+        onProgress,
         onSpawned: (pid) => recordProcess(directory.run, 'kafka', pid),
         signal,
       })
@@ -61,12 +56,12 @@ export function kafkaPart(context: PartContext, port: number): Part<KafkaBroker>
 }
 
 export function databasePart(context: PartContext, port: number): Part<EmbeddedDatabase> {
-  const { directory, onProgress } = context
+  const { directory, display } = context
   const log = followedLog(context, 'database')
   return {
     name: 'database',
     async start(signal) {
-      onProgress('database', 'starting the embedded TimescaleDB')
+      display.progress('database', 'starting the embedded TimescaleDB')
       const database = await startEmbeddedDatabase({
         dataDir: directory.database,
         port,
@@ -91,23 +86,23 @@ export function exchangePart(
     ...part,
     finished: (exit) => source.kind === 'replay' && exit.code === 0,
     async start(signal) {
-      context.onProgress('exchange', `starting: ${args.join(' ')}`)
+      context.display.progress('exchange', `starting: ${args.join(' ')}`)
       const running = await part.start(signal)
-      await untilReady(() => accepts(port), running, { signal, timeoutMs: EXCHANGE_READY_MS }).catch(
-        (error) => {
-          running.kill()
-          throw part.hopeless?.({ code: null, signal: null }) ?? error
-        },
-      )
-      return running
+      const limit = { timeoutMs: EXCHANGE_READY_MS, signal }
+      const outcome = await untilReady(() => accepts(port), running, limit).catch((error: unknown) => {
+        running.kill()
+        throw error
+      })
+      if (outcome === null) return running
+      running.kill()
+      const late = `it was not ready within ${EXCHANGE_READY_MS} ms`
+      const why = outcome === 'late' ? late : `it ended with ${describeExit(outcome)}`
+      throw part.hopeless?.({ code: null, signal: null }) ?? new Error(why)
     },
   }
 }
 
-/**
- * A command of this program that runs until it is stopped. Ready once it runs, since it recovers
- * automatically.
- */
+/** A command that runs until it is stopped. Ready once it runs, since it recovers automatically. */
 export function commandPart(context: PartContext, role: Role, args: readonly string[]): Part {
   const log = followedLog(context, role)
   let starts = 0
@@ -116,12 +111,7 @@ export function commandPart(context: PartContext, role: Role, args: readonly str
     async start() {
       starts += 1
       log.follower.forget()
-      const { running } = await spawnNode({
-        script: COMMAND_LINE,
-        args,
-        env: context.environment,
-        logFile: log.path,
-      })
+      const running = await spawnCommand(context, args, log.path)
       recordProcess(context.directory.run, role, running.pid)
       return recorded(context, role, running)
     },
@@ -144,16 +134,9 @@ export async function runCommand(
   signal: AbortSignal,
 ): Promise<void> {
   const log = followedLog(context, name)
-  const { running } = await spawnNode({
-    script: COMMAND_LINE,
-    args,
-    env: context.environment,
-    logFile: log.path,
-  })
-  const abort = () => running.kill()
-  signal.addEventListener('abort', abort, { once: true })
+  const running = await spawnCommand(context, args, log.path)
+  using _ = addAbortListener(signal, running.kill)
   const exit = await running.exited
-  signal.removeEventListener('abort', abort)
   log.follower.close()
   signal.throwIfAborted()
   if (exit.code === 0) return
@@ -164,15 +147,16 @@ export async function runCommand(
   })
 }
 
+async function spawnCommand(
+  { environment: env }: PartContext,
+  args: readonly string[],
+  logFile: string,
+): Promise<RunningProcess> {
+  return (await spawnNode({ script: COMMAND_LINE, args, env, logFile })).running
+}
+
 /** Error codes that a restart cannot fix. */
-const HOPELESS_CODES: ReadonlySet<string> = new Set([
-  'SETTINGS',
-  'INPUT',
-  'SOURCE',
-  'SCHEMA',
-  'EXCHANGE',
-  'ENVIRONMENT',
-])
+const HOPELESS = new Set<string | null>(['SETTINGS', 'INPUT', 'SOURCE', 'SCHEMA', 'EXCHANGE', 'ENVIRONMENT'])
 const SETTINGS_EXIT_CODE = 2
 
 /**
@@ -186,9 +170,7 @@ export function hopelessEnd(
   said: readonly LogProblem[],
   firstStart: boolean,
 ): TapelineError | null {
-  const reason = said.find(
-    ({ code, final }) => (code !== null && HOPELESS_CODES.has(code)) || (firstStart && final),
-  )
+  const reason = said.find(({ code, final }) => HOPELESS.has(code) || (firstStart && final))
   if (exit.code !== SETTINGS_EXIT_CODE && reason === undefined) return null
   const shown = reason ?? said.at(-1)
   return new TapelineError('ENVIRONMENT', `${name}: ${shown?.text ?? describeExit(exit)}`, {
@@ -196,52 +178,25 @@ export function hopelessEnd(
   })
 }
 
-/** Polls until `ready`. Rejects when the process ends first, or the time is up. */
-export async function untilReady(
-  ready: () => Promise<boolean>,
-  running: RunningProcess,
-  options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
-): Promise<void> {
-  const deadline = performance.now() + (options.timeoutMs ?? Number.POSITIVE_INFINITY)
-  let exit: Exit | null = null
-  void running.exited.then((how) => {
-    exit = how
-  })
-  while (!(await ready())) {
-    if (exit !== null) throw new Error(`it ended with ${describeExit(exit)}`)
-    if (performance.now() > deadline) throw new Error(`it was not ready within ${options.timeoutMs} ms`)
-    await sleep(PROBE_INTERVAL_MS, options.signal)
-  }
-}
-
 function exchangeArguments(source: ExchangeChoice, port: number, symbols: readonly string[]): string[] {
+  if (source.kind === 'binance') throw new Error('the live exchange is not started')
   const option = (name: string, value: number | undefined) =>
     value === undefined ? [] : [name, String(value)]
-  switch (source.kind) {
-    case 'simulated':
-      return [
-        'simulate',
-        ...['--port', String(port), '--symbols', symbols.join(',')],
-        ...option('--seed', source.seed),
-        ...option('--rate', source.rate),
-        ...(source.faults === true ? ['--faults'] : []),
-      ]
-    case 'replay':
-      return [
-        'replay',
-        ...[source.file, '--port', String(port)],
-        ...option('--speed', source.speed),
-        ...(source.faults === true ? ['--faults'] : []),
-      ]
-    case 'binance':
-      throw new Error('the live exchange is not started')
-  }
+  const own =
+    source.kind === 'replay'
+      ? ['replay', source.file, ...option('--speed', source.speed)]
+      : [
+          ...['simulate', '--symbols', symbols.join(',')],
+          ...option('--seed', source.seed),
+          ...option('--rate', source.rate),
+        ]
+  return [...own, '--port', String(port), ...(source.faults === true ? ['--faults'] : [])]
 }
 
 function followedLog(context: PartContext, name: string): { path: string; follower: LogFollower } {
   const path = join(context.directory.logs, `${name}.log`)
   rotateLog(path)
-  const follower = new LogFollower(path, (problem) => context.onProblem(name, problem))
+  const follower = new LogFollower(path, (problem) => context.display.problem(name, problem))
   context.followers.push(follower)
   return { path, follower }
 }

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { sleep } from '../../foundation/runtime/backoff.ts'
+import { onStopSignal } from '../../foundation/runtime/signals.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
@@ -45,17 +46,14 @@ export interface UpOptions {
 export async function runUp(options: UpOptions): Promise<number> {
   const source = await exchangeName(options.source, options.settings)
   const directory = exchangeDirectory(options.settings.DATA_DIR, source)
-  const lock = lockFolder(
-    directory.root,
-    ({ pid }) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
-  )
+  const unlock = lockFolder(directory.root)
   mkdirSync(directory.logs, { recursive: true })
   const display = new Display(options.output, options)
   try {
     return await new Run(options, directory, display).untilStopped()
   } finally {
     display.close()
-    lock.release()
+    unlock()
   }
 }
 
@@ -78,17 +76,7 @@ class Run {
     this.#display = display
     const url = options.source.kind === 'binance' ? otherExchangeUrl(options.settings) : null
     this.#source = { name: directory.source, url }
-    this.#stack = new LocalStack({
-      ...options,
-      directory,
-      report: {
-        progress: (role, text) => display.progress(role, text),
-        ready: (role, text) => display.stepDone(role, text),
-        failed: (role) => display.stepFailed(role),
-        say: (text) => display.say(text),
-        problem: (from, problem) => display.problem(from, problem),
-      },
-    })
+    this.#stack = new LocalStack({ ...options, directory, display })
   }
 
   async untilStopped(): Promise<number> {
@@ -110,21 +98,20 @@ class Run {
 
   /** @returns the failure that ended the run, or null */
   async #startAndRun(): Promise<unknown> {
-    const wanted = this.#stopWanted.promise.then(() => null)
-    const failed = this.#stack.fatal
-    const starting = this.#stack.start().then(
-      () => 'started' as const,
-      (error: unknown) => ({ error }),
-    )
-    const outcome = await Promise.race([starting, wanted, failed])
-    if (outcome !== 'started') return outcome !== null && 'error' in outcome ? outcome.error : outcome
+    const ending = Promise.race([this.#stopWanted.promise.then(() => null), this.#stack.fatal])
+    try {
+      const outcome = await Promise.race([this.#stack.start().then(() => 'started' as const), ending])
+      if (outcome !== 'started') return outcome
+    } catch (error) {
+      return error
+    }
     this.#startedMs = performance.now()
     this.#display.showPipeline(() => this.#state())
     const polling = new AbortController()
     const poll = this.#poll(polling.signal)
     const { forMs } = this.#options
     const timer = forMs === null ? null : setTimeout(() => this.#stopWanted.resolve(), forMs)
-    const ended = await Promise.race([wanted, failed])
+    const ended = await ending
     if (timer !== null) clearTimeout(timer)
     polling.abort()
     await poll
@@ -140,8 +127,8 @@ class Run {
 
   async #ask(): Promise<void> {
     const [ingestion, consumer] = await Promise.all([
-      ingestionStatus(this.#stack.ingestUrl),
-      consumerStatus(this.#stack.consumerUrl),
+      ingestionStatus(this.#stack.urls.ingest),
+      consumerStatus(this.#stack.urls.consume),
     ])
     this.#ingestion = ingestion
     this.#consumer = consumer
@@ -173,7 +160,6 @@ class Run {
       ingestion: this.#ingestion,
       consumer: this.#consumer,
       totals: this.#totals.totals(),
-      rowsPerSecond: this.#totals.rowsPerSecond(),
       restarts: this.#stack.restarts,
       problems: this.#display.problems,
     }
@@ -191,37 +177,25 @@ class Run {
   }
 
   /**
-   * The first signal stops everything in order, the second at once. Any other exit of this process,
-   * such as a defect, also stops at once, since the broker would outlive it. A closed output (`up |
-   * head`) stops in order.
+   * The first signal stops everything in order. The second, like any other exit of this process,
+   * stops it at once, since the broker would outlive it. A closed output (`up | head`) stops in
+   * order.
    */
   #listenForSignals(): () => void {
-    let firstMs: number | null = null
-    const onSignal = () => {
-      const nowMs = performance.now()
-      firstMs ??= nowMs
-      if (nowMs - firstMs < ONE_PRESS_MS) {
-        this.#stopWanted.resolve()
-        return
-      }
+    const stop = () => this.#stopWanted.resolve()
+    const onExit = () => {
       this.#stack.kill()
       this.#display.close()
-      process.exit(1)
     }
-    const onExit = () => this.#stack.kill()
-    this.#options.output.on('error', () => this.#stopWanted.resolve())
-    for (const signal of SIGNALS) process.on(signal, onSignal)
+    const stopListening = onStopSignal(stop, ['SIGINT', 'SIGTERM', 'SIGHUP'])
+    this.#options.output.on('error', stop)
     process.on('exit', onExit)
     return () => {
       process.off('exit', onExit)
-      for (const signal of SIGNALS) process.off(signal, onSignal)
+      stopListening()
     }
   }
 }
-
-/** Under npm or timeout, one Ctrl-C arrives twice: from the terminal, and forwarded by them. */
-const ONE_PRESS_MS = 500
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 function serviceView(
   name: string,

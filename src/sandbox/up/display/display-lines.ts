@@ -1,9 +1,4 @@
-import {
-  byEventType,
-  DEFAULT_EVENT_TYPES,
-  EVENT_TYPES,
-  type EventType,
-} from '../../../foundation/market/event.ts'
+import { DEFAULT_EVENT_TYPES, EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
 import { countText, plural } from '../../../foundation/telemetry/plural.ts'
 import {
   type ConsumerStatus,
@@ -11,7 +6,7 @@ import {
   type LatencySummary,
   totalLag,
 } from '../../../foundation/telemetry/status.ts'
-import { type RowCounts, sum, type Totals } from './run-totals.ts'
+import { noRows, type RowCounts, sum, type Totals } from './run-totals.ts'
 import { clockText, msText, type Style } from './text-style.ts'
 
 /** A part of the stack on the display. */
@@ -49,7 +44,6 @@ export interface DisplayState {
   readonly ingestion: IngestionStatus | null
   readonly consumer: ConsumerStatus | null
   readonly totals: Totals
-  readonly rowsPerSecond: ReadonlyMap<string, number>
   readonly restarts: number
   readonly problems: readonly ProblemView[]
 }
@@ -58,7 +52,6 @@ const MOST_SYMBOLS = 12
 /** With three symbols everything fits in 24 lines. */
 const MOST_PROBLEMS = 3
 const COLUMN = 12
-const NO_ROWS: RowCounts = byEventType(() => 0)
 
 /** The display of a terminal, as lines. The caller cuts long ones. */
 export function displayLines(state: DisplayState, style: Style): string[] {
@@ -66,7 +59,7 @@ export function displayLines(state: DisplayState, style: Style): string[] {
     ...titleLines(state, style),
     ...state.parts.map((part) => partLine(part, style)),
     '',
-    ...tableLines(state.totals, state.rowsPerSecond, state.symbols, style),
+    ...tableLines(state.totals, state.symbols, style),
     '',
     ...latencyLines(state, style),
     '',
@@ -77,13 +70,12 @@ export function displayLines(state: DisplayState, style: Style): string[] {
 
 /** The same in one line, for output that is not a terminal. */
 export function plainLine(state: DisplayState): string {
-  const { all, deadLettered } = state.totals
-  const rate = [...state.rowsPerSecond.values()].reduce((total, one) => total + one, 0)
+  const { all, deadLettered, rowsPerSecond } = state.totals
   const down = state.parts.filter((part) => part.health !== 'well')
   return [
     clockText(state.uptimeMs),
     ...shownTypes(all).map((type) => plural(all[type], type)),
-    `${countText(rate)} rows/s`,
+    `${countText(sum(rowsPerSecond.values()))} rows/s`,
     `event→row ${rangeText(eventToRow(state.source, state.consumer))}`,
     `lag ${lagText(state.consumer)}`,
     plural(deadLettered, 'dead letter'),
@@ -98,12 +90,14 @@ export function summaryLines(
   style: Style,
 ): string[] {
   const seconds = Math.max(1, state.uptimeMs / 1000)
-  const rates = new Map([...state.totals.rows].map(([symbol, counts]) => [symbol, sum(counts) / seconds]))
+  const rowsPerSecond = new Map(
+    [...state.totals.rows].map(([symbol, counts]) => [symbol, sum(Object.values(counts)) / seconds]),
+  )
   return [
     style.bold(`Stopped after ${clockText(state.uptimeMs)}.`),
     `Rows of this run, from ${exchangeText(state.source)}:`,
     '',
-    ...tableLines(state.totals, rates, state.symbols, style),
+    ...tableLines({ ...state.totals, rowsPerSecond }, state.symbols, style),
     '',
     ...latencyLines(state, style),
     '',
@@ -149,28 +143,27 @@ function shownTypes(all: RowCounts): EventType[] {
 
 /** Rows per symbol and table. With too many symbols, only the busiest are shown. */
 function tableLines(
-  totals: Totals,
-  rowsPerSecond: ReadonlyMap<string, number>,
+  { rows, all, rowsPerSecond }: Totals,
   symbols: readonly string[],
   style: Style,
 ): string[] {
-  const named = [...new Set([...symbols.filter((symbol) => symbol !== '*'), ...totals.rows.keys()])]
-  const rowsOf = (symbol: string) => totals.rows.get(symbol) ?? NO_ROWS
-  const busiest = [...named].sort((a, b) => sum(rowsOf(b)) - sum(rowsOf(a))).slice(0, MOST_SYMBOLS)
+  const named = [...new Set([...symbols.filter((symbol) => symbol !== '*'), ...rows.keys()])]
+  const rowsOf = (symbol: string) => rows.get(symbol) ?? noRows()
+  const totalOf = (symbol: string) => sum(Object.values(rowsOf(symbol)))
+  const busiest = named.toSorted((a, b) => totalOf(b) - totalOf(a)).slice(0, MOST_SYMBOLS)
   const shown = named.filter((symbol) => busiest.includes(symbol))
   const width = Math.max(9, ...shown.map((symbol) => symbol.length))
   const row = (name: string, cells: readonly string[]) =>
     `  ${name.padEnd(width)}${cells.map((cell) => cell.padStart(COLUMN)).join('')}`
-  const types = shownTypes(totals.all)
+  const types = shownTypes(all)
   const counts = (of: RowCounts, rate: number) =>
     [...types.map((type) => of[type]), rate].map((count) => countText(count))
-  const rate = [...rowsPerSecond.values()].reduce((total, one) => total + one, 0)
   const hidden = named.length - shown.length
   return [
     style.dim(row('', [...types.map((type) => `${type}s`), 'rows/s'])),
     ...shown.map((symbol) => row(symbol, counts(rowsOf(symbol), rowsPerSecond.get(symbol) ?? 0))),
     ...(hidden > 0 ? [style.dim(`  and ${plural(hidden, 'more symbol')}`)] : []),
-    style.bold(row('all', counts(totals.all, rate))),
+    style.bold(row('all', counts(all, sum(rowsPerSecond.values())))),
   ]
 }
 

@@ -46,12 +46,12 @@ export class Display {
     this.#steps.progress(name, text, performance.now())
   }
 
-  stepDone(name: string, text: string): void {
-    this.#steps.done(name, text, performance.now())
+  ready(name: string, text: string): void {
+    this.#steps.end(name, 'done', text, performance.now())
   }
 
-  stepFailed(name: string): void {
-    this.#steps.failed(name, performance.now())
+  failed(name: string): void {
+    this.#steps.end(name, 'failed', 'failed', performance.now())
   }
 
   /** Prints lines that stay visible. */

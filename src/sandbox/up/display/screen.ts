@@ -13,8 +13,7 @@ export type Canvas = Pick<WriteStream, 'write' | 'columns' | 'rows'>
 
 /**
  * A block of lines at the end of the terminal's output that is redrawn in place. Each drawing is
- * one write that overwrites line by line, without clearing first, so nothing flickers. Earlier
- * output stays and scrolls as usual.
+ * one write that overwrites line by line, without clearing first, so nothing flickers.
  */
 export class LiveBlock {
   readonly #canvas: Canvas
@@ -39,10 +38,8 @@ export class LiveBlock {
   print(lines: readonly string[]): void {
     const { columns } = sizeOf(this.#canvas)
     const drawn = this.#drawn
-    drawOn(
-      this.#canvas,
-      `${this.#home(columns)}${ERASE_BELOW}${lines.map((line) => `${terminalText(line)}\n`).join('')}`,
-    )
+    const text = lines.map((line) => `${terminalText(line)}\n`).join('')
+    drawOn(this.#canvas, `${this.#home(columns)}${ERASE_BELOW}${text}`)
     this.#drawn = []
     if (this.#open) this.draw(drawn)
   }
@@ -61,10 +58,7 @@ export class LiveBlock {
     this.end()
   }
 
-  /**
-   * Moves to the first line of the previous drawing. A terminal that became narrower has wrapped
-   * its lines. In one that became lower, the first lines cannot be reached.
-   */
+  /** Moves to the first line of the previous drawing, whose lines a narrower terminal has wrapped. */
   #home(columns: number): string {
     const wrapped = this.#drawn.reduce(
       (total, line) => total + Math.max(1, Math.ceil(stripVTControlCharacters(line).length / columns)),

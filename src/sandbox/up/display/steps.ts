@@ -10,10 +10,7 @@ interface Step {
   outcome: 'running' | 'done' | 'failed' | 'interrupted'
 }
 
-/**
- * The steps of a start, several at once: their progress and duration. Pure: the time is an
- * argument.
- */
+/** The steps of a start, several at once: their progress and duration. */
 export class Steps {
   readonly #steps: Step[] = []
   readonly #onLine: (line: string) => void
@@ -25,7 +22,7 @@ export class Steps {
 
   /** Begins a step, or updates its text. A change of only the numbers is not reported as a line. */
   progress(name: string, text: string, nowMs: number): void {
-    const step = this.#steps.find((one) => one.name === name && one.outcome === 'running')
+    const step = this.#running(name)
     const withoutCount = (of: string) => of.replace(/:.*$/s, '')
     if (step === undefined)
       this.#steps.push({ name, startedMs: nowMs, text, endedMs: null, outcome: 'running' })
@@ -33,12 +30,13 @@ export class Steps {
     if (step !== undefined) step.text = text
   }
 
-  done(name: string, text: string, nowMs: number): void {
-    this.#end(name, 'done', text, nowMs)
-  }
-
-  failed(name: string, nowMs: number): void {
-    this.#end(name, 'failed', 'failed', nowMs)
+  end(name: string, outcome: 'done' | 'failed', text: string, nowMs: number): void {
+    const step = this.#running(name)
+    if (step === undefined) return
+    step.outcome = outcome
+    step.text = text
+    step.endedMs = nowMs
+    this.#onLine(`${name}: ${text} (${((nowMs - step.startedMs) / 1000).toFixed(1)} s)`)
   }
 
   /** Marks the running steps as interrupted. */
@@ -64,12 +62,7 @@ export class Steps {
     })
   }
 
-  #end(name: string, outcome: 'done' | 'failed', text: string, nowMs: number): void {
-    const step = this.#steps.find((one) => one.name === name && one.outcome === 'running')
-    if (step === undefined) return
-    step.outcome = outcome
-    step.text = text
-    step.endedMs = nowMs
-    this.#onLine(`${name}: ${text} (${((nowMs - step.startedMs) / 1000).toFixed(1)} s)`)
+  #running(name: string): Step | undefined {
+    return this.#steps.find((step) => step.name === name && step.outcome === 'running')
   }
 }

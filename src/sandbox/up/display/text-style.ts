@@ -2,27 +2,13 @@ import { styleText } from 'node:util'
 import { countText } from '../../../foundation/telemetry/plural.ts'
 
 /** How lines are coloured. `plainStyle` is for output that is not a terminal, or with NO_COLOR. */
-export interface Style {
-  bold(text: string): string
-  dim(text: string): string
-  good(text: string): string
-  warn(text: string): string
-  bad(text: string): string
-}
+export type Style = Readonly<Record<'bold' | 'dim' | 'good' | 'warn' | 'bad', (text: string) => string>>
 
-const unchanged = (text: string) => text
-
-export const plainStyle: Style = {
-  bold: unchanged,
-  dim: unchanged,
-  good: unchanged,
-  warn: unchanged,
-  bad: unchanged,
-}
-
+const same = (text: string) => text
 const paint = (format: Parameters<typeof styleText>[0]) => (text: string) =>
   styleText(format, text, { validateStream: false })
 
+export const plainStyle: Style = { bold: same, dim: same, good: same, warn: same, bad: same }
 export const colourStyle: Style = {
   bold: paint('bold'),
   dim: paint('dim'),
@@ -34,14 +20,11 @@ export const colourStyle: Style = {
 /** Whole seconds as `hh:mm:ss`. */
 export function clockText(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000))
-  const two = (n: number) => String(n).padStart(2, '0')
-  return `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60]
+  return parts.map((part) => String(part).padStart(2, '0')).join(':')
 }
 
-/**
- * A readable duration: `812 ms`, `2.01 s`. May be negative, since the exchange's clock may be
- * ahead.
- */
+/** `812 ms`, `20.1 s`. May be negative, since the exchange's clock may be ahead. */
 export function msText(ms: number): string {
   return Math.abs(ms) < 10_000 ? `${countText(ms)} ms` : `${(ms / 1000).toFixed(1)} s`
 }

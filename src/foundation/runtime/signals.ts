@@ -1,17 +1,17 @@
-import { TapelineError } from '../foundation/runtime/errors.ts'
+import { TapelineError } from './errors.ts'
 
-/**
- * Under npm, one Ctrl-C arrives twice, from the terminal and from npm. A second signal within this
- * time is ignored.
- */
+/** Under npm, one Ctrl-C arrives twice: from the terminal and from npm. The second is ignored. */
 const ECHO_MS = 500
 
 /**
- * Calls back at the first SIGINT or SIGTERM; a second one ends the process with 1.
+ * Calls back at the first of these signals; a second one ends the process with 1.
  *
  * @returns ends the listening
  */
-export function onStopSignal(stop: (name: NodeJS.Signals) => void): () => void {
+export function onStopSignal(
+  stop: (name: NodeJS.Signals) => void,
+  signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'],
+): () => void {
   let firstAtMs: number | null = null
   const onSignal = (name: NodeJS.Signals) => {
     const nowMs = performance.now()
@@ -19,9 +19,9 @@ export function onStopSignal(stop: (name: NodeJS.Signals) => void): () => void {
     firstAtMs ??= nowMs
     if (nowMs - firstAtMs > ECHO_MS) process.exit(1)
   }
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
+  for (const signal of signals) process.on(signal, onSignal)
   return () => {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+    for (const signal of signals) process.off(signal, onSignal)
   }
 }
 
