@@ -1,37 +1,29 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
-import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
-import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
-import { type Action, LIFE_CYCLE, type LifeEvent, type Report, type State } from './connection/life-cycle.ts'
+import { type Action, LIFE_CYCLE, type LifeEvent, type State } from './connection/life-cycle.ts'
 import { StallDetector } from './connection/stall-detector.ts'
 import type { StreamRates } from './connection/stream-rates.ts'
-import type { ConnectionEnd, ConnectionListener, StreamSink } from './connection-listener.ts'
-import type { ControlFrame } from './core.ts'
 import type { Ports } from './ports.ts'
-import { WsConsumer, type WsConsumerOptions } from './ws-consumer.ts'
+import {
+  type ConnectionEnd,
+  type ConnectionListener,
+  type Report,
+  WsConsumer,
+  type WsConsumerOptions,
+} from './ws-consumer.ts'
 
-export interface ConnectionSlotOptions {
-  readonly plan: ConnectionPlan
+export interface ConnectionSlotOptions extends Omit<WsConsumerOptions, 'id' | 'attempt'> {
   readonly rates: StreamRates
-  readonly ports: Pick<Ports, 'clock' | 'random'> & {
-    readonly exchange: Pick<Ports['exchange'], 'openSocket'>
-  }
-  /** Shared by all connections of the process, because the exchange counts handshakes by IP. */
-  readonly gate: ExchangeGate
+  readonly ports: WsConsumerOptions['ports'] & Pick<Ports, 'random'>
   readonly backoff: BackoffPolicy
   /** Age before which the slot replaces a connection; the exchange closes it after 24 hours. */
   readonly maxAgeMs: number
   /** Returns an id that no other connection of the process has. */
   readonly nextId: () => number
-  readonly sink: StreamSink
-  readonly queue: WsConsumerOptions['queue']
-  readonly checkIdentity: WsConsumerOptions['checkIdentity']
   /** Called when streams have gone quiet and their subscription is renewed. */
   readonly onQuiet: (streams: readonly string[]) => void
-  /** Called when the exchange cannot be used and waiting does not help. */
-  readonly onFatal: (error: unknown) => void
 }
 
 /** Both connections deliver for this long: longer than continuity waits for the older one. */
@@ -56,12 +48,28 @@ const SILENT_MS = 60_000
  */
 const AGE_SPREAD = 0.05
 
+/** What the report of a connection means for its slot; null if nothing. */
+const OF_CURRENT: Readonly<Record<Report | 'closed', LifeEvent | null>> = {
+  opened: 'current opened',
+  delivering: null,
+  refused: 'current refused',
+  shutdown: 'replace',
+  closed: 'current closed',
+}
+const OF_SUCCESSOR: Readonly<Record<Report | 'closed', LifeEvent>> = {
+  opened: 'successor opened',
+  delivering: 'successor delivering',
+  refused: 'successor failed',
+  shutdown: 'successor shutdown',
+  closed: 'successor failed',
+}
+
 /**
  * Keeps one connection open, and replaces it without a break: before it is too old, when the
  * exchange announces a shutdown, and when a stream stalls. `LIFE_CYCLE` decides; this class owns
  * the connections and timers.
  */
-export class ConnectionSlot implements ConnectionListener<WsConsumer> {
+export class ConnectionSlot implements ConnectionListener {
   /** The streams that its connections deliver. */
   plan: ConnectionPlan
   readonly #options: ConnectionSlotOptions
@@ -110,7 +118,7 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
 
   /** True while at least one connection is open. */
   get isOpen(): boolean {
-    return this.connections.some((connection) => connection.isOpen)
+    return this.connections.some(({ open }) => open !== null)
   }
 
   start(): void {
@@ -142,12 +150,9 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
    * its streams make likely. Null if not, and while a connection is paused.
    */
   silentMs(nowMs: number): number | null {
-    const open = this.connections.filter(({ isOpen }) => isOpen)
-    if (open.length === 0 || open.some(({ isPaused }) => isPaused)) return null
-    const heardMs = Math.max(
-      ...open.map(({ lastDataAtMs, openedAtMs }) => lastDataAtMs ?? openedAtMs ?? nowMs),
-    )
-    const silentMs = nowMs - heardMs
+    const open = this.connections.flatMap((connection) => connection.open ?? [])
+    if (open.length === 0 || open.some(({ pauses }) => pauses.isPaused)) return null
+    const silentMs = nowMs - Math.max(...open.map((one) => one.lastDataAtMs ?? one.openedAtMs))
     return silentMs > Math.max(SILENT_MS, this.#patienceMs) ? silentMs : null
   }
 
@@ -159,9 +164,10 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
   /** Checks for streams that have gone quiet. Call it every few seconds. */
   watch(): void {
     // A paused socket delivers nothing, which is no fault of the exchange. A new one needs time.
-    const { id, completeAtMs, isPaused } = this.#current
-    if (completeAtMs === null || isPaused || this.#state === 'overlap-delivering') return
-    this.#stalls.check(this.plan.streams, this.#nowMs(), id, completeAtMs)
+    const { id, open } = this.#current
+    const isJudged = this.#state !== 'overlap-delivering' && open?.pauses.isPaused === false
+    if (!isJudged || open.completeAtMs === null) return
+    this.#stalls.check(this.plan.streams, this.#nowMs(), id, open.completeAtMs)
   }
 
   #on(event: LifeEvent, reason: string): void {
@@ -198,7 +204,7 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
         this.#successor = null
         this.#failures = 0
         this.#attempts = 1
-        if (this.#current.isDelivering) this.#retryMs = RETRY_MS
+        if (this.#current.open?.isDelivering) this.#retryMs = RETRY_MS
         return
       case 'count rollover':
         this.rollovers++
@@ -209,7 +215,7 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
     switch (state) {
       case 'connecting':
         this.#forgetAge()
-        if (this.#current.isOpen) this.#on('current opened', reason)
+        if (this.#current.open !== null) this.#on('current opened', reason)
         return
       case 'single':
         this.#replaceBeforeTooOld()
@@ -221,7 +227,7 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
         this.#after(OVERLAP_MS, () => this.#on('overlap over', reason))
         return
       case 'retry-wait':
-        this.#after(this.#retryMs, () => this.#on('retry due', reason))
+        this.#after(this.#retryMs, () => this.rollOver(reason))
         this.#retryMs = Math.min(RETRY_MAX_MS, this.#retryMs * 2)
         return
       case 'stopped':
@@ -236,11 +242,11 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
   #limitSilence(): void {
     const sinceMs = this.#nowMs()
     const look = () => {
-      const openedAtMs = this.#successor?.openedAtMs ?? null
-      const oldDelivers = (this.#current.lastDataAtMs ?? Number.NEGATIVE_INFINITY) > (openedAtMs ?? sinceMs)
-      const isDue = oldDelivers || this.#nowMs() - sinceMs >= this.#patienceMs
-      if (openedAtMs === null) this.#on('successor silent', 'it has not opened')
-      else if (isDue) this.#on('successor silent', 'it has delivered nothing')
+      const openedAtMs = this.#successor?.open?.openedAtMs
+      const oldDataAtMs = this.#current.open?.lastDataAtMs ?? Number.NEGATIVE_INFINITY
+      const isDue = oldDataAtMs > (openedAtMs ?? sinceMs) || this.#nowMs() - sinceMs >= this.#patienceMs
+      if (openedAtMs === undefined) this.#on('successor failed', 'it has not opened')
+      else if (isDue) this.#on('successor failed', 'it has delivered nothing')
       // If all symbols trade rarely, a minute without a trade means nothing.
       else this.#after(SILENT_SUCCESSOR_MS, look)
     }
@@ -252,7 +258,7 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
     this.#forgetAge()
     const nowMs = clock.monotonicMs()
     const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * random())
-    this.#dueAtMs = (this.#current.openedAtMs ?? nowMs) + ageMs
+    this.#dueAtMs = (this.#current.open?.openedAtMs ?? nowMs) + ageMs
     this.#cancelAge = clock.schedule(Math.max(0, this.#dueAtMs - nowMs), () =>
       this.rollOver('it is about to reach its maximum age'),
     )
@@ -277,54 +283,24 @@ export class ConnectionSlot implements ConnectionListener<WsConsumer> {
   }
 
   #create(id: number, attempt: number): WsConsumer {
-    const { gate, ports, sink, queue, checkIdentity } = this.#options
-    const options = { id, attempt, plan: this.plan, gate, ports, sink, queue, checkIdentity }
-    return new WsConsumer(options, this, this.#log)
-  }
-
-  onReport(
-    connection: WsConsumer,
-    report: Exclude<Report, 'shutdown' | 'closed'>,
-    reason = 'the connection has closed',
-  ): void {
-    this.#tell(connection, report, reason)
-    if (report === 'delivering' && connection === this.#current) this.#retryMs = RETRY_MS
-    if (report !== 'opened' || connection !== this.#successor || this.#state !== 'overlap-opening') return
-    // The silence limit restarts when the successor opens.
-    this.#cancelTimer()
-    this.#limitSilence()
+    return new WsConsumer({ ...this.#options, id, attempt, plan: this.plan }, this, this.#log)
   }
 
   /** Ignores a connection that was replaced or abandoned. */
-  #tell(connection: WsConsumer, report: Report, reason: string): void {
-    if (connection === this.#current) this.#on(`current ${report}`, reason)
-    else if (connection === this.#successor) this.#on(`successor ${report}`, reason)
+  onReport(connection: WsConsumer, report: Report | 'closed', reason = ''): void {
+    const isCurrent = connection === this.#current
+    if (isCurrent && report === 'delivering') this.#retryMs = RETRY_MS
+    const event = isCurrent ? OF_CURRENT[report] : OF_SUCCESSOR[report]
+    if (event !== null && this.connections.includes(connection)) this.#on(event, reason)
   }
 
-  onFatal(error: unknown): void {
-    this.#options.onFatal(error)
-  }
-
-  onClosed(connection: WsConsumer, { streams, hasDelivered, reconnectsAtOnce }: ConnectionEnd): void {
+  onClosed(connection: WsConsumer, { wasOpen, hasDelivered, reconnectsAtOnce }: ConnectionEnd): void {
     if (connection === this.#current) {
-      if (streams !== null && this.#state !== 'stopped') this.lost++
+      if (wasOpen && this.#state !== 'stopped') this.lost++
       if (hasDelivered) this.#failures = 0
       this.#reconnectsAtOnce = reconnectsAtOnce
     }
-    this.#tell(connection, 'closed', 'the connection has closed')
-  }
-
-  onControl(connection: WsConsumer, { control, detail }: ControlFrame): void {
-    if (control === 'serverShutdown') {
-      this.#tell(connection, 'shutdown', 'the exchange is shutting this server down')
-      return
-    }
-    if (control === 'error')
-      this.#log.warn(
-        { connection: connection.id, detail: outsideText(detail) },
-        'The exchange refused a request',
-      )
-    connection.onAnswer(detail)
+    this.onReport(connection, 'closed', 'the connection has closed')
   }
 
   get #patienceMs(): number {

@@ -94,24 +94,21 @@ export class Connections {
   }
 
   #open(plan: ConnectionPlan): Group {
-    const { config, ports, gate, core, queue, source, onQuiet, onFatal } = this.#options
+    const { config, core, source } = this.#options
     const options = {
+      ...this.#options,
       plan,
       rates: core.rates,
-      ports,
-      gate,
       backoff: config.backoff,
       maxAgeMs: config.connectionMaxAgeMs,
       nextId: () => this.#nextId++,
       sink: core,
-      queue,
       checkIdentity: (named: string | null) =>
         rejectOtherExchange('The topics', source, exchangeIdentity(named, config), OTHER_EXCHANGE_FIX),
       onQuiet: (streams: readonly string[]) => {
         core.quiet(streams)
-        onQuiet()
+        this.#options.onQuiet()
       },
-      onFatal,
     }
     const slots = Array.from(
       { length: config.connectionsPerStream },

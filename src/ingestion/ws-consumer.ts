@@ -3,17 +3,19 @@ import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { SILENCE_LIMIT_MS, type StreamSocket } from '../foundation/binance/stream-socket.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
+import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
 import { PauseBudget } from './connection/pause-budget.ts'
 import { Subscriptions } from './connection/subscriptions.ts'
-import type { ConnectionEnd, ConnectionListener, StreamSink } from './connection-listener.ts'
+import type { ControlFrame, Core } from './core.ts'
 import type { MessageQueue } from './messages/message-queue.ts'
 import type { Ports } from './ports.ts'
 
 const WATCH_EVERY_MS = 1000
+const PAUSED_TOO_LONG = 'it was paused for too long because Kafka is slow'
 
-/** The state of the connection while it is open. */
+/** The state of the connection while it is open; times are of the monotonic clock. */
 interface Session {
   readonly socket: StreamSocket
   readonly openedAtMs: number
@@ -26,10 +28,34 @@ interface Session {
   lastDataAtMs: number | null
   /** When the last of its streams was confirmed; null before. */
   completeAtMs: number | null
-  delivering: boolean
+  /** Whether all its streams are subscribed and it has delivered since. */
+  isDelivering: boolean
   /** Whether it was dropped: what is left in its buffers is too late to be stamped. */
-  dropped: boolean
-  cancelWatch: (() => void) | null
+  isDropped: boolean
+  cancelWatch: () => void
+}
+
+/** What its slot sees of an open connection. */
+type OpenConnection = Readonly<
+  Pick<Session, 'openedAtMs' | 'completeAtMs' | 'lastDataAtMs' | 'isDelivering' | 'pauses'>
+>
+
+/** How a connection ended. */
+export interface ConnectionEnd {
+  readonly wasOpen: boolean
+  readonly hasDelivered: boolean
+  /** Whether it was dropped to reconnect without a wait. */
+  readonly reconnectsAtOnce: boolean
+}
+
+/** `delivering`: all its streams are subscribed and it has delivered market data since. */
+export type Report = 'opened' | 'delivering' | 'refused' | 'shutdown'
+
+/** What a connection reports to its slot. */
+export interface ConnectionListener {
+  onReport(connection: WsConsumer, report: Report, reason?: string): void
+  /** Called once and last, when it has ended for any reason, except after `onFatal`. */
+  onClosed(connection: WsConsumer, end: ConnectionEnd): void
 }
 
 export interface WsConsumerOptions {
@@ -38,9 +64,11 @@ export interface WsConsumerOptions {
   readonly attempt: number
   /** Its streams until {@link WsConsumer.follow} changes them. */
   readonly plan: ConnectionPlan
+  /** Shared by all connections of the process, because the exchange counts handshakes by IP. */
   readonly gate: ExchangeGate
   readonly ports: Pick<Ports, 'clock'> & { readonly exchange: Pick<Ports['exchange'], 'openSocket'> }
-  readonly sink: StreamSink
+  /** Receives what connections deliver, each with its id. */
+  readonly sink: Pick<Core, 'onFrame' | 'connected' | 'joining' | 'left' | 'subscribed' | 'disconnected'>
   /** The queue that the sink fills. */
   readonly queue: Pick<MessageQueue, 'isFull' | 'whenRoom'>
   /**
@@ -49,6 +77,8 @@ export interface WsConsumerOptions {
    * @param named the exchange's name in the upgrade response; null for Binance, which sends none
    */
   readonly checkIdentity: (named: string | null) => void
+  /** Called when the exchange cannot be used and waiting does not help. */
+  readonly onFatal: (error: unknown) => void
 }
 
 /**
@@ -58,18 +88,17 @@ export interface WsConsumerOptions {
  */
 export class WsConsumer {
   readonly #options: WsConsumerOptions
-  readonly #listener: ConnectionListener<WsConsumer>
+  readonly #listener: ConnectionListener
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #plan: ConnectionPlan
   #session: Session | null = null
   /** The socket that is not open yet. */
   #opening: StreamSocket | null = null
-  #phase: 'waiting' | 'connecting' = 'waiting'
-  #end: ConnectionEnd = { streams: null, hasDelivered: false, reconnectsAtOnce: false }
+  #end: ConnectionEnd = { wasOpen: false, hasDelivered: false, reconnectsAtOnce: false }
   #running: Promise<void> | null = null
 
-  constructor(options: WsConsumerOptions, listener: ConnectionListener<WsConsumer>, log: Logger) {
+  constructor(options: WsConsumerOptions, listener: ConnectionListener, log: Logger) {
     this.#options = options
     this.#plan = options.plan
     this.#listener = listener
@@ -80,30 +109,9 @@ export class WsConsumer {
     return this.#options.id
   }
 
-  /** When it opened, on the monotonic clock; null while it is not open. */
-  get openedAtMs(): number | null {
-    return this.#session?.openedAtMs ?? null
-  }
-
-  /** Since when all its streams are subscribed, on the monotonic clock; null while they are not. */
-  get completeAtMs(): number | null {
-    return this.#session?.completeAtMs ?? null
-  }
-
-  /**
-   * When it last delivered market data, on the monotonic clock; null if it has not since it opened.
-   */
-  get lastDataAtMs(): number | null {
-    return this.#session?.lastDataAtMs ?? null
-  }
-
-  /** Whether all its streams are subscribed and it has delivered since. */
-  get isDelivering(): boolean {
-    return this.#session?.delivering ?? false
-  }
-
-  get isOpen(): boolean {
-    return this.#session !== null
+  /** Null while it is not open. */
+  get open(): OpenConnection | null {
+    return this.#session
   }
 
   /** Connects after a wait. */
@@ -122,29 +130,25 @@ export class WsConsumer {
     const nowMs = this.#nowMs()
     session.pauses.set(false, nowMs)
     session.lastByteAtMs = nowMs
-    if (session.pauses.isSpent(nowMs)) this.#dropForPauses()
+    if (session.pauses.isSpent(nowMs)) this.reconnect(PAUSED_TOO_LONG)
     else session.socket.resume()
   }
 
   /** Drops the socket, even one that is opening. The next connection does not wait if `atOnce`. */
   reconnect(reason: string, atOnce = false): void {
     this.#opening?.terminate()
-    if (this.#session === null || this.#session.dropped) return
-    this.#log.warn({ connection: this.#options.id }, `Reconnecting: ${reason}`)
+    if (this.#session === null || this.#session.isDropped) return
+    this.#log.warn({ connection: this.id }, `Reconnecting: ${reason}`)
     this.#end = { ...this.#end, reconnectsAtOnce: atOnce }
-    this.#session.dropped = true
+    this.#session.isDropped = true
     this.#session.socket.terminate()
-  }
-
-  get isPaused(): boolean {
-    return this.#session?.pauses.isPaused ?? false
   }
 
   /** Renews the subscription of single streams on the open connection. */
   resubscribe(streams: readonly string[]): void {
     if (this.#session === null) return
     this.#log.warn(
-      { connection: this.#options.id, streams },
+      { connection: this.id, streams },
       'Renewing the subscription of streams that have gone quiet',
     )
     this.#session.subscriptions.renew(streams)
@@ -166,11 +170,6 @@ export class WsConsumer {
     session.subscriptions.join(joining)
   }
 
-  /** @param text the exchange's answer to a request, or its error */
-  onAnswer(text: string): void {
-    this.#session?.subscriptions.onAnswer(text)
-  }
-
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#session?.socket.close()
@@ -178,40 +177,45 @@ export class WsConsumer {
   }
 
   status(): Omit<ConnectionStatus, 'rolloverInMs'> {
-    const session = this.#session
-    const lastDataAtMs = session?.lastDataAtMs ?? null
-    const open = this.isPaused ? 'paused' : lastDataAtMs === null ? 'open' : 'streaming'
+    const { id, attempt } = this.#options
+    const state = this.#state
+    const nowMs = this.#nowMs()
+    const ageMs = (atMs: number | null = null) => (atMs === null ? null : Math.round(nowMs - atMs))
     return {
-      id: this.#options.id,
-      state: session === null ? this.#phase : open,
+      id,
+      state,
       streams: this.#plan.streams.length,
-      ageMs: session === null ? null : Math.round(this.#nowMs() - session.openedAtMs),
-      lastDataAgeMs: lastDataAtMs === null ? null : Math.round(this.#nowMs() - lastDataAtMs),
-      attempts: this.#phase === 'waiting' ? this.#options.attempt - 1 : this.#options.attempt,
+      ageMs: ageMs(this.#session?.openedAtMs),
+      lastDataAgeMs: ageMs(this.#session?.lastDataAtMs),
+      attempts: state === 'waiting' ? attempt - 1 : attempt,
     }
+  }
+
+  get #state(): ConnectionStatus['state'] {
+    if (this.#opening !== null) return 'connecting'
+    if (this.#session === null) return 'waiting'
+    if (this.#session.pauses.isPaused) return 'paused'
+    return this.#session.lastDataAtMs === null ? 'open' : 'streaming'
   }
 
   async #run(waitMs: number): Promise<void> {
     const { signal } = this.#stopping
-    const { id, gate, ports, queue, sink } = this.#options
+    const { id, gate, ports, queue, onFatal } = this.#options
     try {
       await sleep(waitMs, signal, ports.clock)
       await queue.whenRoom(signal)
       await gate.wait('handshakes', signal)
       signal.throwIfAborted()
-      this.#phase = 'connecting'
       const ended = await this.#connectUntilClosed()
       if (!signal.aborted) this.#log.warn({ connection: id }, `Connection closed: ${ended}`)
     } catch (error) {
       if (!signal.aborted && isTapelineError(error)) {
-        this.#listener.onFatal(error)
+        onFatal(error)
         return
       }
       if (!signal.aborted && !gate.failed('handshakes', error))
         this.#log.warn({ connection: id, err: error }, `Cannot connect: ${describeError(error)}`)
     }
-    this.#phase = 'waiting'
-    if (this.#end.streams !== null) sink.disconnected(id, this.#end.streams)
     this.#listener.onClosed(this, this.#end)
   }
 
@@ -277,9 +281,9 @@ export class WsConsumer {
       lastByteAtMs: nowMs,
       lastDataAtMs: null,
       completeAtMs: plan.subscriptions.length === 0 ? nowMs : null,
-      delivering: false,
-      dropped: false,
-      cancelWatch: null,
+      isDelivering: false,
+      isDropped: false,
+      cancelWatch: () => {},
     }
     this.#session = session
     this.#opening = null
@@ -295,47 +299,49 @@ export class WsConsumer {
 
   #finish(session: Session): void {
     this.#session = null
-    session.cancelWatch?.()
+    session.cancelWatch()
     session.subscriptions.stop()
-    const { plan, lastDataAtMs } = session
-    this.#end = { ...this.#end, streams: plan.streams, hasDelivered: lastDataAtMs !== null }
+    this.#end = { ...this.#end, wasOpen: true, hasDelivered: session.lastDataAtMs !== null }
+    this.#options.sink.disconnected(this.id, session.plan.streams)
   }
 
   #onFrame(session: Session, frame: Buffer): void {
-    if (session.dropped) return
+    if (session.isDropped) return
     const nowMs = this.#nowMs()
     session.lastByteAtMs = nowMs
     const { id, queue, sink } = this.#options
     const outcome = sink.onFrame(frame, id)
     if (queue.isFull) void this.#pause(session)
     if (outcome !== 'event') {
-      if (outcome !== 'other') this.#listener.onControl(this, outcome)
+      if (outcome !== 'other') this.#onControl(session, outcome)
       return
     }
     session.lastDataAtMs = nowMs
-    if (session.delivering || session.completeAtMs === null) return
-    session.delivering = true
+    if (session.isDelivering || session.completeAtMs === null) return
+    session.isDelivering = true
     this.#listener.onReport(this, 'delivering')
+  }
+
+  #onControl({ subscriptions }: Session, { control, detail }: ControlFrame): void {
+    if (control === 'serverShutdown') {
+      this.#listener.onReport(this, 'shutdown', 'the exchange is shutting this server down')
+      return
+    }
+    const details = { connection: this.id, detail: outsideText(detail) }
+    if (control === 'error') this.#log.warn(details, 'The exchange refused a request')
+    subscriptions.onAnswer(detail)
   }
 
   #watchLater(session: Session): void {
     session.cancelWatch = this.#options.ports.clock.schedule(WATCH_EVERY_MS, () => {
-      this.#watch(session)
+      const nowMs = this.#nowMs()
+      const { isPaused } = session.pauses
+      session.subscriptions.check(nowMs, !isPaused)
+      if (session.pauses.isSpent(nowMs)) this.reconnect(PAUSED_TOO_LONG)
+      else if (!isPaused && nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS)
+        this.reconnect('the exchange sent nothing, not even a ping')
       this.#watchLater(session)
     })
-  }
-
-  #watch(session: Session): void {
-    const nowMs = this.#nowMs()
-    session.subscriptions.check(nowMs, !session.pauses.isPaused)
-    if (session.pauses.isSpent(nowMs)) this.#dropForPauses()
-    else if (!session.pauses.isPaused && nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
-      this.reconnect('the exchange sent nothing, not even a ping')
-    }
-  }
-
-  #dropForPauses(): void {
-    this.reconnect('it was paused for too long because Kafka is slow')
   }
 
   #nowMs(): number {

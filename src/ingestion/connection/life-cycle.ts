@@ -9,16 +9,18 @@ export const STATES = [
 ] as const
 export type State = (typeof STATES)[number]
 
-type Role = 'current' | 'successor'
-/** Reports of a connection; `closed` is its end, whether it had opened or not. */
-export type Report = 'opened' | 'delivering' | 'refused' | 'shutdown' | 'closed'
 export type LifeEvent =
-  | `${Role} ${Report}`
-  /** The successor has not opened, or has delivered nothing, for too long. */
-  | 'successor silent'
-  /** The current connection is due by age, or one of its streams has stalled. */
+  | 'current opened'
+  /** The exchange has refused its streams. */
+  | 'current refused'
+  | 'current closed'
+  | 'successor opened'
+  | 'successor delivering'
+  /** It has closed, its streams were refused, or it was silent for too long. */
+  | 'successor failed'
+  | 'successor shutdown'
+  /** The current connection is due by age or about to be shut down, a stream has stalled, or a retry is due. */
   | 'replace'
-  | 'retry due'
   | 'overlap over'
   | 'stop'
 
@@ -44,104 +46,75 @@ export type Transition = readonly [State, ...Action[]] | null
 export const LIFE_CYCLE: Readonly<Record<State, Readonly<Record<LifeEvent, Transition>>>> = {
   connecting: {
     'current opened': ['single'],
-    'current delivering': null,
     'current refused': null,
-    'current shutdown': null,
     'current closed': ['connecting', 'reconnect'],
     'successor opened': null,
     'successor delivering': null,
-    'successor refused': null,
+    'successor failed': null,
     'successor shutdown': null,
-    'successor closed': null,
-    'successor silent': null,
     replace: null,
-    'retry due': null,
     'overlap over': null,
     stop: ['stopped'],
   },
   single: {
     'current opened': null,
-    'current delivering': null,
     'current refused': ['retry-wait'],
-    'current shutdown': ['overlap-opening', 'open successor'],
     'current closed': ['connecting', 'reconnect'],
     'successor opened': null,
     'successor delivering': null,
-    'successor refused': null,
+    'successor failed': null,
     'successor shutdown': null,
-    'successor closed': null,
-    'successor silent': null,
     replace: ['overlap-opening', 'open successor'],
-    'retry due': null,
     'overlap over': null,
     stop: ['stopped'],
   },
   'overlap-opening': {
     'current opened': null,
-    'current delivering': null,
     // The successor replaces it; without one, `retry-wait` opens another.
     'current refused': null,
-    'current shutdown': null,
     'current closed': ['connecting', 'promote successor'],
-    'successor opened': null,
+    // The limit of its silence begins again.
+    'successor opened': ['overlap-opening'],
     'successor delivering': ['overlap-delivering'],
-    'successor refused': ['retry-wait', 'abandon successor'],
+    'successor failed': ['retry-wait', 'abandon successor'],
     'successor shutdown': ['overlap-opening', 'abandon successor', 'open successor'],
-    'successor closed': ['retry-wait', 'abandon successor'],
-    'successor silent': ['retry-wait', 'abandon successor'],
     replace: null,
-    'retry due': null,
     'overlap over': null,
     stop: ['stopped'],
   },
   'overlap-delivering': {
     'current opened': null,
-    'current delivering': null,
     'current refused': null,
-    'current shutdown': null,
     'current closed': ['single', 'promote successor'],
     'successor opened': null,
     'successor delivering': null,
-    'successor refused': ['retry-wait', 'abandon successor'],
+    'successor failed': ['retry-wait', 'abandon successor'],
     'successor shutdown': ['overlap-opening', 'abandon successor', 'open successor'],
-    'successor closed': ['retry-wait', 'abandon successor'],
-    'successor silent': null,
     replace: null,
-    'retry due': null,
     'overlap over': ['single', 'promote successor', 'count rollover'],
     stop: ['stopped'],
   },
   'retry-wait': {
     'current opened': null,
-    'current delivering': null,
     'current refused': null,
-    'current shutdown': ['overlap-opening', 'open successor'],
     'current closed': ['connecting', 'reconnect'],
     'successor opened': null,
     'successor delivering': null,
-    'successor refused': null,
+    'successor failed': null,
     'successor shutdown': null,
-    'successor closed': null,
-    'successor silent': null,
     replace: ['overlap-opening', 'open successor'],
-    'retry due': ['overlap-opening', 'open successor'],
     'overlap over': null,
     stop: ['stopped'],
   },
   stopped: {
     'current opened': null,
-    'current delivering': null,
     'current refused': null,
-    'current shutdown': null,
     'current closed': null,
     'successor opened': null,
     'successor delivering': null,
-    'successor refused': null,
+    'successor failed': null,
     'successor shutdown': null,
-    'successor closed': null,
-    'successor silent': null,
     replace: null,
-    'retry due': null,
     'overlap over': null,
     stop: null,
   },

@@ -41,7 +41,7 @@ const CHUNK = 200
  */
 export class Subscriptions {
   readonly #ports: SubscriptionsPorts
-  readonly #requests: Request[]
+  readonly #requests: Request[] = []
   #nextId = 1
   #lastSentMs = Number.NEGATIVE_INFINITY
   /** When the pending request was sent; null when none is pending. */
@@ -52,8 +52,7 @@ export class Subscriptions {
   /** @param chunks streams that did not fit in the URL, requested at once */
   constructor(chunks: ReadonlyArray<readonly string[]>, ports: SubscriptionsPorts) {
     this.#ports = ports
-    this.#requests = chunks.map((streams) => ({ method: 'SUBSCRIBE', streams, renewal: false, ids: [] }))
-    this.#sendLater()
+    for (const streams of chunks) this.join(streams)
   }
 
   /** Whether all streams of the connection are confirmed; renewals do not count. */
@@ -63,27 +62,23 @@ export class Subscriptions {
 
   /** Unsubscribes and subscribes again. */
   renew(streams: readonly string[]): void {
-    for (let first = 0; first < streams.length; first += CHUNK) {
-      const chunk = streams.slice(first, first + CHUNK)
-      for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE'] as const) {
-        this.#requests.push({ method, streams: chunk, renewal: true, ids: [] })
-      }
-    }
-    this.#sendLater()
+    this.#request(['UNSUBSCRIBE', 'SUBSCRIBE'], streams, true)
   }
 
   /** Subscribes to further streams, which then belong to the connection. */
   join(streams: readonly string[]): void {
-    this.#request('SUBSCRIBE', streams, false)
+    this.#request(['SUBSCRIBE'], streams, false)
   }
 
   leave(streams: readonly string[]): void {
-    this.#request('UNSUBSCRIBE', streams, true)
+    this.#request(['UNSUBSCRIBE'], streams, true)
   }
 
-  #request(method: Request['method'], streams: readonly string[], renewal: boolean): void {
-    for (let first = 0; first < streams.length; first += CHUNK)
-      this.#requests.push({ method, streams: streams.slice(first, first + CHUNK), renewal, ids: [] })
+  #request(methods: ReadonlyArray<Request['method']>, streams: readonly string[], renewal: boolean): void {
+    for (let first = 0; first < streams.length; first += CHUNK) {
+      const chunk = streams.slice(first, first + CHUNK)
+      for (const method of methods) this.#requests.push({ method, streams: chunk, renewal, ids: [] })
+    }
     this.#sendLater()
   }
 
