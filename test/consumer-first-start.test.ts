@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { readSequenceStarts } from '../src/foundation/store/meta.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
-import { readSequenceStarts } from '../src/foundation/store/stored-facts.ts'
 import { verify } from '../src/tools/verify/verify.ts'
 import { AUDIT_OPTIONS, failuresOf, gapSql } from './support/audited-market.ts'
 import { createConsumerParts, trades } from './support/consumer-parts.ts'

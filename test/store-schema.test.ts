@@ -13,7 +13,7 @@ import {
 import type { Database } from '../src/foundation/store/database.ts'
 import { upsertGaps } from '../src/foundation/store/ledger-rows.ts'
 import { BOOK_TICKER, MarketRows, type MarketTable, TRADES } from '../src/foundation/store/market-rows.ts'
-import { markExchangeIdentity } from '../src/foundation/store/meta.ts'
+import { mark } from '../src/foundation/store/meta.ts'
 import { checkSchema, migrate } from '../src/foundation/store/migrate.ts'
 import { loadMigrations } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -221,8 +221,8 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('keeps the mark of its first source permanently', async () => {
-      assert.equal(await markExchangeIdentity(database, 'simulated'), 'simulated')
-      assert.equal(await markExchangeIdentity(database, 'binance'), 'simulated')
+      assert.equal(await mark(database, 'source', 'simulated'), 'simulated')
+      assert.equal(await mark(database, 'source', 'binance'), 'simulated')
     })
 
     test('refuses a database that is newer than the program', async () => {

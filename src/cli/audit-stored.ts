@@ -10,7 +10,7 @@ import { sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import type { Database } from '../foundation/store/database.ts'
-import { readExchangeIdentity, readTimeUnit } from '../foundation/store/meta.ts'
+import { readFact } from '../foundation/store/meta.ts'
 import { compareWithExchange, withComparison } from '../tools/verify/exchange-samples.ts'
 import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
@@ -70,14 +70,14 @@ async function compareStored(
   signal: AbortSignal,
 ): ReturnType<typeof compareWithExchange> {
   const { BINANCE_REST_URL: url, BINANCE_API_KEY: key, VENUE, REST_WEIGHT_PER_MINUTE: weight } = settings
-  const unit = parseTimeUnit(await readTimeUnit(database)) ?? UNMARKED_TIME_UNIT
+  const unit = parseTimeUnit(await readFact(database, 'time_unit')) ?? UNMARKED_TIME_UNIT
   const { named } = await fetchIdentity(url, unit, signal).catch((error: unknown) => {
     throw error instanceof ExchangeRefusal
       ? error.forPerson()
       : new TapelineError('EXCHANGE', describeError(error), { cause: error, fix: 'Check BINANCE_REST_URL.' })
   })
   const asked = exchangeIdentity(named, { wsUrl: url, restUrl: url, venue: VENUE ?? null })
-  const source = await readExchangeIdentity(database)
+  const source = await readFact(database, 'source')
   if (source !== null)
     rejectOtherExchange(
       'The tables of this database',

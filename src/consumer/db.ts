@@ -13,7 +13,7 @@ import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { failureKind } from '../foundation/store/failures.ts'
-import { markExchangeIdentity, markTimeUnit, readExchangeIdentity } from '../foundation/store/meta.ts'
+import { mark, readFact } from '../foundation/store/meta.ts'
 import { checkSchema, migrate } from '../foundation/store/migrate.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -99,7 +99,7 @@ export function sourceCheck(
   let askAtMs = Number.NEGATIVE_INFINITY
   return async () => {
     if (clock.monotonicMs() < askAtMs) return false
-    const isMarked = (await readExchangeIdentity(database)) !== null
+    const isMarked = (await readFact(database, 'source')) !== null
     const limitMs = isMarked ? undefined : UNMARKED_LIMIT_MS
     const { checkpoints } = config.topics
     const text = await latestValue(config.kafka, checkpoints, EXCHANGE_IDENTITY_KEY, limitMs).catch(
@@ -124,10 +124,10 @@ export function sourceCheck(
     const { source, timeUnit } = marked
     rejectOtherTopics(checkpoints, marked, markOf(marked, config.topics))
     const stored = await database.transaction(async (connection) => {
-      const before = await readExchangeIdentity(connection)
+      const before = await readFact(connection, 'source')
       return {
-        source: await markExchangeIdentity(connection, source),
-        unit: await markTimeUnit(connection, before === null ? timeUnit : UNMARKED_TIME_UNIT),
+        source: await mark(connection, 'source', source),
+        unit: await mark(connection, 'time_unit', before === null ? timeUnit : UNMARKED_TIME_UNIT),
       }
     })
     const fix =

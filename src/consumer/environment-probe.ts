@@ -3,7 +3,7 @@ import { sleep } from '../foundation/runtime/backoff.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
-import { type DatabaseValues, databaseValues } from '../foundation/store/database-values.ts'
+import { type DatabaseValues, databaseValues } from '../foundation/store/database-facts.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 

@@ -3,7 +3,7 @@ import { type Gap, gapId } from '../foundation/market/gap.ts'
 import type { LastStored } from '../foundation/store/last-stored.ts'
 import type { LossCause } from '../foundation/store/losses.ts'
 import type { LostIds } from '../foundation/store/lost-ids.ts'
-import type { SequenceStart } from '../foundation/store/stored-facts.ts'
+import type { SequenceStart } from '../foundation/store/meta.ts'
 
 /** The first event of a symbol and type after messages expired unread. */
 export interface FirstAfterLoss {

@@ -8,7 +8,7 @@ import type { StoredOffset } from '../../src/foundation/store/consumer-offsets.t
 import type { LastStored } from '../../src/foundation/store/last-stored.ts'
 import { type Loss, lossKey, mergeLosses } from '../../src/foundation/store/losses.ts'
 import type { LostIds } from '../../src/foundation/store/lost-ids.ts'
-import { type TransactionMode, transactionsOn } from '../../src/foundation/store/transactions.ts'
+import { type TransactionMode, transactionsOn } from '../../src/foundation/store/postgres.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'
 import { eventsOf } from '../support/records.ts'

@@ -1,5 +1,5 @@
+import type { Session } from '../../src/foundation/store/postgres.ts'
 import { SQLSTATE } from '../../src/foundation/store/sql-state.ts'
-import type { Session } from '../../src/foundation/store/transactions.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'
 

@@ -1,6 +1,6 @@
-import { Client, type ClientBase } from 'pg'
+import type { ClientBase } from 'pg'
 import { sleep, withinLimit } from '../runtime/backoff.ts'
-import { connectionOptions } from './connection-options.ts'
+import { onClient } from './connection.ts'
 
 /** Limits for the cancel request, and for the statement to end after it. */
 const CANCEL_LIMIT_MS = 2000
@@ -25,8 +25,11 @@ export async function cancelOnAbort(
   const ended = Promise.withResolvers<'ended'>()
   let cancelling = Promise.resolve()
   const cancel = async () => {
+    const request = onClient(url, CANCEL_LIMIT_MS, 'tapeline-cancel', (other) =>
+      other.query('SELECT pg_cancel_backend($1)', [pid]),
+    )
     // An unreachable server is left alone, as is one that ignores the request.
-    await withinLimit(cancelStatement(url, pid), CANCEL_LIMIT_MS, 'No cancellation').catch(() => {})
+    await withinLimit(request, CANCEL_LIMIT_MS, 'No cancellation').catch(() => {})
     const late = sleep(CANCELLED_LIMIT_MS)
     if ((await Promise.race([ended.promise, late])) !== 'ended') await client.end()
   }
@@ -39,21 +42,5 @@ export async function cancelOnAbort(
     ended.resolve('ended')
     signal.removeEventListener('abort', onAbort)
     await cancelling
-  }
-}
-
-async function cancelStatement(url: string, pid: number): Promise<void> {
-  const client = new Client({
-    ...connectionOptions(url),
-    connectionTimeoutMillis: CANCEL_LIMIT_MS,
-    query_timeout: CANCEL_LIMIT_MS,
-    application_name: 'tapeline-cancel',
-  })
-  client.on('error', () => {})
-  try {
-    await client.connect()
-    await client.query('SELECT pg_cancel_backend($1)', [pid])
-  } finally {
-    await client.end()
   }
 }

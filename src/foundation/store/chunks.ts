@@ -13,12 +13,11 @@ export interface Dropped {
  * dropping.
  */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
-  const { rows } = await connection.query<{
-    table_name: Dropped['table']
-    chunks: number
-    dropped_before: Date
-  }>('SELECT table_name, chunks, dropped_before FROM drop_old_chunks($1)', [keepDays])
-  return rows.map((row) => ({ table: row.table_name, chunks: row.chunks, before: row.dropped_before }))
+  const { rows } = await connection.query<Dropped>(
+    'SELECT table_name AS "table", chunks, dropped_before AS before FROM drop_old_chunks($1)',
+    [keepDays],
+  )
+  return rows
 }
 
 /**
@@ -44,18 +43,14 @@ export interface CompressedChunk {
   readonly end: Date
 }
 
-/**
- * Compresses the oldest chunk that is more than `afterDays` days old: see migration 4. Null when
- * none is left.
- */
+/** Compresses the oldest chunk of more than `afterDays` days: see migration 4. Null when none is left. */
 export async function compressNextChunk(
   connection: Queryable,
   afterDays: number,
 ): Promise<CompressedChunk | null> {
-  const { rows } = await connection.query<{ table_name: CompressedChunk['table']; range_end: Date }>(
-    'SELECT table_name, range_end FROM compress_next_chunk($1)',
+  const { rows } = await connection.query<CompressedChunk>(
+    'SELECT table_name AS "table", range_end AS end FROM compress_next_chunk($1)',
     [afterDays],
   )
-  const [row] = rows
-  return row === undefined ? null : { table: row.table_name, end: row.range_end }
+  return rows[0] ?? null
 }

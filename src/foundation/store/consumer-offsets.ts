@@ -27,29 +27,17 @@ const ADVANCE = `UPDATE consumer_offsets AS stored
   WHERE stored.topic = step.topic AND stored.partition = step.partition AND stored.topic_id = step.topic_id
     AND stored.next_offset >= step.first_offset`
 
-/** Serialises consumers that write start positions at the same time. */
-const LOCK = 'SELECT pg_advisory_xact_lock(7453911)'
-
 export async function readOffsets(connection: Queryable): Promise<StoredOffset[]> {
-  const { rows } = await connection.query<{
-    topic: string
-    topic_id: string
-    partition: number
-    next_offset: string
-    leader_epoch: number
-  }>('SELECT topic, topic_id, partition, next_offset, leader_epoch FROM consumer_offsets')
-  return rows.map((row) => ({
-    topic: row.topic,
-    topicId: row.topic_id,
-    partition: row.partition,
-    nextOffset: Number(row.next_offset),
-    leaderEpoch: row.leader_epoch,
-  }))
+  const { rows } = await connection.query<StoredOffset>(
+    `SELECT topic, topic_id AS "topicId", partition, next_offset::float8 AS "nextOffset", leader_epoch AS "leaderEpoch"
+     FROM consumer_offsets`,
+  )
+  return rows
 }
 
-/** Takes a lock until the transaction ends. */
+/** Serialises consumers that write start positions at the same time, until the transaction ends. */
 export async function lockOffsets(connection: Queryable): Promise<void> {
-  await connection.query(LOCK)
+  await connection.query('SELECT pg_advisory_xact_lock(7453911)')
 }
 
 /** Writes start positions, and replaces those of an earlier topic with the same name. */

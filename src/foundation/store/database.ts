@@ -43,7 +43,7 @@ export interface TransactionOptions {
 
 /**
  * A pool of sessions in PostgreSQL with TimescaleDB. Each statement runs in a transaction that sets
- * what it needs (`transactions.ts`); a single statement runs in a separate one. Use {@link transaction}
+ * what it needs (`postgres.ts`); a single statement runs in a separate one. Use {@link transaction}
  * for writes.
  */
 export interface Database extends Queryable {

@@ -14,18 +14,13 @@ export interface LastStored {
 }
 
 /** A symbol and type with the time of an event. */
-export interface StoredBefore {
-  readonly symbol: string
-  readonly eventType: EventType
-  /** Milliseconds since the Unix epoch. */
-  readonly timeMs: number
-}
+export type StoredBefore = Pick<LastStored, 'symbol' | 'eventType' | 'timeMs'>
 
-/**
- * Ids do not increase strictly with trade time: the last trade has the highest id of the last
- * second.
- */
-const TRADES = `SELECT asked.symbol, asked.event_type, last.epoch, last.trade_id AS id, last.trade_time AS time
+const ms = (time: string) => `floor(extract(epoch FROM ${time}) * 1000)::float8 AS "timeMs"`
+
+/** Ids do not increase strictly with trade time: the last trade has the highest id of the last second. */
+const TRADES = `SELECT asked.symbol, asked.event_type AS "eventType", last.epoch, last.trade_id::float8 AS id,
+    ${ms('last.trade_time')}
   FROM unnest($1::text[], $2::text[]) AS asked (symbol, event_type)
   CROSS JOIN LATERAL (
     SELECT trade_time FROM trades
@@ -37,7 +32,8 @@ const TRADES = `SELECT asked.symbol, asked.event_type, last.epoch, last.trade_id
       AND trade_time > newest.trade_time - interval '1 second'
     ORDER BY epoch DESC, trade_id DESC LIMIT 1) AS last`
 
-const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS event_type, 0 AS epoch, NULL AS id, last.ingestion_timestamp AS time
+const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS "eventType", 0 AS epoch, NULL AS id,
+    ${ms('last.ingestion_timestamp')}
   FROM unnest($1::text[]) AS asked (symbol)
   CROSS JOIN LATERAL (
     SELECT ingestion_timestamp FROM book_ticker
@@ -52,9 +48,7 @@ const DAY_MS = 86_400_000
  */
 const REACHES_MS = [2 * DAY_MS, 30 * DAY_MS, Number.POSITIVE_INFINITY]
 
-/**
- * Returns the last stored row of each symbol and type, by time; those without rows are left out.
- */
+/** Returns the last stored row of each symbol and type, by time; those without rows are left out. */
 export async function lastStored(
   connection: Queryable,
   asked: readonly StoredBefore[],
@@ -83,21 +77,14 @@ async function lastWithin(
   const streams = [...new Map(asked.map((one) => [streamOf(one), one])).values()]
   const trades = streams.filter(({ eventType }) => isTradeType(eventType))
   const quotes = streams.filter(({ eventType }) => !isTradeType(eventType))
-  type Row = { symbol: string; event_type: EventType; epoch: number; id: string | null; time: Date }
-  const rows: Row[] = []
+  const rows: LastStored[] = []
   if (trades.length > 0) {
     const values = [trades.map(({ symbol }) => symbol), trades.map(({ eventType }) => eventType), from]
-    rows.push(...(await connection.query<Row>(TRADES, values)).rows)
+    rows.push(...(await connection.query<LastStored>(TRADES, values)).rows)
   }
   if (quotes.length > 0) {
     const values = [quotes.map(({ symbol }) => symbol), from]
-    rows.push(...(await connection.query<Row>(BOOK_TICKER, values)).rows)
+    rows.push(...(await connection.query<LastStored>(BOOK_TICKER, values)).rows)
   }
-  return rows.map(({ symbol, event_type, epoch, id, time }) => ({
-    symbol,
-    eventType: event_type,
-    epoch,
-    id: id === null ? null : Number(id),
-    timeMs: time.getTime(),
-  }))
+  return rows
 }

@@ -1,5 +1,6 @@
 import type { TradeType } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
+import type { IdRow } from '../market/gap-requests.ts'
 import type { IdRange } from '../market/id-ranges.ts'
 import type { Queryable } from './database.ts'
 
@@ -30,11 +31,7 @@ export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): P
 }
 
 /** A ledger row with ids. */
-export type StoredIdGap = Gap & {
-  readonly event_type: TradeType
-  readonly from_id: number
-  readonly to_id: number
-}
+export type StoredIdGap = IdRow & { readonly event_type: TradeType }
 
 export interface LedgerFilter {
   readonly symbol?: string
@@ -42,7 +39,7 @@ export interface LedgerFilter {
   readonly epoch?: number
 }
 
-const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8 AS ${column}`
+const ms = (column: string) => `round(extract(epoch FROM ${column}) * 1000)::float8 AS ${column}`
 
 const ROWS = `SELECT gap_id, revision, symbol, event_type, epoch, from_id::float8, to_id::float8, ${ms('from_time')}, ${ms('to_time')},
     cause, status, reason, ${ms('detected_at')}, ${ms('updated_at')}, ${ms('closed_at')}
@@ -53,18 +50,8 @@ const ROWS = `SELECT gap_id, revision, symbol, event_type, epoch, from_id::float
 /** Returns the ledger rows with ids, in ascending order of ids. */
 export async function readIdGaps(connection: Queryable, filter: LedgerFilter): Promise<StoredIdGap[]> {
   const { symbol = null, eventType = null, epoch = null } = filter
-  const { rows } = await connection.query<StoredIdGap>(ROWS, [symbol, eventType, epoch])
-  return rows.map((row) => ({
-    ...row,
-    from_time: rounded(row.from_time),
-    to_time: rounded(row.to_time),
-    detected_at: Math.round(row.detected_at),
-    updated_at: Math.round(row.updated_at),
-    closed_at: rounded(row.closed_at),
-  }))
+  return (await connection.query<StoredIdGap>(ROWS, [symbol, eventType, epoch])).rows
 }
-
-const rounded = (value: number | null) => (value === null ? null : Math.round(value))
 
 /** Ids with the times of their trades, if known; milliseconds since the Unix epoch. */
 export interface TimedRange extends IdRange {

@@ -1,5 +1,6 @@
 import type { ConsumerCause } from '../market/gap-causes.ts'
 import type { Queryable } from './database.ts'
+import { addFacts, readFacts } from './meta.ts'
 
 /**
  * `retention`: the messages expired. `recreated`: the topic was deleted and recreated under its
@@ -33,13 +34,10 @@ export function mergeLosses(stored: Loss | undefined, given: Loss): Loss {
 }
 
 export async function readLosses(connection: Queryable): Promise<Loss[]> {
-  const { rows } = await connection.query<{ value: string }>(
-    `SELECT value FROM meta WHERE key LIKE '${PREFIX}%'`,
-  )
   const losses = new Map<string, Loss>()
-  for (const { value } of rows) {
+  for (const value of await readFacts<Omit<Loss, 'cause'> & Partial<Loss>>(connection, PREFIX)) {
     // Earlier versions stored no cause, because they had only one.
-    const loss: Loss = { cause: 'retention', ...JSON.parse(value) }
+    const loss: Loss = { cause: 'retention', ...value }
     losses.set(lossKey(loss), mergeLosses(losses.get(lossKey(loss)), loss))
   }
   return [...losses.values()]
@@ -47,21 +45,15 @@ export async function readLosses(connection: Queryable): Promise<Loss[]> {
 
 /**
  * Writes one row per loss, and one per symbol and type that was seen, in the transaction that
- * stores the events. Only adds rows, since a consumer must not change rows of `meta`.
+ * stores the events.
  */
-export async function writeLosses(connection: Queryable, losses: Iterable<Loss>): Promise<void> {
-  for (const loss of losses) {
+export function writeLosses(connection: Queryable, losses: Iterable<Loss>): Promise<void> {
+  const facts = [...losses].flatMap((loss) => {
     const key = `${PREFIX}${lossKey(loss)}:${loss.to}`
-    const facts = [
-      { key, value: { ...loss, seen: [] } },
-      ...loss.seen.map((one) => ({ key: `${key}:${one}`, value: { ...loss, seen: [one] } })),
-    ]
-    await connection.query(
-      `INSERT INTO meta (key, value)
-       SELECT key, value::text FROM jsonb_to_recordset($1::jsonb) AS fact (key text, value jsonb) ON CONFLICT DO NOTHING`,
-      [JSON.stringify(facts)],
-    )
-  }
+    const seen = loss.seen.map((one) => ({ key: `${key}:${one}`, value: { ...loss, seen: [one] } }))
+    return [{ key, value: { ...loss, seen: [] } }, ...seen]
+  })
+  return addFacts(connection, facts)
 }
 
 export function lossKey({ topicId, partition }: Pick<Loss, 'topicId' | 'partition'>): string {

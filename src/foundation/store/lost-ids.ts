@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { TRADE_TYPES } from '../market/event.ts'
 import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
 import type { Queryable } from './database.ts'
+import { addFacts, readFact } from './meta.ts'
 
 const LOST_IDS = z.object({
   symbol: symbolField,
@@ -32,12 +33,15 @@ export interface PendingLoss {
 const PREFIX = 'lost:'
 const LEDGER_PREFIX = 'ledger:'
 
-/** @param key names the loss and the stream; writing it again changes nothing */
-export async function noteLostIds(
+/** @param all keys that name the loss and the stream; writing one again changes nothing */
+export function noteLostIds(
   connection: Queryable,
   all: ReadonlyArray<{ readonly key: string; readonly lost: LostIds }>,
 ): Promise<void> {
-  for (const { key, lost } of all) await note(connection, `${PREFIX}${key}`, JSON.stringify(lost))
+  return addFacts(
+    connection,
+    all.map(({ key, lost }) => ({ key: `${PREFIX}${key}`, value: lost })),
+  )
 }
 
 /** Returns the unsettled losses, one per stream. */
@@ -58,21 +62,15 @@ export async function readPendingLosses(connection: Queryable): Promise<PendingL
   return [...first.values()]
 }
 
-/**
- * Fixes the revision of the requests, so that a retry repeats the same request. @returns the
- * revision that counts
- */
+/** Fixes the revision of the requests, so that a retry repeats them. @returns the one that counts */
 export async function fixRevision(connection: Queryable, key: string, revision: number): Promise<number> {
-  await note(connection, `asked:${key}`, String(revision))
-  const { rows } = await connection.query<{ value: string }>('SELECT value FROM meta WHERE key = $1', [
-    `asked:${key}`,
-  ])
-  return Number(rows[0]?.value ?? revision)
+  await addFacts(connection, [{ key: `asked:${key}`, value: revision }])
+  return Number((await readFact(connection, `asked:${key}`)) ?? revision)
 }
 
 /** Marks a loss as settled: nothing is left to request. */
-export async function settle(connection: Queryable, key: string): Promise<void> {
-  await note(connection, `settled:${key}`, '')
+export function settle(connection: Queryable, key: string): Promise<void> {
+  return addFacts(connection, [{ key: `settled:${key}`, value: '' }])
 }
 
 /**
@@ -86,11 +84,6 @@ export async function readLedgerTopics(connection: Queryable): Promise<ReadonlyM
   return new Map(rows.map(({ id, since }) => [id, Number(since)]))
 }
 
-export async function noteLedgerTopic(connection: Queryable, id: string, sinceMs: number): Promise<void> {
-  await note(connection, `${LEDGER_PREFIX}${id}`, String(sinceMs))
-}
-
-/** Only adds rows, since a consumer must not change rows of `meta`. */
-async function note(connection: Queryable, key: string, value: string): Promise<void> {
-  await connection.query('INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING', [key, value])
+export function noteLedgerTopic(connection: Queryable, id: string, sinceMs: number): Promise<void> {
+  return addFacts(connection, [{ key: `${LEDGER_PREFIX}${id}`, value: sinceMs }])
 }

@@ -9,10 +9,7 @@ export interface MigrationReport {
   /** The version found, 0 for an empty database. */
   readonly from: number
   readonly to: number
-  /**
-   * Statements for the roles that this user must not execute, see `roles.ts`; empty if nothing was
-   * migrated.
-   */
+  /** Statements for the roles that this user must not execute, see `roles.ts`. */
   readonly notAllowed: readonly string[]
 }
 
@@ -30,12 +27,9 @@ export interface MigrateOptions {
   readonly signal?: AbortSignal
 }
 
-/**
- * Another process holds the migration lock. The code marks it as retryable, as if the server had
- * reported it.
- */
+/** Another process holds the migration lock. Its code makes it retryable. */
 export class MigrationUnderWayError extends Error {
-  readonly code = '55P03'
+  readonly code = SQLSTATE.lockNotAvailable
 
   constructor(waitedMs: number, holder: string, cause: unknown) {
     super(
@@ -58,9 +52,8 @@ export async function migrate(
   database: Database,
   { lockTimeoutMs = LOCK_TIMEOUT_MS, limitMs = STEP_LIMIT_MS, signal }: MigrateOptions = {},
 ): Promise<MigrationReport> {
-  const migrations = loadMigrations()
   try {
-    return await database.transaction((connection) => bringUpToDate(connection, migrations, lockTimeoutMs), {
+    return await database.transaction((connection) => bringUpToDate(connection, lockTimeoutMs), {
       limitMs,
       signal,
     })
@@ -73,12 +66,9 @@ export async function migrate(
   }
 }
 
-async function bringUpToDate(
-  connection: Queryable,
-  migrations: readonly Migration[],
-  lockTimeoutMs: number,
-): Promise<MigrationReport> {
-  const before = await versionIfAny(connection)
+async function bringUpToDate(connection: Queryable, lockTimeoutMs: number): Promise<MigrationReport> {
+  const migrations = loadMigrations()
+  const before = await currentVersion(connection)
   refuseNewer(before, migrations)
   // A user without DDL rights passes if there is nothing to migrate.
   if (before === migrations.length) return { from: before, to: before, notAllowed: [] }
@@ -122,24 +112,15 @@ async function lockHolder(connection: Queryable): Promise<string> {
  */
 export async function checkSchema(database: Database): Promise<void> {
   const migrations = loadMigrations()
-  const version = await versionIfAny(database)
+  const version = await currentVersion(database)
   refuseNewer(version, migrations)
   if (version < migrations.length) {
     throw new TapelineError(
       'DATABASE',
       `The schema is at version ${version}, this program needs ${migrations.length}`,
-      {
-        fix: 'Run: bin/tapeline migrate',
-      },
+      { fix: 'Run: bin/tapeline migrate' },
     )
   }
-}
-
-async function currentVersion(connection: Queryable): Promise<number> {
-  const { rows } = await connection.query<{ version: number | null }>(
-    'SELECT max(version) AS version FROM schema_migrations',
-  )
-  return rows[0]?.version ?? 0
 }
 
 function refuseNewer(version: number, migrations: readonly Migration[]): void {
@@ -147,17 +128,19 @@ function refuseNewer(version: number, migrations: readonly Migration[]): void {
     throw new TapelineError(
       'DATABASE',
       `The schema is at version ${version}, newer than this program supports (${migrations.length})`,
-      {
-        fix: 'Use the newer version of tapeline that migrated it.',
-      },
+      { fix: 'Use the newer version of tapeline that migrated it.' },
     )
   }
 }
 
 /** Returns 0 for a database that was never migrated. */
-async function versionIfAny(connection: Queryable): Promise<number> {
-  const { rows } = await connection.query("SELECT to_regclass('schema_migrations') IS NOT NULL AS present")
-  return rows[0]?.['present'] === true ? currentVersion(connection) : 0
+async function currentVersion(connection: Queryable): Promise<number> {
+  const { rowCount } = await connection.query("SELECT WHERE to_regclass('schema_migrations') IS NOT NULL")
+  if (rowCount === 0) return 0
+  const { rows } = await connection.query<{ version: number | null }>(
+    'SELECT max(version) AS version FROM schema_migrations',
+  )
+  return rows[0]?.version ?? 0
 }
 
 async function requireTimescale(connection: Queryable): Promise<void> {

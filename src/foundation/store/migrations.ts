@@ -12,7 +12,8 @@ const FOLDER = new URL('./migrations/', import.meta.url)
 /** Key of the advisory lock of migrations; an arbitrary constant. */
 const LOCK_KEY = 7_453_910
 
-const LEDGER = `CREATE TABLE IF NOT EXISTS schema_migrations (
+/** Lists the migrations that a database has. */
+export const LEDGER_SQL = `CREATE TABLE IF NOT EXISTS schema_migrations (
   version    integer PRIMARY KEY,
   name       text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT now()
@@ -24,12 +25,8 @@ export const LOCK_SQL = `SELECT pg_advisory_xact_lock(${LOCK_KEY});`
 export const LOCK_HOLDER_SQL = `SELECT pid, application_name FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
   WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = ${LOCK_KEY} AND objsubid = 1
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
-export const LEDGER_SQL = LEDGER
 
-/**
- * Returns all migrations of this program, oldest first: the numbered files `0001_name.sql` next to
- * this module.
- */
+/** Returns all migrations of this program, oldest first: the numbered files `0001_name.sql`. */
 export function loadMigrations(): Migration[] {
   const files = readdirSync(FOLDER)
     .filter((file) => file.endsWith('.sql'))
@@ -43,10 +40,7 @@ export function loadMigrations(): Migration[] {
   })
 }
 
-/**
- * Returns one SQL script that sets up an empty database, for `migrate --print` and
- * `docker/init-db.sql`.
- */
+/** Returns one script that sets up an empty database, for `migrate --print` and `docker/init-db.sql`. */
 export function renderMigrations(migrations: readonly Migration[]): string {
   const parts = migrations.map(
     ({ version, name, sql }) =>
@@ -54,5 +48,5 @@ export function renderMigrations(migrations: readonly Migration[]): string {
   )
   const hasRoles = migrations.some(({ name }) => name === 'roles')
   const roles = hasRoles ? '\n-- The roles and their rights.\nSELECT tapeline_roles();\n' : ''
-  return `-- Made by: bin/tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: bin/tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER}\n\n${parts.join('\n\n')}\n${roles}\nCOMMIT;\n`
+  return `-- Made by: bin/tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: bin/tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER_SQL}\n\n${parts.join('\n\n')}\n${roles}\nCOMMIT;\n`
 }

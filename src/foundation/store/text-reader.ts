@@ -1,11 +1,10 @@
 import { Client, types } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
 import { cancelOnAbort, type StopCancelling } from './cancellation.ts'
-import { databaseConnectionError } from './connection-errors.ts'
-import { connectionOptions } from './connection-options.ts'
+import { connectionOptions, databaseConnectionError } from './connection.ts'
 import type { Queryable } from './database.ts'
+import { CLIENT_GRACE_MS, limitedStatement, OPENING_LIMIT_MS, openingText } from './postgres.ts'
 import { SET_ROLE_PRIVILEGE } from './roles.ts'
-import { CLIENT_GRACE_MS, limitedStatement, OPENING_LIMIT_MS, openingText } from './transactions.ts'
 
 declare module 'pg' {
   /** Missing in its types. */

@@ -4,7 +4,7 @@ import type { Settings } from '../../foundation/settings/load.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import { checkSchema } from '../../foundation/store/migrate.ts'
 import { openPostgres } from '../../foundation/store/postgres.ts'
-import { hasPooler, sessionDefaults } from '../../foundation/store/session-defaults.ts'
+import { hasPooler, sessionDefaults } from '../../foundation/store/database-facts.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 

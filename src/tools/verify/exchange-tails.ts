@@ -3,7 +3,7 @@ import { byTradeType, isTradeType, restOf, type TradeType } from '../../foundati
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Database } from '../../foundation/store/database.ts'
-import { readRecordings } from '../../foundation/store/stored-facts.ts'
+import { readRecordings } from '../../foundation/store/meta.ts'
 import { announcedPeriods, type Period } from './announced.ts'
 import { type DeadLetters, readDeadLetters } from './dead-letters.ts'
 import { type ExchangeRequests, whyNot } from './exchange-requests.ts'

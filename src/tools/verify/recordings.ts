@@ -1,6 +1,6 @@
 import { type EventType, similarTo, TRADE_TYPES } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
-import { readRecordings } from '../../foundation/store/stored-facts.ts'
+import { readRecordings } from '../../foundation/store/meta.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
 import { type Announced, announcedPeriods, type Period } from './announced.ts'
 import { finding, unchecked } from './findings.ts'

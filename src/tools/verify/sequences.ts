@@ -1,6 +1,6 @@
 import type { TradeType } from '../../foundation/market/event.ts'
 import { isSymbol } from '../../foundation/market/fields.ts'
-import { readSequenceStarts, type SequenceStart } from '../../foundation/store/stored-facts.ts'
+import { readSequenceStarts, type SequenceStart } from '../../foundation/store/meta.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
 import { finding, unchecked } from './findings.ts'
 import type { Finding, NotChecked, QuotesReport } from './report-types.ts'

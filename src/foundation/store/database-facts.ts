@@ -1,5 +1,4 @@
-import { Client } from 'pg'
-import { connectionOptions } from './connection-options.ts'
+import { onClient } from './connection.ts'
 import type { Queryable } from './database.ts'
 
 /**
@@ -66,20 +65,36 @@ export async function sessionDefaults(connection: Queryable): Promise<SessionDef
  * Whether a pooler is in front of the server: it gives clients made-up process numbers, since any
  * session may serve them.
  */
-export async function hasPooler(url: string, limitMs: number): Promise<boolean> {
-  const client = new Client({
-    ...connectionOptions(url),
-    connectionTimeoutMillis: limitMs,
-    query_timeout: limitMs,
-    application_name: 'tapeline-doctor',
-  })
-  // The statement reports a broken connection.
-  client.on('error', () => {})
-  try {
-    await client.connect()
+export function hasPooler(url: string, limitMs: number): Promise<boolean> {
+  return onClient(url, limitMs, 'tapeline-doctor', async (client) => {
     const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
     return Reflect.get(client, 'processID') !== rows[0]?.pid
-  } finally {
-    await client.end()
-  }
+  })
+}
+
+/** Operational figures of the whole database. */
+export interface DatabaseValues {
+  /** Size of this database, including indexes. */
+  readonly sizeBytes: number
+  /** Ledger rows by event type, status and cause. */
+  readonly gaps: ReadonlyArray<{
+    readonly type: string
+    readonly status: string
+    readonly cause: string
+    readonly count: number
+  }>
+  /** Dead letters that were not stored later. */
+  readonly unresolvedDeadLetters: number
+}
+
+/** Free disk space is missing, because SQL cannot see it. */
+export async function databaseValues(database: Queryable): Promise<DatabaseValues> {
+  const { rows: gaps } = await database.query<DatabaseValues['gaps'][number]>(
+    'SELECT event_type AS type, status, cause, count(*)::float8 AS count FROM gaps GROUP BY 1, 2, 3',
+  )
+  const { rows } = await database.query<Omit<DatabaseValues, 'gaps'>>(
+    `SELECT pg_database_size(current_database())::float8 AS "sizeBytes",
+       (SELECT count(*)::float8 FROM dead_letters WHERE resolved_at IS NULL) AS "unresolvedDeadLetters"`,
+  )
+  return { gaps, ...(rows[0] ?? { sizeBytes: 0, unresolvedDeadLetters: 0 }) }
 }
