@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { mayStillArrive } from '../src/tools/verify/quiet-wait.ts'
 import { renderAudit } from '../src/tools/verify/report.ts'
 import { REPORT, type Report } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
 import { verify } from '../src/tools/verify/verify.ts'
+import { mayStillArrive } from '../src/tools/verify/watermark.ts'
 import {
   AUDIT_OPTIONS,
   type AuditedMarket,

@@ -1,9 +1,7 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
-import { atId, finding, unchecked } from './findings.ts'
-import type { Example, Finding, NotChecked } from './report-types.ts'
-import { type CheckContext, timeBounds } from './scope.ts'
-import type { Sequence } from './sequences.ts'
-import type { TradeEpochs } from './trade-epochs.ts'
+import { finding, firstCases, type Remark, readCases, unchecked } from './findings.ts'
+import { type CheckContext, IN_SEQUENCE, sequenceValues, timeBounds } from './scope.ts'
+import type { Sequence, TradeEpochs } from './sequences.ts'
 
 /**
  * The trades of an aggTrade have its time. The padding matters only where the range separates them.
@@ -24,13 +22,12 @@ const QUANTITIES = `WITH marked AS (
     SELECT CASE kind WHEN 0 THEN first_trade_id ELSE last_trade_id END AS id, kind, trade_id AS aggregate_id, first_trade_id,
       last_trade_id, price, quantity, is_buyer_maker
     FROM trades CROSS JOIN (VALUES (0), (2)) AS marks (kind)
-    WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id <= last_trade_id
-      AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
-      AND trade_time >= $8::timestamptz AND trade_time < $9::timestamptz
+    WHERE ${IN_SEQUENCE} AND first_trade_id <= last_trade_id
+      AND trade_time >= $7::timestamptz AND trade_time < $8::timestamptz
     UNION ALL
     SELECT trade_id, 1, NULL, NULL, NULL, price, quantity, is_buyer_maker
     FROM trades
-    WHERE symbol = $1 AND event_type = 'trade' AND epoch = $2 AND trade_time >= $5::timestamptz AND trade_time < $6::timestamptz),
+    WHERE symbol = $1 AND event_type = 'trade' AND epoch = $3 AND trade_time >= $9::timestamptz AND trade_time < $10::timestamptz),
   running AS (
     SELECT *, count(*) FILTER (WHERE kind = 1) OVER so_far AS trades,
       sum(quantity) FILTER (WHERE kind = 1) OVER so_far AS quantities,
@@ -52,49 +49,39 @@ const QUANTITIES = `WITH marked AS (
         WHEN is_whole IS NOT TRUE THEN 'overlapping'
         WHEN trades > last_trade_id - first_trade_id + 1 THEN 'doubled'
         WHEN trades < last_trade_id - first_trade_id + 1 THEN CASE
-          WHEN $10::bigint IS NULL OR last_trade_id < $10 OR first_trade_id > $11::bigint THEN 'outside'
-          WHEN first_trade_id < $10 OR last_trade_id > $11 THEN 'edge'
+          WHEN $11::bigint IS NULL OR last_trade_id < $11 OR first_trade_id > $12::bigint THEN 'outside'
+          WHEN first_trade_id < $11 OR last_trade_id > $12 THEN 'edge'
           ELSE 'incomplete' END
         WHEN quantities <> quantity THEN 'quantity'
         WHEN squares - 2 * price * prices + trades * price * price <> 0 THEN 'price'
-        ELSE 'side' END AS verdict,
+        ELSE 'side' END AS kind,
       trades, trim_scale(quantity) AS quantity, trim_scale(quantities) AS quantities, trim_scale(price) AS price,
-      trim_scale(prices) AS prices
+      trim_scale(prices) AS prices, CASE first_trade_id WHEN last_trade_id THEN format('trade %s', first_trade_id)
+        ELSE format('trades %s..%s', first_trade_id, last_trade_id) END AS covers
     FROM spans
     WHERE kind = 2 AND (is_whole IS NOT TRUE OR trades <> last_trade_id - first_trade_id + 1 OR quantities <> quantity
       OR squares - 2 * price * prices + trades * price * price <> 0
       OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END)),
-  placed AS (
-    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY aggregate_id) AS place
-    FROM judged WINDOW same AS (PARTITION BY verdict))
-SELECT * FROM placed WHERE place <= $7 ORDER BY verdict, place`
+  cases AS (
+    SELECT $1 AS symbol, $2 AS event_type, $3 AS epoch, kind, aggregate_id AS from_id, aggregate_id AS to_id, CASE kind
+        WHEN 'quantity' THEN format('%s, of %s: %s', quantity, covers, quantities)
+        WHEN 'price' THEN format('%s, of %s with prices that add up to %s', price, covers, prices)
+        WHEN 'side' THEN covers
+        ELSE format('%s; %s of them %s stored', covers, trades, CASE trades WHEN 1 THEN 'is' ELSE 'are' END) END AS detail
+    FROM judged),
+  ${firstCases('cases', '$6')}`
 
-/** Rows that the exchange has invalidated: `f` and `l` were −1, and are NULL here. */
-const INVALIDATED = `SELECT count(*)::float8 AS total FROM trades
-  WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NULL
-    AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz`
-
-/** Rows whose trades are of another epoch, see `TradeEpochs`. Invalidated rows have no trades. */
-const OTHER_EPOCH = `SELECT trade_id AS id, (count(*) OVER ())::float8 AS total,
-    format('at %s, of trades %s..%s', trade_time, first_trade_id, last_trade_id) AS detail
-  FROM trades
-  WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NOT NULL
-    AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
-    AND NOT (trade_time >= $5::timestamptz AND trade_time < $6::timestamptz)
-  ORDER BY trade_id LIMIT $7`
-
-interface Row {
-  readonly verdict: string
-  readonly total: number
-  readonly aggregate_id: string
-  readonly first_trade_id: string
-  readonly last_trade_id: string
-  readonly trades: string
-  readonly quantity: string
-  readonly quantities: string
-  readonly price: string
-  readonly prices: string
-}
+/**
+ * Rows that have no trades: the exchange has invalidated them (`f` and `l` were −1, and are NULL
+ * here), or their trades are of another epoch, see {@link TradeEpochs}.
+ */
+const EXCLUDED = `WITH excluded AS (
+    SELECT symbol, event_type, epoch, trade_id AS from_id, trade_id AS to_id,
+      CASE WHEN first_trade_id IS NULL THEN 'invalidated' ELSE 'epoch' END AS kind,
+      CASE WHEN first_trade_id IS NOT NULL THEN format('at %s, of trades %s..%s', trade_time, first_trade_id, last_trade_id) END AS detail
+    FROM trades
+    WHERE ${IN_SEQUENCE} AND (first_trade_id IS NULL OR NOT (trade_time >= $7::timestamptz AND trade_time < $8::timestamptz))),
+  ${firstCases('excluded', '$6')}`
 
 const FAILURES: Readonly<Record<string, string>> = {
   quantity: 'with a quantity that differs from the sum of its trades',
@@ -114,79 +101,21 @@ const REASONS: Readonly<Record<string, string>> = {
 
 export async function checkQuantities(
   { connection, scope, limit }: CheckContext,
-  { symbol, epoch }: Sequence,
-  sequences: readonly Sequence[],
-  { from, until }: TradeEpochs,
-): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
-  const values = [symbol, epoch, ...timeBounds(scope)]
-  const trades = sequences.find(
-    (one) => one.symbol === symbol && one.eventType === 'trade' && one.epoch === epoch,
-  )
-  const { rows } = await connection.query<Row>(QUANTITIES, [
-    ...values,
-    ...timeBounds(scope, PADDING_MS),
-    limit,
-    from,
-    until,
-    trades?.firstId ?? null,
-    trades?.lastId ?? null,
-  ])
-  const invalidated = (await connection.query<{ total: number }>(INVALIDATED, values)).rows[0]?.total ?? 0
-  const findings: Finding[] = []
-  const notChecked: NotChecked[] = []
-  for (const [verdict, cases] of Map.groupBy(rows, (row) => row.verdict)) {
-    const about = { symbol, count: cases[0]?.total ?? 0, examples: cases.map(exampleOf) }
-    const summary = FAILURES[verdict]
-    if (summary === undefined) notChecked.push(uncheckedFor(verdict, about))
-    else {
-      const kind = { check: 'aggregate quantities', kind: verdict, severity: 'failure' } as const
-      findings.push(finding({ ...kind, ...about, eventType: 'aggTrade', epoch, summary }))
-    }
-  }
-  const other = await otherEpoch({ connection, scope, limit }, symbol, epoch, { from, until })
-  if (other !== null) notChecked.push(other)
-  if (invalidated > 0)
-    notChecked.push(uncheckedFor('invalidated', { symbol, count: invalidated, examples: [] }))
-  return { findings, notChecked }
-}
-
-async function otherEpoch(
-  { connection, scope, limit }: CheckContext,
-  symbol: string,
-  epoch: number,
-  { from, until }: Pick<TradeEpochs, 'from' | 'until'>,
-): Promise<NotChecked | null> {
-  if (from === '-infinity' && until === 'infinity') return null
-  const { rows } = await connection.query<{ id: string; total: number; detail: string }>(OTHER_EPOCH, [
-    symbol,
-    epoch,
-    ...timeBounds(scope),
-    from,
-    until,
-    limit,
-  ])
-  if (rows[0] === undefined) return null
-  const examples = rows.map(({ id, detail }) => atId(id, detail))
-  return uncheckedFor('epoch', { symbol, count: rows[0].total, examples })
-}
-
-function uncheckedFor(
-  reason: string,
-  about: { symbol: string; count: number; examples: Example[] },
-): NotChecked {
-  return unchecked(`${counted(about.count, 'aggTrade')} ${REASONS[reason] ?? reason}`, about)
-}
-
-function exampleOf(row: Row): Example {
-  const { first_trade_id: first, last_trade_id: last } = row
-  const covers = first === last ? `trade ${first}` : `trades ${first}..${last}`
-  const details: Readonly<Record<string, string>> = {
-    quantity: `${row.quantity}, of ${covers}: ${row.quantities}`,
-    price: `${row.price}, of ${covers} with prices that add up to ${row.prices}`,
-    side: covers,
-  }
-  const detail =
-    details[row.verdict] ??
-    `${covers}; ${row.trades} of them ${counted(Number(row.trades), 'is', 'are')} stored`
-  return atId(row.aggregate_id, detail)
+  sequence: Sequence,
+  { from, until, trades }: TradeEpochs,
+): Promise<Remark[]> {
+  const values = [...sequenceValues(scope, sequence), limit, from, until]
+  const [firstId, lastId] = [trades?.firstId ?? null, trades?.lastId ?? null]
+  const compared = [...values, ...timeBounds(scope, PADDING_MS), firstId, lastId]
+  const cases = [
+    ...(await readCases(connection, QUANTITIES, compared)),
+    ...(await readCases(connection, EXCLUDED, values)),
+  ]
+  return cases.map((found) => {
+    const { kind, count } = found
+    const summary = FAILURES[kind]
+    return summary === undefined
+      ? unchecked(`${counted(count, 'aggTrade')} ${REASONS[kind] ?? kind}`, found)
+      : finding({ check: 'aggregate quantities', severity: 'failure', ...found, summary })
+  })
 }

@@ -1,10 +1,8 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
 import type { DeadLetters } from './dead-letters.ts'
-import { atId, finding } from './findings.ts'
-import type { Finding } from './report-types.ts'
-import { type CheckContext, timeBounds } from './scope.ts'
-import type { Sequence } from './sequences.ts'
-import type { TradeEpochs } from './trade-epochs.ts'
+import { finding, firstCases, type Remark, readCases } from './findings.ts'
+import { type CheckContext, IN_SEQUENCE, sequenceValues } from './scope.ts'
+import type { Sequence, TradeEpochs } from './sequences.ts'
 
 /**
  * Finds aggTrades that do not begin with the trade after the last one of their predecessor, or of
@@ -17,8 +15,7 @@ const TILING = `WITH steps AS (
       lag(trade_time) OVER by_time AS previous_time, lag(last_trade_id) OVER by_time AS previous_last,
       lead(trade_id) OVER by_time AS next_id
     FROM trades
-    WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NOT NULL
-      AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
+    WHERE ${IN_SEQUENCE} AND first_trade_id IS NOT NULL
     WINDOW by_time AS (ORDER BY trade_time, trade_id)),
   odd AS MATERIALIZED (
     SELECT * FROM steps
@@ -29,40 +26,30 @@ const TILING = `WITH steps AS (
     UNION ALL
     SELECT odd.trade_id, odd.trade_time, odd.first_trade_id, before.trade_time, before.last_trade_id
     FROM odd JOIN odd AS before ON before.trade_id = odd.trade_id - 1
-    WHERE odd.trade_id IS DISTINCT FROM odd.previous_id + 1 AND before.next_id IS DISTINCT FROM before.trade_id + 1)
-SELECT trade_id, first_trade_id, previous_last, (count(*) OVER ())::float8 AS total
-FROM pairs WHERE first_trade_id <> previous_last + 1
-  AND CASE WHEN first_trade_id > previous_last THEN NOT int8range(previous_last + 1, first_trade_id) <@ $7::int8multirange ELSE true END
-  AND NOT EXISTS (SELECT FROM unnest($6::timestamptz[]) AS begins
-                  WHERE begins BETWEEN least(previous_time, trade_time) AND greatest(previous_time, trade_time))
-ORDER BY trade_id LIMIT $5`
+    WHERE odd.trade_id IS DISTINCT FROM odd.previous_id + 1 AND before.next_id IS DISTINCT FROM before.trade_id + 1),
+  broken AS (
+    SELECT $1 AS symbol, $2 AS event_type, $3 AS epoch, 'not tiling' AS kind, trade_id AS from_id, trade_id AS to_id,
+      format('begins with trade %s, the previous one ended with %s', first_trade_id, previous_last) AS detail
+    FROM pairs WHERE first_trade_id <> previous_last + 1
+      AND CASE WHEN first_trade_id > previous_last THEN NOT int8range(previous_last + 1, first_trade_id) <@ $8::int8multirange ELSE true END
+      AND NOT EXISTS (SELECT FROM unnest($7::timestamptz[]) AS begins
+                      WHERE begins BETWEEN least(previous_time, trade_time) AND greatest(previous_time, trade_time))),
+  ${firstCases('broken', '$6')}`
 
-/** Checks that aggTrades cover the trade ids without holes or overlaps; null when they do. */
+/** Checks that aggTrades cover the trade ids without holes or overlaps. */
 export async function checkTiling(
   { connection, scope, limit }: CheckContext,
-  { symbol, epoch }: Sequence,
+  sequence: Sequence,
   { starts }: TradeEpochs,
   letters: Pick<DeadLetters, 'tradesOfAggregates'>,
-): Promise<Finding | null> {
-  const { rows } = await connection.query<{
-    trade_id: string
-    first_trade_id: string
-    previous_last: string
-    total: number
-  }>(TILING, [symbol, epoch, ...timeBounds(scope), limit, starts, letters.tradesOfAggregates(symbol, epoch)])
-  const count = rows[0]?.total ?? 0
-  if (count === 0) return null
-  return finding({
-    check: 'aggregate tiling',
-    kind: 'not tiling',
-    severity: 'failure',
-    symbol,
-    eventType: 'aggTrade',
-    epoch,
-    count,
-    summary: `${counted(count, 'that does', 'that do')} not begin where the previous one ended`,
-    examples: rows.map(({ trade_id, first_trade_id, previous_last }) =>
-      atId(trade_id, `begins with trade ${first_trade_id}, the previous one ended with ${previous_last}`),
-    ),
-  })
+): Promise<Remark[]> {
+  const values = [...sequenceValues(scope, sequence), limit, starts, letters.tradesOfAggregates(sequence)]
+  return (await readCases(connection, TILING, values)).map((cases) =>
+    finding({
+      check: 'aggregate tiling',
+      severity: 'failure',
+      ...cases,
+      summary: `${counted(cases.count, 'that does', 'that do')} not begin where the previous one ended`,
+    }),
+  )
 }

@@ -1,8 +1,16 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
-import { finding } from './findings.ts'
-import type { Example, Finding, SequenceReport } from './report-types.ts'
-import { type CheckContext, timeBounds } from './scope.ts'
+import { examples, finding, firstCases, type Remark, readCases } from './findings.ts'
+import type { Example, SequenceReport } from './report-types.ts'
+import { type CheckContext, IN_SEQUENCE, sequenceValues, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
+
+/** SQL: the number of ids of a multirange. */
+const sizeOf = (ids: string) =>
+  `(SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(${ids}) AS r)`
+
+/** SQL: the first rows of a query as examples. */
+const firstOnes = (rows: string) =>
+  `(SELECT ${examples('from_id')} FROM (${rows} ORDER BY from_id LIMIT $7) AS first_ones)`
 
 /**
  * Set arithmetic on ranges of ids. It is exact, and runs in the database: otherwise a table that
@@ -21,9 +29,7 @@ import type { Sequence } from './sequences.ts'
 const CONTINUITY = `WITH steps AS (
     SELECT trade_id, trade_time, lag(trade_id) OVER by_time AS previous_id, lag(trade_time) OVER by_time AS previous_time,
       lead(trade_id) OVER by_time IS NULL AS is_last
-    FROM trades
-    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz AND trade_time < $5::timestamptz
-    WINDOW by_time AS (ORDER BY trade_time, trade_id)),
+    FROM trades WHERE ${IN_SEQUENCE} WINDOW by_time AS (ORDER BY trade_time, trade_id)),
   edges AS MATERIALIZED (
     SELECT * FROM steps WHERE trade_id <> previous_id + 1 OR previous_id IS NULL OR is_last),
   ends AS (SELECT trade_id, trade_time FROM edges WHERE is_last),
@@ -73,53 +79,47 @@ const CONTINUITY = `WITH steps AS (
       AND greatest(from_id, first_id) <= least(to_id, last_id)
       AND unstored && int8range(from_id, to_id, '[]')),
   broken AS MATERIALIZED (
-    SELECT gap_id, from_id, to_id, (
-      SELECT sum(upper(r) - lower(r)) FROM unnest(unstored * int8multirange(int8range(from_id, to_id, '[]'))) AS r) AS absent
-    FROM claims)
-SELECT
-  (SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(missing) AS r) AS missing,
-  (SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(unexplained) AS r) AS unexplained,
-  (SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(unexplained * filled) AS r) AS said_filled,
-  (SELECT coalesce(jsonb_agg(jsonb_build_object('from', lower(r), 'to', upper(r) - 1, 'filled', filled && r)), '[]')
-    FROM (SELECT r FROM unnest(unexplained) AS r ORDER BY r LIMIT $7) AS first_ones) AS examples,
-  is_doubled,
-  (SELECT count(*)::float8 FROM backwards) AS backwards,
-  (SELECT coalesce(jsonb_agg(jsonb_build_object('from', from_id, 'to', from_id,
-      'detail', format('%s, after %s of id %s', from_time, previous_time, previous_id))), '[]')
-    FROM (SELECT * FROM backwards ORDER BY from_id LIMIT $7) AS first_ones) AS backwards_examples,
-  (SELECT count(*)::float8 FROM broken WHERE absent > 0) AS broken,
-  (SELECT coalesce(jsonb_agg(jsonb_build_object('from', from_id, 'to', to_id, 'detail', format('%s: %s not stored', gap_id, absent))), '[]')
-    FROM (SELECT * FROM broken WHERE absent > 0 ORDER BY from_id LIMIT $7) AS first_ones) AS broken_examples
+    SELECT gap_id, from_id, to_id, ${sizeOf("unstored * int8multirange(int8range(from_id, to_id, '[]'))")} AS absent FROM claims)
+SELECT ${sizeOf('missing')} AS missing, ${sizeOf('unexplained')} AS unexplained,
+  ${sizeOf('unexplained * filled')} AS "saidFilled", is_doubled AS "isDoubled",
+  (SELECT count(*)::float8 FROM backwards) AS late, (SELECT count(*)::float8 FROM broken WHERE absent > 0) AS broken,
+  ${firstOnes(`SELECT lower(r) AS from_id, upper(r) - 1 AS to_id, CASE WHEN filled && r THEN 'filled according to the ledger' ELSE '' END AS detail
+    FROM unnest(unexplained) AS r`)} AS "firstMissing",
+  ${firstOnes(`SELECT from_id, from_id AS to_id, format('%s, after %s of id %s', from_time, previous_time, previous_id) AS detail
+    FROM backwards`)} AS "firstLate",
+  ${firstOnes(`SELECT from_id, to_id, format('%s: %s not stored', gap_id, absent) AS detail
+    FROM broken WHERE absent > 0`)} AS "firstBroken"
 FROM result`
 
 /** Time outside the range that is searched for ids missing inside. */
 const ELSEWHERE_MS = 60 * 60_000
 
-interface Row {
-  readonly missing: number
-  readonly unexplained: number
-  readonly said_filled: number
-  readonly examples: ReadonlyArray<{ readonly from: number; readonly to: number; readonly filled: boolean }>
-  readonly is_doubled: boolean
-  readonly backwards: number
-  readonly backwards_examples: Example[]
+interface Row extends Omit<Figures, 'explained'> {
+  readonly isDoubled: boolean
+  /** Rows that are earlier than the previous id. */
+  readonly late: number
   /** Ranges that the ledger calls filled but that are not completely stored. */
   readonly broken: number
-  readonly broken_examples: Example[]
+  readonly firstMissing: Example[]
+  readonly firstLate: Example[]
+  readonly firstBroken: Example[]
 }
 
-/** Result for the ids of a sequence. Another check counts `doubled`. */
+type Figures = Pick<SequenceReport, 'missing' | 'explained' | 'unexplained' | 'saidFilled'>
+
+/** Result for the ids of a sequence. */
 export interface Continuity {
-  readonly figures: Omit<SequenceReport, 'doubled'>
+  readonly figures: Figures
   /** Whether an id is stored more than once. */
   readonly isDoubled: boolean
-  readonly findings: Finding[]
+  readonly remarks: Remark[]
 }
 
 /**
  * Checks that every id between the first and the last row is stored, or named by the ledger or a
  * dead letter.
  *
+ * @param letters the ids in dead letters, as a multirange
  * @param isRange whether later rows are excluded on request: then ledger ranges end at the last row
  */
 export async function checkContinuity(
@@ -129,64 +129,68 @@ export async function checkContinuity(
   isRange: boolean,
 ): Promise<Continuity> {
   const { symbol, eventType, epoch } = sequence
-  const { rows } = await connection.query<Row>(CONTINUITY, [
-    symbol,
-    eventType,
-    epoch,
-    ...timeBounds(scope),
+  const around = timeBounds(scope, ELSEWHERE_MS)
+  const values = [
+    ...sequenceValues(scope, sequence),
     letters,
     limit,
-    ...timeBounds(scope, ELSEWHERE_MS),
+    ...around,
     isRange,
     sequence.begins ?? 0,
-  ])
-  return interpretContinuity(sequence, rows[0])
+  ]
+  const [row] = (await connection.query<Row>(CONTINUITY, values)).rows
+  if (row === undefined) throw new TypeError('An aggregate has one row')
+  const { missing, unexplained, saidFilled, isDoubled, late, broken, firstMissing, firstLate, firstBroken } =
+    row
+  const of = { check: 'continuity', symbol, eventType, epoch }
+  const filled = saidFilled > 0 ? `; the ledger calls ${saidFilled} of them filled` : ''
+  const absence = `missing without explanation${filled}`
+  const order = 'more than a second earlier than the previous id'
+  const claim = `${counted(broken, 'gap')} that the ledger calls filled, with ids that are not stored`
+  const failed = { ...of, severity: 'failure' } as const
+  const remarks = [
+    finding({ ...failed, kind: 'missing', count: unexplained, summary: absence, examples: firstMissing }),
+    finding({
+      ...of,
+      kind: 'backwards',
+      severity: 'notice',
+      count: late,
+      summary: order,
+      examples: firstLate,
+    }),
+    finding({
+      ...failed,
+      check: 'ledger',
+      kind: 'filled',
+      count: broken,
+      summary: claim,
+      examples: firstBroken,
+    }),
+  ]
+  return {
+    figures: { missing, explained: missing - unexplained, unexplained, saidFilled },
+    isDoubled,
+    remarks: remarks.filter(({ count }) => count !== 0),
+  }
 }
 
-function interpretContinuity(sequence: Sequence, row: Row | undefined): Continuity {
-  const { symbol, eventType, epoch, rows, firstId, lastId, rowsBefore } = sequence
-  const { missing = 0, unexplained = 0, said_filled = 0, backwards = 0 } = row ?? {}
-  const about = { check: 'continuity', symbol, eventType, epoch }
-  const findings: Finding[] = []
-  if (unexplained > 0) {
-    const filled = said_filled > 0 ? `; the ledger calls ${said_filled} of them filled` : ''
-    const summary = `missing without explanation${filled}`
-    const examples = (row?.examples ?? []).map(({ from, to, filled }) => ({
-      from,
-      to,
-      detail: filled ? 'filled according to the ledger' : '',
-    }))
-    const kind = { kind: 'missing', severity: 'failure' } as const
-    findings.push(finding({ ...about, ...kind, count: unexplained, summary, examples }))
-  }
-  if (backwards > 0) {
-    const summary = 'more than a second earlier than the previous id'
-    const kind = { kind: 'backwards', severity: 'notice' } as const
-    findings.push(
-      finding({ ...about, ...kind, count: backwards, summary, examples: row?.backwards_examples }),
-    )
-  }
-  if (row !== undefined && row.broken > 0) {
-    const summary = `${counted(row.broken, 'gap')} that the ledger calls filled, with ids that are not stored`
-    const kind = { check: 'ledger', kind: 'filled', severity: 'failure' } as const
-    findings.push(finding({ ...about, ...kind, count: row.broken, summary, examples: row.broken_examples }))
-  }
-  return {
-    isDoubled: row?.is_doubled ?? false,
-    figures: {
-      symbol,
-      eventType,
-      epoch,
-      rows,
-      firstId,
-      lastId,
-      beforeStart: rowsBefore,
-      missing,
-      explained: missing - unexplained,
-      unexplained,
-      saidFilled: said_filled,
-      leastLatencyMs: sequence.leastLatencyMs,
-    },
-    findings,
-  }
+/**
+ * The unique index includes the trade time, as every unique index of a hypertable must, so it
+ * allows an id under another time. The query groups all rows, so it runs only if continuity has
+ * counted more rows than ids.
+ */
+const DUPLICATES = `WITH doubled AS (
+    SELECT symbol, event_type, epoch, trade_id AS from_id, trade_id AS to_id, 'doubled' AS kind,
+      format('%s rows, from %s to %s', count(*), min(trade_time), max(trade_time)) AS detail
+    FROM trades WHERE ${IN_SEQUENCE} GROUP BY symbol, event_type, epoch, trade_id HAVING count(*) > 1),
+  ${firstCases('doubled', '$6')}`
+
+/** Finds ids that are stored more than once. */
+export async function checkDuplicates(
+  { connection, scope, limit }: CheckContext,
+  sequence: Sequence,
+): Promise<Remark[]> {
+  const cases = await readCases(connection, DUPLICATES, [...sequenceValues(scope, sequence), limit])
+  const summary = 'doubled: stored under more than one trade time'
+  return cases.map((found) => finding({ check: 'duplicates', severity: 'failure', ...found, summary }))
 }

@@ -5,8 +5,8 @@ import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
 import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
-import { finding } from './findings.ts'
-import type { Example, Finding } from './report-types.ts'
+import { finding, type Remark } from './findings.ts'
+import type { Example } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
 
 /**
@@ -38,54 +38,71 @@ interface NamedId {
   readonly eventType: TradeType
   readonly epoch: number
   readonly id: number
-  /** The trades that an aggTrade names; null if there are none. */
-  readonly trades: IdRange | null
+  /** The trades that an aggTrade names. */
+  readonly trades: readonly IdRange[]
 }
 
 /** Content of the unresolved dead letters. */
 export interface DeadLetters {
   /** The ids of a sequence in dead letters, as a PostgreSQL multirange. */
-  idsOf(symbol: string, eventType: string, epoch: number): string
+  idsOf(sequence: SequenceKey): string
   /** The trade ids covered by aggTrades in dead letters, as a PostgreSQL multirange. */
-  tradesOfAggregates(symbol: string, epoch: number): string
-  readonly findings: Finding[]
+  tradesOfAggregates(sequence: SequenceKey): string
+  readonly findings: Remark[]
+}
+
+type SequenceKey = Pick<NamedId, 'symbol' | 'eventType' | 'epoch'>
+
+const keyOf = ({ symbol, eventType, epoch }: SequenceKey) => `${symbol} ${eventType} ${epoch}`
+
+/** The dead letters of a sequence, or those without an id and with the same reason. */
+interface Group {
+  count: number
+  readonly first: NamedId | null
+  readonly examples: Example[]
+  readonly ids: IdRange[]
+  readonly trades: IdRange[]
 }
 
 export async function readDeadLetters({ connection, scope, limit }: CheckContext): Promise<DeadLetters> {
-  const named = new Tally(limit)
-  const others = new Tally(limit)
-  const ranges = new Map<string, IdRange[]>()
-  const covered = new Map<string, IdRange[]>()
-  const add = (to: Map<string, IdRange[]>, key: string, range: IdRange) => {
-    const known = to.get(key) ?? []
-    known.push(range)
-    to.set(key, known)
+  const named = new Map<string, Group>()
+  const others = new Map<string, Group>()
+  const add = (groups: Map<string, Group>, key: string, id: NamedId | null, detail: string) => {
+    const group = groups.get(key) ?? { count: 0, first: id, examples: [], ids: [], trades: [] }
+    groups.set(key, group)
+    group.count++
+    const range = id === null ? null : { from: id.id, to: id.id }
+    if (group.examples.length < limit) group.examples.push({ ...(range ?? { from: null, to: null }), detail })
+    if (range !== null) group.ids.push(range)
+    group.trades.push(...(id?.trades ?? []))
   }
   for (let after: readonly unknown[] | null = BEGINNING; after !== null; ) {
     const page: { rows: Row[] } = await connection.query<Row>(PAGE, after)
     for (const row of page.rows) {
       const id = namedId(row)
-      if (id === null) {
-        others.add(row.reason, null, `${row.topic}, partition ${row.partition}, offset ${row.kafka_offset}`)
-      } else if (scope.symbols === null || scope.symbols.includes(id.symbol)) {
-        const key = keyOf(id.symbol, id.eventType, id.epoch)
-        named.add(key, id, row.reason)
-        add(ranges, key, { from: id.id, to: id.id })
-        if (id.trades !== null) add(covered, key, id.trades)
-      }
+      const place = `${row.topic}, partition ${row.partition}, offset ${row.kafka_offset}`
+      if (id === null) add(others, row.reason, null, place)
+      else if (scope.symbols === null || scope.symbols.includes(id.symbol))
+        add(named, keyOf(id), id, row.reason)
     }
     const last = page.rows.at(-1)
     after =
       last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset, last.digest]
   }
+  const about = { check: 'dead letters', severity: 'notice' } as const
   return {
-    idsOf: (symbol, eventType, epoch) => multirange(ranges.get(keyOf(symbol, eventType, epoch))),
-    tradesOfAggregates: (symbol, epoch) => multirange(covered.get(keyOf(symbol, 'aggTrade', epoch))),
+    idsOf: (sequence) => multirange(named.get(keyOf(sequence))?.ids),
+    tradesOfAggregates: (sequence) => multirange(named.get(keyOf(sequence))?.trades),
     findings: [
-      ...named.findings((_, count) => `${counted(count, 'dead letter')}: received but not stored`),
-      ...others.findings(
-        (reason, count) => `${counted(count, 'dead letter')} without a usable id: ${reason}`,
-      ),
+      ...[...named.values()].map(({ count, first, examples }) => {
+        const summary = `${counted(count, 'dead letter')}: received but not stored`
+        const { symbol, eventType, epoch } = first ?? {}
+        return finding({ ...about, kind: 'named', symbol, eventType, epoch, count, summary, examples })
+      }),
+      ...[...others].map(([reason, { count, examples }]) => {
+        const summary = `${counted(count, 'dead letter')} without a usable id: ${reason}`
+        return finding({ ...about, kind: reason, count, summary, examples })
+      }),
     ],
   }
 }
@@ -96,36 +113,6 @@ function multirange(ranges: readonly IdRange[] = []): string {
     .join()}}`
 }
 
-/** Counts cases, and keeps the first ones of each kind. */
-class Tally {
-  readonly #limit: number
-  readonly #kinds = new Map<string, { count: number; first: NamedId | null; examples: Example[] }>()
-
-  constructor(limit: number) {
-    this.#limit = limit
-  }
-
-  add(kind: string, id: NamedId | null, detail: string): void {
-    const known = this.#kinds.get(kind) ?? { count: 0, first: id, examples: [] }
-    known.count += 1
-    if (known.examples.length < this.#limit)
-      known.examples.push({ from: id?.id ?? null, to: id?.id ?? null, detail })
-    this.#kinds.set(kind, known)
-  }
-
-  findings(summary: (kind: string, count: number) => string): Finding[] {
-    return [...this.#kinds].map(([kind, { count, first, examples }]) => {
-      const about = { kind: first === null ? kind : 'named', summary: summary(kind, count), count, examples }
-      const { symbol, eventType, epoch } = first ?? {}
-      return finding({ check: 'dead letters', severity: 'notice', symbol, eventType, epoch, ...about })
-    })
-  }
-}
-
-function keyOf(symbol: string, eventType: string, epoch: number): string {
-  return `${symbol} ${eventType} ${epoch}`
-}
-
 /**
  * The id that a dead letter would have stored, if its payload names it. Ids of quotes are ignored:
  * they explain nothing.
@@ -133,18 +120,15 @@ function keyOf(symbol: string, eventType: string, epoch: number): string {
 function namedId({ payload, headers }: Row): NamedId | null {
   const data = payload === null ? null : parse(payload)
   if (!isFields(data)) return null
-  const { e, s } = data
+  const { e, s, f, l } = data
   const eventType = TRADE_TYPES.find((type) => type === e)
   if (eventType === undefined) return null
   const id = data[idNameOf(eventType)]
   if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
   // Without a restart of the ids there is no such header.
   const epoch = readEpoch(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? '0')
-  return epoch !== null ? { symbol: s, eventType, epoch, id, trades: tradesOf(data) } : null
-}
-
-function tradesOf({ e, f, l }: Readonly<Record<string, unknown>>): IdRange | null {
-  return e === 'aggTrade' && isId(f) && isId(l) && f <= l ? { from: f, to: l } : null
+  const trades = eventType === 'aggTrade' && isId(f) && isId(l) && f <= l ? [{ from: f, to: l }] : []
+  return epoch === null ? null : { symbol: s, eventType, epoch, id, trades }
 }
 
 function parse(payload: Buffer): unknown {

@@ -10,22 +10,13 @@ export interface ExchangeRest {
   readonly signal: AbortSignal
 }
 
+export type Ask = (request: TradeRequest) => Promise<RestOutcome>
+
 /** Asks the exchange's REST, and asks nothing more after a refusal that stops REST, as a ban does. */
-export class ExchangeRequests {
-  readonly #rest: ExchangeRest
-  #refused: RestOutcome | null = null
-
-  constructor(rest: ExchangeRest) {
-    this.#rest = rest
-  }
-
-  get signal(): AbortSignal {
-    return this.#rest.signal
-  }
-
-  async ask(request: TradeRequest): Promise<RestOutcome> {
-    if (this.#refused !== null) return this.#refused
-    const { fetch, budget, signal } = this.#rest
+export function withinBudget({ fetch, budget, signal }: ExchangeRest): Ask {
+  let refused: RestOutcome | null = null
+  return async (request) => {
+    if (refused !== null) return refused
     for (;;) {
       signal.throwIfAborted()
       const waitMs = budget.take(restOf(request.type).weight, performance.now())
@@ -34,7 +25,7 @@ export class ExchangeRequests {
     }
     const answer = await fetch(request, signal)
     if (typeof answer.usedWeight === 'number') budget.used(answer.usedWeight, performance.now())
-    if (stopsAll(answer)) this.#refused = answer
+    if (stopsAll(answer)) refused = answer
     return answer
   }
 }

@@ -1,11 +1,11 @@
 import type { RestTrade } from '../../foundation/binance/trade-rest.ts'
-import { byTradeType, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
+import { TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import type { Database } from '../../foundation/store/database.ts'
-import { ExchangeRequests, type ExchangeRest, whyNot } from './exchange-requests.ts'
+import { type ExchangeRest, whyNot, withinBudget } from './exchange-requests.ts'
 import { checkTails } from './exchange-tails.ts'
-import { atId, finding, unchecked } from './findings.ts'
-import type { Example, Finding, NotChecked, Report } from './report-types.ts'
-import { type Scope, timeBounds } from './scope.ts'
+import { atId, finding, split, unchecked } from './findings.ts'
+import type { Example, Report, SequenceReport } from './report-types.ts'
+import { IN_SEQUENCE, type Scope, sequenceValues } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
 
 /** Random ids per day, in addition to its first and last id. */
@@ -27,21 +27,15 @@ interface Stored {
 }
 
 const DAYS = `SELECT time_bucket('1 day', trade_time) AS day, min(trade_id)::float8 AS first, max(trade_id)::float8 AS last
-  FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz AND trade_time < $5::timestamptz
-  GROUP BY 1 ORDER BY 1`
+  FROM trades WHERE ${IN_SEQUENCE} GROUP BY 1 ORDER BY 1`
 
 const ROWS = `SELECT trade_id::float8 AS id, price::text, quantity::text, (extract(epoch FROM trade_time) * 1000000)::float8 AS "timeUs",
     is_buyer_maker AS "isBuyerMaker", first_trade_id::float8 AS "from", last_trade_id::float8 AS "to"
   FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz
     AND trade_time < $4::timestamptz + interval '1 day' AND trade_id = ANY($5::bigint[]) ORDER BY trade_id`
 
-/** The result of {@link compareWithExchange}. */
-interface Comparison {
-  readonly findings: readonly Finding[]
-  readonly notChecked: readonly NotChecked[]
-  /** Rows of which the exchange gave its own. */
-  readonly compared: number
-}
+/** The result of {@link compareWithExchange}; `compared` counts rows of which the exchange gave its own. */
+type Comparison = Pick<Report, 'findings' | 'notChecked'> & { readonly compared: number }
 
 /** Adds the result of {@link compareWithExchange} to a report. */
 export function withComparison(report: Report, { findings, notChecked, compared }: Comparison): Report {
@@ -69,86 +63,71 @@ export async function compareWithExchange(
   exchange: ExchangeSamples,
 ): Promise<Comparison> {
   const { sequences } = report
-  const requests = new ExchangeRequests(exchange)
-  const tails = await checkTails(database, scope, report, requests)
+  const ask = withinBudget(exchange)
+  const { remarks, unanswered: silent } = await checkTails(database, scope, report, ask, exchange.signal)
   const latest = sequences.filter(
     ({ symbol, eventType, epoch }) =>
       !sequences.some((o) => o.symbol === symbol && o.eventType === eventType && o.epoch > epoch),
   )
-  const findings: Finding[] = [...tails.findings]
-  const notChecked: NotChecked[] = [...tails.notChecked]
-  const sampled = byTradeType(() => 0)
-  const compared = byTradeType(() => 0)
-  for (const { symbol, eventType, epoch } of latest) {
+  const sampled = new Set<TradeType>()
+  const answered = new Set<TradeType>()
+  let compared = 0
+  for (const sequence of latest) {
+    const { symbol, eventType, epoch } = sequence
     const differing: Example[] = []
     const unanswered: Example[] = []
-    for (const row of await sample(database, scope, [symbol, eventType, epoch], exchange.random)) {
-      sampled[eventType]++
-      const answer = await requests.ask({ type: eventType, symbol, fromId: row.id, limit: 1 })
+    for (const row of await sample(database, scope, sequence, exchange.random)) {
+      sampled.add(eventType)
+      const answer = await ask({ type: eventType, symbol, fromId: row.id, limit: 1 })
       const found = answer.kind === 'rows' ? answer.rows.find(({ id }) => id === row.id) : undefined
-      if (found === undefined) unanswered.push(atId(row.id, whyNot(answer)))
-      else {
-        compared[eventType]++
-        const difference = differenceOf(row, found)
-        if (difference !== '') differing.push(atId(row.id, difference))
+      if (found === undefined) {
+        unanswered.push(atId(row.id, whyNot(answer)))
+        continue
       }
+      answered.add(eventType)
+      compared++
+      const difference = differenceOf(row, found)
+      if (difference !== '') differing.push(atId(row.id, difference))
     }
-    if (differing.length > 0)
-      findings.push(
-        finding({
-          check: 'exchange',
-          kind: 'differs',
-          severity: 'failure',
-          symbol,
-          eventType,
-          epoch,
-          count: differing.length,
-          summary: "of the sampled rows differ from the exchange's answer",
-          examples: differing,
-        }),
-      )
+    if (differing.length > 0) {
+      const summary = "of the sampled rows differ from the exchange's answer"
+      const about = { symbol, eventType, epoch, count: differing.length, examples: differing, summary }
+      remarks.push(finding({ check: 'exchange', kind: 'differs', severity: 'failure', ...about }))
+    }
     if (unanswered.length > 0) {
       const what = `${eventType} rows that the exchange did not return`
-      notChecked.push(unchecked(what, { symbol, count: unanswered.length, examples: unanswered }))
+      remarks.push(unchecked(what, { symbol, count: unanswered.length, examples: unanswered }))
     }
   }
-  for (const type of TRADE_TYPES) {
-    const isNoneCompared = sampled[type] > 0 && compared[type] === 0
-    if (isNoneCompared || (tails.asked[type] > 0 && tails.answered[type] === 0))
-      findings.push(notCompared(type))
+  const notCompared = sampled.difference(answered).union(silent)
+  for (const eventType of TRADE_TYPES.filter((type) => notCompared.has(type))) {
+    // Silence of the exchange is no agreement.
+    const summary = `no ${eventType} could be compared: the exchange answered no request for them, or with other rows`
+    remarks.push(
+      finding({ check: 'exchange', kind: 'not compared', severity: 'failure', eventType, summary }),
+    )
   }
-  return { findings, notChecked, compared: Object.values(compared).reduce((sum, count) => sum + count, 0) }
+  return { ...split(remarks), compared }
 }
 
-/** Silence of the exchange is no agreement. */
-function notCompared(type: TradeType): Finding {
-  return finding({
-    check: 'exchange',
-    kind: 'not compared',
-    severity: 'failure',
-    eventType: type,
-    summary: `no ${type} could be compared: the exchange answered no request for them, or with other rows`,
-  })
-}
-
-async function sample(
+function sample(
   database: Database,
   scope: Scope,
-  sequence: readonly [symbol: string, eventType: TradeType, epoch: number],
+  sequence: SequenceReport,
   random: () => number,
 ): Promise<Stored[]> {
   return database.transaction(
     async (connection) => {
-      const bounds = timeBounds(scope)
-      const days = await connection.query<Day>(DAYS, [...sequence, ...bounds])
+      const { symbol, eventType, epoch } = sequence
+      const days = await connection.query<Day>(DAYS, sequenceValues(scope, sequence))
       const stored: Stored[] = []
       for (const { day, first, last } of days.rows) {
         const between = Array.from(
           { length: RANDOM_PER_DAY },
           () => first + Math.floor(random() * (last - first)),
         )
-        const ids = [...new Set([first, ...between, last])]
-        stored.push(...(await connection.query<Stored>(ROWS, [...sequence, day.toISOString(), ids])).rows)
+        const values = [symbol, eventType, epoch, day.toISOString(), [...new Set([first, ...between, last])]]
+        stored.push(...(await connection.query<Stored>(ROWS, values)).rows)
       }
       return stored
     },

@@ -1,19 +1,18 @@
 import { REST_LIMIT, type RestTrade } from '../../foundation/binance/trade-rest.ts'
-import { byTradeType, isTradeType, restOf, type TradeType } from '../../foundation/market/event.ts'
+import { isTradeType, restOf, type TradeType } from '../../foundation/market/event.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { readRecordings } from '../../foundation/store/meta.ts'
 import { announcedPeriods, type Period } from './announced.ts'
 import { type DeadLetters, readDeadLetters } from './dead-letters.ts'
-import { type ExchangeRequests, whyNot } from './exchange-requests.ts'
-import { atId, finding, unchecked } from './findings.ts'
-import { hasReached } from './quiet-wait.ts'
-import type { Example, Finding, NotChecked, Report } from './report-types.ts'
+import { type Ask, whyNot } from './exchange-requests.ts'
+import { atId, finding, type Remark, unchecked } from './findings.ts'
+import type { Example, Report, Watermark } from './report-types.ts'
 import { readFloors } from './retention.ts'
 import type { Scope } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
-import { watermarkOf } from './watermark.ts'
+import { hasReached, watermarkOf } from './watermark.ts'
 
 /** From a trade to its row: only older ones must be stored. And a start takes as long to connect. */
 const MARGIN_MS = 60_000
@@ -55,63 +54,55 @@ interface Tail {
   readonly period: Period
 }
 
-interface TailFindings {
-  readonly findings: Finding[]
-  readonly notChecked: NotChecked[]
-  /** Counts the symbols that the exchange was queried for. */
-  readonly asked: Readonly<Record<TradeType, number>>
-  /** Counts those that it answered for. */
-  readonly answered: Readonly<Record<TradeType, number>>
-}
-
 /**
  * Looks at the exchange for trades after the last stored row of every symbol and type that is recorded: those that never
  * delivered, or ended as a whole, leave no hole between stored ids.
+ *
+ * @returns also the types for which the exchange answered no question
  */
 export async function checkTails(
   database: Database,
   scope: Scope,
   report: Pick<Report, 'takenAt' | 'watermark'>,
-  requests: ExchangeRequests,
-): Promise<TailFindings> {
+  ask: Ask,
+  signal: AbortSignal,
+): Promise<{ remarks: Remark[]; unanswered: ReadonlySet<TradeType> }> {
   const { tails, ended, letters } = await readTails(database, scope, report)
-  const arrival = new Arrival(database, report, requests.signal)
-  const findings: Finding[] = []
-  const asked = byTradeType(() => 0)
-  const answered = byTradeType(() => 0)
+  let arrival: Promise<boolean> | null = null
+  const remarks: Remark[] = []
+  const answered = new Set<TradeType>()
   const unanswered: Example[] = []
   const pending: Example[] = []
   for (const tail of tails) {
     const { symbol, type } = tail
     const named = `${symbol} ${type}`
-    const last = await readLast(database, tail)
+    const [last = null] = (await database.query<Last>(LAST, [symbol, type])).rows
     const unnamed = (rows: readonly RestTrade[]) => firstUnnamed(database, letters, tail, last, rows)
-    asked[type]++
-    const found = await firstMissing(tail, last, requests, unnamed)
+    const found = await firstMissing(tail, last, ask, unnamed)
     if (typeof found === 'string') {
       unanswered.push({ from: null, to: null, detail: `${named}: ${found}` })
       continue
     }
-    answered[type]++
+    answered.add(type)
     if (found === null) continue
-    const hasArrived = await arrival.wait()
+    // A trade may still be in Kafka, or its row of the ledger.
+    arrival ??= hasArrived(database, report.watermark, signal)
+    const isStored = await arrival
     if ((await unnamed([found])) === null) continue
-    if (hasArrived) findings.push(notStored(tail, last, found))
+    if (isStored) remarks.push(notStored(tail, last, found))
     else pending.push(atId(found.id, named))
   }
-  const notChecked = [
-    ...counted(ended, 'symbols and types that are no longer recorded: ids after their last row'),
-    ...counted(
-      unanswered,
-      'symbols and types of which the exchange did not answer with the latest: ids after their last row',
-    ),
-    ...counted(pending, 'symbols and types of which rows may still be in Kafka: ids after their last row'),
-  ]
-  return { findings, notChecked, asked, answered }
+  remarks.push(
+    ...counted(ended, 'that are no longer recorded'),
+    ...counted(unanswered, 'of which the exchange did not answer with the latest'),
+    ...counted(pending, 'of which rows may still be in Kafka'),
+  )
+  return { remarks, unanswered: new Set(tails.map(({ type }) => type)).difference(answered) }
 }
 
-function counted(examples: readonly Example[], what: string): NotChecked[] {
+function counted(examples: readonly Example[], which: string): Remark[] {
   if (examples.length === 0) return []
+  const what = `symbols and types ${which}: ids after their last row`
   return [unchecked(what, { count: examples.length, examples: examples.slice(0, NAMED_MAX) })]
 }
 
@@ -148,11 +139,6 @@ async function readTails(
   return { tails, ended, letters: read.letters }
 }
 
-async function readLast(database: Database, { symbol, type }: Tail): Promise<Last | null> {
-  const { rows } = await database.query<Last>(LAST, [symbol, type])
-  return rows[0] ?? null
-}
-
 /**
  * Asks for the newest trade, for those after the last stored one, and, where nothing is stored or the ledger names those, for
  * some before the newest.
@@ -163,7 +149,7 @@ async function readLast(database: Database, { symbol, type }: Tail): Promise<Las
 async function firstMissing(
   { symbol, type, period }: Tail,
   last: Last | null,
-  requests: ExchangeRequests,
+  ask: Ask,
   unnamed: (rows: readonly RestTrade[]) => Promise<RestTrade | null>,
 ): Promise<RestTrade | string | null> {
   const bottom = last === null ? 0 : last.id + 1
@@ -172,8 +158,8 @@ async function firstMissing(
     unnamed(
       rows.filter((row) => row.id >= bottom && isOld(row) && row.timeUs / 1000 >= period.fromMs + MARGIN_MS),
     )
-  if (!restOf(type).hasLatest) return firstMissingAfter({ type, symbol }, bottom, requests, missingIn)
-  const latest = await requests.ask({ type, symbol, fromId: null, limit: 1 })
+  if (!restOf(type).hasLatest) return firstMissingAfter({ type, symbol }, bottom, ask, missingIn)
+  const latest = await ask({ type, symbol, fromId: null, limit: 1 })
   if (latest.kind !== 'rows') return whyNot(latest)
   const newest = latest.rows.at(-1)
   if (newest === undefined || newest.id < bottom) return null
@@ -185,7 +171,7 @@ async function firstMissing(
   let back = REST_LIMIT - 1
   let fromId = last === null ? Math.max(young - back, bottom) : bottom
   while (young - early > 1) {
-    const answer = await requests.ask({ type, symbol, fromId, limit: REST_LIMIT })
+    const answer = await ask({ type, symbol, fromId, limit: REST_LIMIT })
     if (answer.kind !== 'rows') return whyNot(answer)
     const found = await missingIn(answer.rows)
     if (found !== null) return found
@@ -203,11 +189,11 @@ async function firstMissing(
 async function firstMissingAfter(
   stream: Pick<Tail, 'type' | 'symbol'>,
   bottom: number,
-  requests: ExchangeRequests,
+  ask: Ask,
   missingIn: (rows: readonly RestTrade[]) => Promise<RestTrade | null>,
 ): Promise<RestTrade | string | null> {
   for (let fromId = bottom; ; ) {
-    const answer = await requests.ask({ ...stream, fromId, limit: REST_LIMIT })
+    const answer = await ask({ ...stream, fromId, limit: REST_LIMIT })
     if (answer.kind !== 'rows') return whyNot(answer)
     const found = await missingIn(answer.rows)
     const next = (answer.rows.at(-1)?.id ?? 0) + 1
@@ -225,48 +211,25 @@ async function firstUnnamed(
 ): Promise<RestTrade | null> {
   if (trades.length === 0) return null
   const epoch = last?.epoch ?? 0
-  const { rows } = await database.query<{ id: number }>(UNNAMED, [
-    symbol,
-    type,
-    trades.map(({ id }) => id),
-    trades.map(({ timeUs }) => timeUs),
-    epoch,
-    letters.idsOf(symbol, type, epoch),
-  ])
+  const [ids, times] = [trades.map(({ id }) => id), trades.map(({ timeUs }) => timeUs)]
+  const explained = letters.idsOf({ symbol, eventType: type, epoch })
+  const values = [symbol, type, ids, times, epoch, explained]
+  const { rows } = await database.query<{ id: number }>(UNNAMED, values)
   return trades.find(({ id }) => id === rows[0]?.id) ?? null
 }
 
-/** Waits once for what Kafka had when the audit was taken: a trade may be in it, or its row of the ledger. */
-class Arrival {
-  readonly #database: Database
-  readonly #report: Pick<Report, 'watermark'>
-  readonly #signal: AbortSignal
-  #waiting: Promise<boolean> | null = null
-
-  constructor(database: Database, report: Pick<Report, 'watermark'>, signal: AbortSignal) {
-    this.#database = database
-    this.#report = report
-    this.#signal = signal
-  }
-
-  /** @returns whether it is stored; true where Kafka was not reached */
-  wait(): Promise<boolean> {
-    this.#waiting ??= this.#wait()
-    return this.#waiting
-  }
-
-  async #wait(): Promise<boolean> {
-    const deadlineMs = performance.now() + ARRIVAL_LIMIT_MS
-    for (;;) {
-      const now = watermarkOf(await readOffsets(this.#database), { notReached: '' })
-      if (hasReached(now, this.#report.watermark)) return true
-      if (performance.now() >= deadlineMs) return false
-      await sleep(ARRIVAL_STEP_MS, this.#signal)
-    }
+/** Waits until what Kafka had at the audit is stored; true where Kafka was not reached. */
+async function hasArrived(database: Database, wanted: Watermark, signal: AbortSignal): Promise<boolean> {
+  const deadlineMs = performance.now() + ARRIVAL_LIMIT_MS
+  for (;;) {
+    const now = watermarkOf(await readOffsets(database), { notReached: '' })
+    if (hasReached(now, wanted)) return true
+    if (performance.now() >= deadlineMs) return false
+    await sleep(ARRIVAL_STEP_MS, signal)
   }
 }
 
-function notStored({ symbol, type }: Tail, last: Last | null, { id, timeUs }: RestTrade): Finding {
+function notStored({ symbol, type }: Tail, last: Last | null, { id, timeUs }: RestTrade): Remark {
   const stored = last === null ? 'nothing is stored' : `the last stored id is ${last.id}`
   return finding({
     check: 'exchange',

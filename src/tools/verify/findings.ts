@@ -1,69 +1,73 @@
-import type { EventType } from '../../foundation/market/event.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
 import type { Example, Finding, NotChecked } from './report-types.ts'
 
-type Fields = { readonly [Name in keyof Finding]?: Finding[Name] | undefined }
+/** What a check reports: a finding, or something that it could not check. */
+export type Remark = Omit<Finding, 'severity'> & {
+  readonly severity: Finding['severity'] | 'not checked'
+}
+
+type Fields = { readonly [Name in keyof Remark]?: Remark[Name] | undefined }
 
 /** Makes a finding. Absent fields are null: a finding without a symbol is about the whole. */
-export function finding(fields: Pick<Finding, 'check' | 'kind' | 'severity' | 'summary'> & Fields): Finding {
+export function finding(fields: Fields & Pick<Remark, 'check' | 'kind' | 'severity' | 'summary'>): Remark {
   const { check, kind, severity, symbol = null, eventType = null, epoch = null } = fields
   const { count = null, summary, examples = [] } = fields
   return { check, kind, severity, symbol, eventType, epoch, count, summary, examples }
 }
 
 /** Says what was not checked. Absent fields are null. */
-export function unchecked(
-  what: string,
-  { symbol = null, count = null, examples = [] }: Partial<NotChecked> = {},
-): NotChecked {
-  return { what, symbol, count, examples }
+export function unchecked(summary: string, about: Partial<NotChecked> = {}): Remark {
+  const { symbol, count, examples } = about
+  return finding({ check: '', kind: '', severity: 'not checked', symbol, count, summary, examples })
 }
 
-/** Makes an example of one id, as a number or as PostgreSQL's text. */
-export function atId(id: number | string, detail: string): Example {
-  return { from: Number(id), to: Number(id), detail }
+/** Separates the findings from what was not checked. */
+export function split(remarks: readonly Remark[]): { findings: Finding[]; notChecked: NotChecked[] } {
+  const isFinding = (remark: Remark): remark is Finding => remark.severity !== 'not checked'
+  return {
+    findings: remarks.filter(isFinding),
+    notChecked: remarks
+      .filter((remark) => !isFinding(remark))
+      .map(({ summary: what, symbol, count, examples }) => ({ what, symbol, count, examples })),
+  }
 }
 
-/** A row of a query that counts the cases of each kind and returns the first ones. */
-export interface CaseRow {
-  readonly symbol: string
-  readonly event_type: EventType
-  readonly epoch: number | null
-  readonly kind: string
-  /** Number of cases of this kind. */
-  readonly total: number
-  /** Null if the case has no ids. */
-  readonly from_id: string | null
-  readonly to_id: string | null
-  readonly detail: string
+/** Makes an example of one id. */
+export function atId(id: number, detail: string): Example {
+  return { from: id, to: id, detail }
+}
+
+/** The cases of one kind: their number, and the first ones as examples. */
+export type Cases = Pick<Finding, 'symbol' | 'eventType' | 'epoch' | 'kind' | 'examples'> & {
+  readonly count: number
 }
 
 /**
- * Ends a query whose rows of `FROM` are cases of {@link CaseRow}: keeps the first ones of each kind.
+ * Ends a query that returns {@link Cases}, whose rows of `from` are single cases with the columns
+ * symbol, event_type, epoch, kind, from_id, to_id and detail. A case without detail only counts.
  *
- * @param limit parameter with the maximum number of cases of a kind
+ * @param limit parameter with the maximum number of examples of a kind
  */
-export function firstCases(from: string, limit: string): string {
+export function firstCases(from: string, limit: string, order = 'from_id'): string {
   return `placed AS (
-    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY from_id) AS place
+    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY ${order}) AS place
     FROM ${from} WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
-  SELECT * FROM placed WHERE place <= ${limit} ORDER BY symbol, event_type DESC, epoch, kind, place`
+  SELECT symbol, event_type AS "eventType", epoch, kind, total AS count, ${examples('place', 'detail IS NOT NULL')} AS examples
+  FROM placed WHERE place <= ${limit} GROUP BY symbol, event_type, epoch, kind, total
+  ORDER BY symbol, event_type DESC, epoch, kind`
 }
 
-/** Returns a finding for each kind of case, which `describe` describes. */
-export function findingsOf<Row extends CaseRow>(
-  rows: readonly Row[],
-  describe: (first: Row) => Pick<Finding, 'check' | 'severity' | 'summary'>,
-): Finding[] {
-  const kinds = Map.groupBy(rows, (row) => [row.symbol, row.event_type, row.epoch, row.kind].join(' '))
-  return [...kinds.values()].flatMap((cases) => {
-    const [first] = cases
-    if (first === undefined) return []
-    const { symbol, event_type: eventType, epoch, kind, total: count } = first
-    const examples = cases.map(({ from_id, to_id, detail }) => ({
-      from: from_id === null ? null : Number(from_id),
-      to: to_id === null ? null : Number(to_id),
-      detail,
-    }))
-    return [finding({ ...describe(first), kind, symbol, eventType, epoch, count, examples })]
-  })
+/** SQL: rows with from_id, to_id and detail, as a JSON list of {@link Example}. */
+export function examples(order: string, which = 'true'): string {
+  return `coalesce(json_agg(json_build_object('from', from_id, 'to', to_id, 'detail', detail) ORDER BY ${order})
+    FILTER (WHERE ${which}), '[]')`
+}
+
+/** Runs a query that ends with {@link firstCases}. */
+export async function readCases(
+  connection: Queryable,
+  sql: string,
+  values: readonly unknown[],
+): Promise<Cases[]> {
+  return (await connection.query<Cases>(sql, values)).rows
 }

@@ -1,6 +1,5 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
-import { type CaseRow, findingsOf, firstCases, unchecked } from './findings.ts'
-import type { Finding, NotChecked } from './report-types.ts'
+import { finding, firstCases, type Remark, readCases, unchecked } from './findings.ts'
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
@@ -15,9 +14,9 @@ const inRange = (gap: string, from: string, to: string, untimed: string) =>
 
 /** Decides by the ids stored in the range. */
 const byIds = (gap: string) => `NOT $5::boolean OR EXISTS (
-    SELECT FROM jsonb_to_recordset($6::jsonb) AS row (symbol text, event_type text, epoch int, first_id bigint, last_id bigint)
-    WHERE row.symbol = ${gap}.symbol AND row.event_type = ${gap}.event_type AND row.epoch = ${gap}.epoch
-      AND ${gap}.from_id <= row.last_id AND ${gap}.to_id >= row.first_id)`
+    SELECT FROM jsonb_to_recordset($6::jsonb) AS row (symbol text, "eventType" text, epoch int, "firstId" bigint, "lastId" bigint)
+    WHERE row.symbol = ${gap}.symbol AND row."eventType" = ${gap}.event_type AND row.epoch = ${gap}.epoch
+      AND ${gap}.from_id <= row."lastId" AND ${gap}.to_id >= row."firstId")`
 
 /** Decides by the detection time. */
 const FOUND = `gaps.detected_at >= $3::timestamptz AND gaps.detected_at < $4::timestamptz`
@@ -57,53 +56,43 @@ const OVERLAPS = `WITH ranges AS (
   ${firstCases('shared', '$2')}`
 
 /** Ledger rows of sequences without stored rows, so there is nothing to compare them with. */
-const UNSTORED = `SELECT symbol, event_type, count(*)::float8 AS total FROM gaps
-  WHERE from_id IS NOT NULL AND ($2::text[] IS NULL OR symbol = ANY($2)) AND ${inRange('gaps', '$3', '$4', FOUND)} AND NOT EXISTS (
-    SELECT 1 FROM jsonb_to_recordset($1::jsonb) AS row (symbol text, event_type text, epoch int)
-    WHERE row.symbol = gaps.symbol AND row.event_type = gaps.event_type AND row.epoch = gaps.epoch)
-  GROUP BY symbol, event_type ORDER BY symbol, event_type DESC`
+const UNSTORED = `WITH unstored AS (
+    SELECT symbol, event_type, NULL::integer AS epoch, 'unstored' AS kind, from_id, to_id, NULL AS detail FROM gaps
+    WHERE from_id IS NOT NULL AND ($1::text[] IS NULL OR symbol = ANY($1)) AND ${inRange('gaps', '$3', '$4', FOUND)} AND NOT EXISTS (
+      SELECT 1 FROM jsonb_to_recordset($5::jsonb) AS row (symbol text, "eventType" text, epoch int)
+      WHERE row.symbol = gaps.symbol AND row."eventType" = gaps.event_type AND row.epoch = gaps.epoch)),
+  ${firstCases('unstored', '$2')}`
 
 const SUMMARIES: Readonly<Record<string, (count: number) => string>> = {
-  open: (count: number) => `${counted(count, 'gap')} still open`,
-  narrowed: (count: number) => `${counted(count, 'gap')} partly filled, and narrowed`,
-  overlap: (count: number) => `${counted(count, 'ledger row')} with ids that are also in another row`,
-  window: (count: number) => `${counted(count, 'window')} in which trades with unknown ids may be missing`,
+  open: (count) => `${counted(count, 'gap')} still open`,
+  narrowed: (count) => `${counted(count, 'gap')} partly filled, and narrowed`,
+  overlap: (count) => `${counted(count, 'ledger row')} with ids that are also in another row`,
+  window: (count) => `${counted(count, 'window')} in which trades with unknown ids may be missing`,
 }
 
 /** Compares the ledger with the rows. Continuity checks whether filled ranges are stored. */
 export async function checkLedger(
   { connection, scope, limit }: CheckContext,
   sequences: readonly Sequence[],
-): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
-  const json = JSON.stringify(
-    sequences.map(({ symbol, eventType, epoch, firstId, lastId }) => ({
-      symbol,
-      event_type: eventType,
-      epoch,
-      first_id: firstId,
-      last_id: lastId,
-    })),
-  )
-  const range = timeBounds(scope)
-  const values = [scope.symbols, limit, ...range, isCut(scope), json]
-  const states = await connection.query<CaseRow>(STATES, values)
-  const overlaps = await connection.query<CaseRow>(OVERLAPS, values)
-  const unstored = await connection.query<{ symbol: string; event_type: string; total: number }>(UNSTORED, [
-    json,
-    scope.symbols,
-    ...range,
-  ])
-  return {
-    findings: findingsOf([...overlaps.rows, ...states.rows], ({ kind, total }) => ({
-      check: 'ledger',
-      severity: kind === 'overlap' ? 'failure' : 'notice',
-      summary: SUMMARIES[kind]?.(total) ?? kind,
-    })),
-    notChecked: unstored.rows.map(({ symbol, event_type, total }) =>
-      unchecked(`${counted(total, 'ledger row')} of ${event_type}, without stored rows`, {
-        symbol,
-        count: total,
+): Promise<Remark[]> {
+  const selection = [scope.symbols, limit, ...timeBounds(scope)]
+  const values = [...selection, isCut(scope), JSON.stringify(sequences)]
+  const known = [
+    ...(await readCases(connection, OVERLAPS, values)),
+    ...(await readCases(connection, STATES, values)),
+  ]
+  const unstored = await readCases(connection, UNSTORED, [...selection, JSON.stringify(sequences)])
+  return [
+    ...known.map((cases) =>
+      finding({
+        check: 'ledger',
+        severity: cases.kind === 'overlap' ? 'failure' : 'notice',
+        ...cases,
+        summary: SUMMARIES[cases.kind]?.(cases.count) ?? cases.kind,
       }),
     ),
-  }
+    ...unstored.map((cases) =>
+      unchecked(`${counted(cases.count, 'ledger row')} of ${cases.eventType}, without stored rows`, cases),
+    ),
+  ]
 }

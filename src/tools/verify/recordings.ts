@@ -3,8 +3,9 @@ import type { Recording } from '../../foundation/market/recording.ts'
 import { readRecordings } from '../../foundation/store/meta.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
 import { type Announced, announcedPeriods, type Period } from './announced.ts'
-import { finding, unchecked } from './findings.ts'
-import type { Finding, NotChecked, QuotesReport, Watermark } from './report-types.ts'
+import { finding, type Remark, unchecked } from './findings.ts'
+import type { Quotes } from './quotes.ts'
+import type { Finding, Watermark } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
@@ -23,12 +24,6 @@ const NAMED_MAX = 5
 /** Time of the last row of each type; absent if none is stored. */
 type LastTimes = Partial<Record<EventType, number>>
 
-/** The result of {@link checkRecordings}. */
-interface Comparison {
-  readonly findings: Finding[]
-  readonly notChecked: NotChecked[]
-}
-
 /**
  * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
  * delivering, leaves no gap between ids.
@@ -40,12 +35,12 @@ export async function checkRecordings(
   { connection, scope }: CheckContext,
   quotesFromMs: number | null,
   sequences: readonly Sequence[],
-  quotes: ReadonlyArray<Omit<QuotesReport, 'doubled'>>,
+  quotes: readonly Quotes[],
   watermark: Watermark,
   asksExchange: boolean,
-): Promise<Comparison> {
+): Promise<Remark[]> {
   const recordings = await readRecordings(connection)
-  if (recordings.length === 0) return { findings: [], notChecked: [NO_ANNOUNCEMENT] }
+  if (recordings.length === 0) return [NO_ANNOUNCEMENT]
   const lasts = lastTimes(sequences, quotes)
   const newestMs = Math.max(0, ...[...lasts.values()].flatMap((types) => Object.values(types)))
   const range = { fromMs: scope.fromMs ?? 0, toMs: Math.min(scope.toMs ?? newestMs, newestMs) }
@@ -62,30 +57,26 @@ export async function checkRecordings(
     return types.size === 0 ? [] : ofSymbol(symbol, types, last, isStored)
   })
   const silent = new Set(
-    ofSymbols.flatMap(({ severity, symbol }) => (severity === 'notice' && symbol !== null ? [symbol] : [])),
+    ofSymbols.flatMap(({ severity, symbol }) => (severity === 'notice' ? [symbol ?? ''] : [])),
   )
-  return {
-    findings: [
-      ...differing('sources', 'exchanges', recordings, ({ source }) => source),
-      ...differing('time units', 'time units', recordings, ({ time_unit }) => time_unit),
-      ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
-      ...ofSymbols,
-    ],
-    notChecked: silent.size === 0 || asksExchange ? [] : [notAsked([...silent])],
-  }
+  return [
+    ...differing('sources', 'exchanges', recordings, ({ source }) => source),
+    ...differing('time units', 'time units', recordings, ({ time_unit }) => time_unit),
+    ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
+    ...ofSymbols,
+    ...(silent.size === 0 || asksExchange ? [] : [notAsked([...silent])]),
+  ]
 }
 
 const NO_ANNOUNCEMENT = unchecked(
   'streams that never delivered or ended: the database has no announcement of what is recorded',
 )
 
-function notAsked(symbols: readonly string[]): NotChecked {
+function notAsked(symbols: readonly string[]): Remark {
+  const examples = symbols.slice(0, NAMED_MAX).map((symbol) => ({ from: null, to: null, detail: symbol }))
   return unchecked(
     `${counted(symbols.length, 'symbol')} that ended, or of which nothing is stored: only --exchange tells whether the exchange has trades`,
-    {
-      count: symbols.length,
-      examples: symbols.slice(0, NAMED_MAX).map((symbol) => ({ from: null, to: null, detail: symbol })),
-    },
+    { count: symbols.length, examples },
   )
 }
 
@@ -95,16 +86,13 @@ function differing(
   name: string,
   recordings: readonly Recording[],
   of: (recording: Recording) => string,
-): Finding[] {
+): Remark[] {
   const values = [...new Set(recordings.map(of))]
   if (values.length < 2) return []
   return [about(kind, 'failure', null, null, `rows come from several ${name}: ${values.join('; ')}`)]
 }
 
-function lastTimes(
-  sequences: readonly Sequence[],
-  quotes: ReadonlyArray<Omit<QuotesReport, 'doubled'>>,
-): Map<string, LastTimes> {
+function lastTimes(sequences: readonly Sequence[], quotes: readonly Quotes[]): Map<string, LastTimes> {
   const lasts = new Map<string, LastTimes>()
   const note = (symbol: string, type: EventType, time: string) => {
     const known = lasts.get(symbol) ?? {}
@@ -139,37 +127,24 @@ function ofSymbol(
   types: ReadonlyMap<EventType, number>,
   last: LastTimes,
   isStored: boolean,
-): Finding[] {
+): Remark[] {
   const absent = [...types.keys()].filter((type) => last[type] === undefined)
   if (absent.length === types.size)
     return [about('silent', 'notice', symbol, null, 'was recorded, but nothing is stored')]
   const traded = lastTraded(last)
-  const hasTrades = traded > 0
+  const newest = Math.max(traded, last.bookTicker ?? 0)
+  const untilMs = Math.max(...types.values())
   const ended = [...types].flatMap(([type, untilMs]) =>
     Math.min(traded, untilMs) - (last[type] ?? traded) > TOGETHER_MS ? [type] : [],
   )
-  const newest = Math.max(traded, last.bookTicker ?? 0)
-  const untilMs = Math.max(...types.values())
+  const quiet = `ends at ${iso(newest)}, but was recorded until ${iso(untilMs)}`
+  const [kind, severity] = traded > 0 ? (['absent', 'failure'] as const) : (['silent', 'notice'] as const)
   return [
-    ...absent.map((type) =>
-      hasTrades
-        ? about('absent', 'failure', symbol, type, 'was recorded, but no row is stored')
-        : about('silent', 'notice', symbol, type, 'was recorded, but no row is stored'),
-    ),
+    ...absent.map((type) => about(kind, severity, symbol, type, 'was recorded, but no row is stored')),
     ...(isStored ? ended : []).map((type) =>
       about('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`),
     ),
-    ...(isStored && untilMs - newest > QUIET_MS
-      ? [
-          about(
-            'ended',
-            'notice',
-            symbol,
-            null,
-            `ends at ${iso(newest)}, but was recorded until ${iso(untilMs)}`,
-          ),
-        ]
-      : []),
+    ...(isStored && untilMs - newest > QUIET_MS ? [about('ended', 'notice', symbol, null, quiet)] : []),
   ]
 }
 
@@ -188,6 +163,6 @@ function about(
   symbol: string | null,
   eventType: EventType | null,
   summary: string,
-): Finding {
+): Remark {
   return finding({ check: 'recordings', kind, severity, symbol, eventType, summary })
 }

@@ -1,16 +1,12 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
-import { atId, unchecked } from './findings.ts'
-import type { NotChecked } from './report-types.ts'
-import { type CheckContext, type Scope, timeBounds } from './scope.ts'
+import { firstCases, type Remark, readCases, unchecked } from './findings.ts'
+import { type CheckContext, inScope, isoText, scopeValues, TABLES, type Table } from './scope.ts'
 
 /**
  * Time before which retention has dropped rows, in milliseconds since the Unix epoch; null if it
  * has dropped none.
  */
-export interface Floors {
-  readonly trades: number | null
-  readonly book_ticker: number | null
-}
+export type Floors = Readonly<Record<Table, number | null>>
 
 /**
  * Retention drops whole chunks and records how far in `meta`, as `retention:TABLE` (migration 3).
@@ -18,78 +14,52 @@ export interface Floors {
  * letter. They are isolated, and do not count as first rows.
  */
 export async function readFloors({ connection }: CheckContext): Promise<Floors> {
-  const { rows } = await connection.query<{ trades: Date | null; book_ticker: Date | null }>(
-    `SELECT max(value::timestamptz) FILTER (WHERE key = 'retention:trades') AS trades,
-       max(value::timestamptz) FILTER (WHERE key = 'retention:book_ticker') AS book_ticker
-     FROM meta WHERE key IN ('retention:trades', 'retention:book_ticker')`,
+  const { rows } = await connection.query<{ name: string; floor: Date }>(
+    "SELECT key AS name, value::timestamptz AS floor FROM meta WHERE key IN ('retention:trades', 'retention:book_ticker')",
   )
-  return {
-    trades: rows[0]?.trades?.getTime() ?? null,
-    book_ticker: rows[0]?.book_ticker?.getTime() ?? null,
-  }
+  const floorOf = (table: Table) =>
+    rows.find(({ name }) => name === `retention:${table}`)?.floor.getTime() ?? null
+  return { trades: floorOf('trades'), book_ticker: floorOf('book_ticker') }
 }
 
 /** The same context without the rows before the floor. */
 export function above(context: CheckContext, floorMs: number | null): CheckContext {
-  const { fromMs } = context.scope
-  if (floorMs === null || (fromMs !== null && fromMs >= floorMs)) return context
+  if (!isWithin(context, floorMs)) return context
   return { ...context, scope: { ...context.scope, fromMs: floorMs } }
 }
 
-const BELOW: Readonly<Record<keyof Floors, string>> = {
-  trades: `SELECT symbol, event_type, epoch, (count(*) OVER same)::float8 AS total, trade_id AS id, trade_time AS time,
-      row_number() OVER (same ORDER BY epoch, trade_id) AS place
-    FROM trades
-    WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND trade_time >= $2::timestamptz AND trade_time < $3::timestamptz
-    WINDOW same AS (PARTITION BY symbol, event_type)`,
-  book_ticker: `SELECT symbol, 'bookTicker' AS event_type, 0 AS epoch, (count(*) OVER same)::float8 AS total, update_id AS id,
-      ingestion_timestamp AS time, row_number() OVER (same ORDER BY ingestion_timestamp, update_id) AS place
-    FROM book_ticker
-    WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ingestion_timestamp >= $2::timestamptz
-      AND ingestion_timestamp < $3::timestamptz
-    WINDOW same AS (PARTITION BY symbol)`,
+function isWithin({ scope: { fromMs } }: CheckContext, floorMs: number | null): floorMs is number {
+  return floorMs !== null && (fromMs === null || fromMs < floorMs)
+}
+
+function belowSql(table: Table, order: string): string {
+  const { time, id, type, epoch } = TABLES[table]
+  return `WITH below AS (
+      SELECT symbol, ${type} AS event_type, NULL::integer AS epoch, 'below' AS kind, ${id} AS from_id, ${id} AS to_id, ${time} AS time,
+        ${epoch} AS own_epoch, format('at %s%s', ${isoText(time)}, CASE WHEN ${epoch} > 0 THEN format(', epoch %s', ${epoch}) END) AS detail
+      FROM ${table} WHERE ${inScope(time)}),
+    ${firstCases('below', '$4', order)}`
+}
+
+const BELOW: Readonly<Record<Table, string>> = {
+  trades: belowSql('trades', 'own_epoch, from_id'),
+  book_ticker: belowSql('book_ticker', 'time, from_id'),
 }
 
 /** Reports how far retention has gone, and the rows that exist below. */
-export async function readBelow(context: CheckContext, floors: Floors): Promise<NotChecked[]> {
-  const found: NotChecked[] = []
+export async function readBelow(context: CheckContext, floors: Floors): Promise<Remark[]> {
+  const { connection, scope, limit } = context
+  const remarks: Remark[] = []
   for (const table of ['trades', 'book_ticker'] as const) {
     const floorMs = floors[table]
-    if (floorMs === null || (context.scope.fromMs !== null && context.scope.fromMs >= floorMs)) continue
+    if (!isWithin(context, floorMs)) continue
     const before = new Date(floorMs).toISOString()
-    found.push(unchecked(`rows of ${table} before ${before}: retention has dropped them`))
-    found.push(...(await rowsBelow(context, table, floorMs)))
+    remarks.push(unchecked(`rows of ${table} before ${before}: retention has dropped them`))
+    const below = { ...scope, toMs: Math.min(floorMs, scope.toMs ?? floorMs) }
+    for (const cases of await readCases(connection, BELOW[table], [...scopeValues(below), limit])) {
+      const rows = counted(cases.count, `${cases.eventType} row`)
+      remarks.push(unchecked(`${rows} below retention: stored after the day was dropped`, cases))
+    }
   }
-  return found
-}
-
-async function rowsBelow(
-  { connection, scope, limit }: CheckContext,
-  table: keyof Floors,
-  floorMs: number,
-): Promise<NotChecked[]> {
-  const below: Scope = { ...scope, toMs: Math.min(floorMs, scope.toMs ?? floorMs) }
-  const { rows } = await connection.query<{
-    symbol: string
-    event_type: string
-    epoch: number
-    total: number
-    id: string
-    time: Date
-  }>(`SELECT * FROM (${BELOW[table]}) AS placed WHERE place <= $4 ORDER BY symbol, event_type DESC, place`, [
-    scope.symbols,
-    ...timeBounds(below),
-    limit,
-  ])
-  const kinds = Map.groupBy(rows, ({ symbol, event_type }) => `${symbol} ${event_type}`)
-  return [...kinds.values()].flatMap((cases) => {
-    const [first] = cases
-    if (first === undefined) return []
-    const { symbol, event_type, total: count } = first
-    const examples = cases.map(({ id, epoch, time }) =>
-      atId(id, `at ${time.toISOString()}${epoch === 0 ? '' : `, epoch ${epoch}`}`),
-    )
-    const what = `${counted(count, `${event_type} row`)} below retention: stored after the day was dropped`
-    return [unchecked(what, { symbol, count, examples })]
-  })
+  return remarks
 }

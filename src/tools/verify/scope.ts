@@ -56,6 +56,41 @@ export function timeBounds({ fromMs, toMs }: Scope, paddingMs = 0): [from: strin
   ]
 }
 
+const within = (time: string, from: string, to: string) =>
+  `${time} >= ${from}::timestamptz AND ${time} < ${to}::timestamptz`
+
+/** SQL: whether a row is in the scope; `$1` to `$3` are {@link scopeValues}. */
+export function inScope(time: string): string {
+  return `($1::text[] IS NULL OR symbol = ANY($1)) AND ${within(time, '$2', '$3')}`
+}
+
+export function scopeValues(scope: Scope): unknown[] {
+  return [scope.symbols, ...timeBounds(scope)]
+}
+
+/** SQL: whether a trade is of a sequence and in the scope; `$1` to `$5` are {@link sequenceValues}. */
+export const IN_SEQUENCE = `symbol = $1 AND event_type = $2 AND epoch = $3 AND ${within('trade_time', '$4', '$5')}`
+
+export function sequenceValues(
+  scope: Scope,
+  { symbol, eventType, epoch }: { symbol: string; eventType: string; epoch: number },
+): unknown[] {
+  return [symbol, eventType, epoch, ...timeBounds(scope)]
+}
+
+/** The tables of rows, with their columns in SQL. */
+export const TABLES = {
+  trades: { time: 'trade_time', id: 'trade_id', type: 'event_type', epoch: 'epoch' },
+  book_ticker: { time: 'ingestion_timestamp', id: 'update_id', type: "'bookTicker'", epoch: 'NULL::integer' },
+} as const
+
+export type Table = keyof typeof TABLES
+
+/** SQL: a time as `2026-01-31T12:34:56.123Z`. */
+export function isoText(time: string): string {
+  return `to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+}
+
 export function isCut({ fromMs, toMs }: Scope): boolean {
   return fromMs !== null || toMs !== null
 }

@@ -1,32 +1,27 @@
-import type { TradeType } from '../../foundation/market/event.ts'
 import { isSymbol } from '../../foundation/market/fields.ts'
 import { readSequenceStarts, type SequenceStart } from '../../foundation/store/meta.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
-import { finding, unchecked } from './findings.ts'
-import type { Finding, NotChecked, QuotesReport } from './report-types.ts'
-import { type CheckContext, timeBounds } from './scope.ts'
+import { finding, type Remark, unchecked } from './findings.ts'
+import type { Quotes } from './quotes.ts'
+import type { SequenceReport } from './report-types.ts'
+import {
+  type CheckContext,
+  IN_SEQUENCE,
+  inScope,
+  isoText,
+  type Scope,
+  scopeValues,
+  sequenceValues,
+} from './scope.ts'
 
-/** The ids of one symbol, type and epoch, as stored. */
-export interface Sequence {
-  readonly symbol: string
-  readonly eventType: TradeType
-  readonly epoch: number
-  readonly rows: number
-  readonly firstId: number
-  readonly lastId: number
-  /** The earliest trade time, as PostgreSQL takes it. */
+/** The ids of one symbol, type and epoch, as stored. Other checks count the missing and doubled ones. */
+export interface Sequence
+  extends Omit<SequenceReport, 'missing' | 'explained' | 'unexplained' | 'saidFilled' | 'doubled'> {
+  /** The earliest and the latest trade time, as ISO 8601 in UTC. */
   readonly firstTime: string
-  /** The latest trade time, as PostgreSQL takes it. */
   readonly lastTime: string
-  /** The smallest receipt minus event time; negative when this machine's clock is late. */
-  readonly leastLatencyMs: number | null
-  /**
-   * The first id of the consumer, if older ids are stored. Older ids are allowed, and none of them
-   * is missing.
-   */
+  /** The first id of the consumer, if older ids are stored. None of the older ones is missing. */
   readonly begins: number | null
-  /** Rows below `begins`. */
-  readonly rowsBefore: number
 }
 
 /**
@@ -34,43 +29,27 @@ export interface Sequence {
  * index. The latency is that of the streams, since a backfilled row has no event time.
  */
 const SEQUENCES = `SELECT symbol, event_type AS "eventType", epoch, count(*)::float8 AS rows, min(trade_id)::float8 AS "firstId",
-    max(trade_id)::float8 AS "lastId", min(trade_time) AS "firstTime", max(trade_time) AS "lastTime",
+    max(trade_id)::float8 AS "lastId", ${isoText('min(trade_time)')} AS "firstTime", ${isoText('max(trade_time)')} AS "lastTime",
     extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS "leastLatencyMs"
-  FROM trades
-  WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND trade_time >= $2::timestamptz AND trade_time < $3::timestamptz
-  GROUP BY symbol, event_type, epoch ORDER BY symbol, event_type DESC, epoch`
+  FROM trades WHERE ${inScope('trade_time')} GROUP BY symbol, event_type, epoch ORDER BY symbol, event_type DESC, epoch`
 
-const QUOTES = `SELECT symbol, count(*)::float8 AS rows, min(ingestion_timestamp) AS "firstAt", max(ingestion_timestamp) AS "lastAt"
-  FROM book_ticker
-  WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ingestion_timestamp >= $2::timestamptz
-    AND ingestion_timestamp < $3::timestamptz
-  GROUP BY symbol ORDER BY symbol`
+/** Rows that fill a gap from before the consumer's start, or come from a retried dead letter. */
+const BEFORE = `SELECT count(*)::float8 AS rows FROM trades WHERE ${IN_SEQUENCE} AND trade_id < $6`
 
-/**
- * Rows that fill a gap from before the consumer's start, or come from a retried dead letter of that
- * time.
- */
-const BEFORE = `SELECT count(*)::float8 AS rows FROM trades
-  WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id < $4
-    AND trade_time >= $5::timestamptz AND trade_time < $6::timestamptz`
-
-export async function readSequences(context: CheckContext): Promise<Sequence[]> {
-  const { connection, scope } = context
+export async function readSequences({ connection, scope }: CheckContext): Promise<Sequence[]> {
   const starts = await readSequenceStarts(connection)
-  const { rows } = await connection.query<
-    Omit<Sequence, 'firstTime' | 'lastTime' | 'begins' | 'rowsBefore'> & { firstTime: Date; lastTime: Date }
-  >(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
+  const { rows } = await connection.query<Omit<Sequence, 'begins' | 'beforeStart'>>(
+    SEQUENCES,
+    scopeValues(scope),
+  )
   const sequences: Sequence[] = []
   for (const row of rows) {
-    const { symbol, eventType, epoch, firstTime, lastTime } = row
-    const begins = beginOf(starts, row, lastTime)
-    sequences.push({
-      ...row,
-      firstTime: firstTime.toISOString(),
-      lastTime: lastTime.toISOString(),
-      begins,
-      rowsBefore: begins === null ? 0 : await countBefore(context, [symbol, eventType, epoch, begins]),
-    })
+    const begins = beginOf(starts, row)
+    const before =
+      begins === null
+        ? null
+        : await connection.query<{ rows: number }>(BEFORE, [...sequenceValues(scope, row), begins])
+    sequences.push({ ...row, begins, beforeStart: before?.rows[0]?.rows ?? 0 })
   }
   return sequences
 }
@@ -81,52 +60,27 @@ export async function readSequences(context: CheckContext): Promise<Sequence[]> 
  */
 function beginOf(
   starts: readonly SequenceStart[],
-  { symbol, eventType, epoch, firstId }: Pick<Sequence, 'symbol' | 'eventType' | 'epoch' | 'firstId'>,
-  lastTime: Date,
+  { symbol, eventType, epoch, firstId, lastTime }: Omit<Sequence, 'begins' | 'beforeStart'>,
 ): number | null {
   const start = starts.find((one) => one.symbol === symbol && one.eventType === eventType)
   if (start === undefined || epoch > start.epoch) return null
-  if (epoch < start.epoch) return lastTime.getTime() > start.timeMs ? null : Number.MAX_SAFE_INTEGER
+  if (epoch < start.epoch) return Date.parse(lastTime) > start.timeMs ? null : Number.MAX_SAFE_INTEGER
   return firstId < start.id ? start.id : null
 }
 
-async function countBefore(
-  { connection, scope }: CheckContext,
-  sequence: readonly [symbol: string, eventType: string, epoch: number, begins: number],
-): Promise<number> {
-  const { rows } = await connection.query<{ rows: number }>(BEFORE, [...sequence, ...timeBounds(scope)])
-  return rows[0]?.rows ?? 0
-}
-
 /** Reports the rows between which no id counts as missing. */
-export function beforeStart(sequences: readonly Sequence[]): NotChecked[] {
-  return sequences.flatMap(({ symbol, eventType, rowsBefore, firstId, lastId, begins }) => {
+export function beforeStart(sequences: readonly Sequence[]): Remark[] {
+  return sequences.flatMap(({ symbol, eventType, beforeStart, firstId, lastId, begins }) => {
     if (begins === null) return []
     const to = Math.min(lastId, begins - 1)
-    const what = `${counted(rowsBefore, `${eventType} row`)} from before the consumer's first start: ids may be missing there`
-    return [unchecked(what, { symbol, count: rowsBefore, examples: [{ from: firstId, to, detail: '' }] })]
+    const what = `${counted(beforeStart, `${eventType} row`)} from before the consumer's first start: ids may be missing there`
+    return [unchecked(what, { symbol, count: beforeStart, examples: [{ from: firstId, to, detail: '' }] })]
   })
 }
 
-/** Quotes by symbol. Another check counts `doubled`. */
-export async function readQuotes({
-  connection,
-  scope,
-}: CheckContext): Promise<Array<Omit<QuotesReport, 'doubled'>>> {
-  const { rows } = await connection.query<{ symbol: string; rows: number; firstAt: Date; lastAt: Date }>(
-    QUOTES,
-    [scope.symbols, ...timeBounds(scope)],
-  )
-  return rows.map((row) => ({
-    ...row,
-    firstAt: row.firstAt.toISOString(),
-    lastAt: row.lastAt.toISOString(),
-  }))
-}
-
 /** Finds invalid symbols, and epochs whose previous epoch is absent. */
-export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: readonly string[]): Finding[] {
-  const symbols = new Set([...sequences.map(({ symbol }) => symbol), ...quoteSymbols])
+export function judgeSequences(sequences: readonly Sequence[], quotes: readonly Quotes[]): Remark[] {
+  const symbols = new Set([...sequences, ...quotes].map(({ symbol }) => symbol))
   const skipped = sequences.filter(
     ({ symbol, eventType, epoch }) =>
       epoch !== 0 &&
@@ -146,4 +100,47 @@ export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: rea
       return finding({ check: 'sequences', kind: 'epoch', severity: 'notice', symbol, summary })
     }),
   ]
+}
+
+/**
+ * Assigns trades to aggTrades across epochs. Trade ids and aggTrade ids are two sequences, and the
+ * exchange may restart only one, or both at different moments. Then an aggTrade of epoch 1 covers
+ * trades of epoch 0, or the reverse, and a comparison by ids alone would use the wrong trades. The
+ * trades of an aggTrade have its time, so the start times of the trades' epochs decide.
+ */
+export interface TradeEpochs {
+  /** Start times of the trades' epochs after epoch 0, as PostgreSQL takes them. */
+  readonly starts: readonly string[]
+  /**
+   * From `from` and before `until`, the trades of an aggTrade have the aggTrade's epoch. Both may
+   * be infinite.
+   */
+  readonly from: string
+  readonly until: string
+  /** The trades of the same epoch, if any are stored. */
+  readonly trades: Sequence | undefined
+}
+
+/**
+ * Returns the epochs of trades for the aggTrades of one epoch.
+ *
+ * @param sequences those of the audited range; at its start, the first trades do not begin an epoch
+ */
+export function tradeEpochs(
+  sequences: readonly Sequence[],
+  { fromMs }: Scope,
+  { symbol, epoch }: Pick<Sequence, 'symbol' | 'epoch'>,
+): TradeEpochs {
+  const trades = sequences.filter((one) => one.symbol === symbol && one.eventType === 'trade')
+  const startOf = (one: Sequence) => (fromMs !== null && one === trades[0] ? '-infinity' : one.firstTime)
+  const own = trades.find((one) => one.epoch === epoch)
+  const next = trades.find((one) => one.epoch > epoch)
+  const timeOf = (one: Sequence | undefined) => (one === undefined ? 'infinity' : startOf(one))
+  return {
+    starts: trades.filter((one) => one.epoch > 0).map(startOf),
+    // Without trades of this epoch, none of its aggTrades can be checked.
+    from: epoch === 0 ? '-infinity' : timeOf(own),
+    until: timeOf(next),
+    trades: own,
+  }
 }

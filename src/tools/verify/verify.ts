@@ -3,20 +3,17 @@ import type { Database, Queryable } from '../../foundation/store/database.ts'
 import { inStep } from '../../foundation/store/unanswered.ts'
 import { checkQuantities } from './aggregate-quantities.ts'
 import { checkTiling } from './aggregate-tiling.ts'
-import { checkContinuity } from './continuity.ts'
+import { checkContinuity, checkDuplicates } from './continuity.ts'
 import { readDeadLetters } from './dead-letters.ts'
-import { checkDuplicates } from './duplicates.ts'
-import { finding, unchecked } from './findings.ts'
-import { checkQuoteBounds, checkTradeBounds } from './id-bounds.ts'
+import { finding, type Remark, split, unchecked } from './findings.ts'
+import { checkBounds } from './id-bounds.ts'
 import { checkLedger } from './ledger.ts'
-import { readOutages } from './outages.ts'
-import { checkQuoteRepeats } from './quote-repeats.ts'
+import { checkQuoteRepeats, readOutages, readQuotes } from './quotes.ts'
 import { checkRecordings } from './recordings.ts'
-import type { Finding, NotChecked, Report, SequenceReport } from './report-types.ts'
+import type { Report, SequenceReport } from './report-types.ts'
 import { above, readBelow, readFloors } from './retention.ts'
-import { type CheckContext, isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
-import { beforeStart, judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
-import { tradeEpochs } from './trade-epochs.ts'
+import { isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
+import { beforeStart, judgeSequences, readSequences, type Sequence, tradeEpochs } from './sequences.ts'
 import { type EndOffsets, lostTails, watermarkOf } from './watermark.ts'
 
 export interface AuditOptions {
@@ -54,84 +51,76 @@ export function verify(database: Database, options: AuditOptions): Promise<Repor
  * @throws TapelineError `INPUT` for an unknown symbol
  */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {
-  const context: CheckContext = { connection, scope: options.scope, limit: options.limit }
-  const watch = new Stopwatch()
+  const { scope, limit, asksExchange = false } = options
+  const context = { connection, scope, limit }
+  const durations = new Map<string, number>()
+  const timed = async <Result>(check: string, work: () => Promise<Result>): Promise<Result> => {
+    const startMs = performance.now()
+    const result = await inStep(`verify, ${check}`, work)
+    durations.set(check, (durations.get(check) ?? 0) + performance.now() - startMs)
+    return result
+  }
   await connection.query(SETTINGS)
   if (options.allowsUnknown !== true) await refuseUnknownSymbols(context)
   const taken = await connection.query<{ now: Date }>('SELECT now() AS now')
-  const watermark = await watch.time('watermark', async () =>
+  const watermark = await timed('watermark', async () =>
     watermarkOf(await readOffsets(connection), await options.readEnds()),
   )
   const floors = await readFloors(context)
   const ofTrades = above(context, floors.trades)
   const ofQuotes = above(context, floors.book_ticker)
-  const sequences = await watch.time('sequences', () => readSequences(ofTrades))
-  const quotes = await watch.time('sequences', () => readQuotes(ofQuotes))
-  const letters = await watch.time('dead letters', () => readDeadLetters(context))
-  const findings: Finding[] = judgeSequences(
-    sequences,
-    quotes.map(({ symbol }) => symbol),
-  )
-  const notChecked: NotChecked[] = []
+  const sequences = await timed('sequences', () => readSequences(ofTrades))
+  const quotes = await timed('sequences', () => readQuotes(ofQuotes))
+  const letters = await timed('dead letters', () => readDeadLetters(context))
+  const remarks = judgeSequences(sequences, quotes)
   const audited: SequenceReport[] = []
   for (const sequence of sequences) {
-    const { symbol, eventType, epoch } = sequence
-    const ids = letters.idsOf(symbol, eventType, epoch)
-    const {
-      figures,
-      isDoubled,
-      findings: found,
-    } = await watch.time('continuity', () => checkContinuity(ofTrades, sequence, ids, isCut(options.scope)))
-    const doubled = isDoubled
-      ? await watch.time('duplicates', () => checkDuplicates(ofTrades, sequence))
-      : null
-    audited.push({ ...figures, doubled: doubled?.count ?? 0 })
-    findings.push(...found, ...(doubled === null ? [] : [doubled]))
-    if (eventType === 'aggTrade') {
-      const epochs = tradeEpochs(sequences, ofTrades.scope, sequence)
-      const sums = await watch.time('aggregate quantities', () =>
-        checkQuantities(ofTrades, sequence, sequences, epochs),
-      )
-      const tiling = await watch.time('aggregate tiling', () =>
-        checkTiling(ofTrades, sequence, epochs, letters),
-      )
-      findings.push(...sums.findings, ...(tiling === null ? [] : [tiling]))
-      notChecked.push(...sums.notChecked)
-    }
+    const found = await timed('continuity', () =>
+      checkContinuity(ofTrades, sequence, letters.idsOf(sequence), isCut(scope)),
+    )
+    const doubled = found.isDoubled
+      ? await timed('duplicates', () => checkDuplicates(ofTrades, sequence))
+      : []
+    const { firstTime, lastTime, begins, ...stored } = sequence
+    audited.push({ ...stored, ...found.figures, doubled: doubled[0]?.count ?? 0 })
+    remarks.push(...found.remarks, ...doubled)
+    if (sequence.eventType !== 'aggTrade') continue
+    const epochs = tradeEpochs(sequences, ofTrades.scope, sequence)
+    const sums = await timed('aggregate quantities', () => checkQuantities(ofTrades, sequence, epochs))
+    const tiling = await timed('aggregate tiling', () => checkTiling(ofTrades, sequence, epochs, letters))
+    remarks.push(...sums, ...tiling)
   }
-  const repeats = await watch.time('quote repeats', () => checkQuoteRepeats(ofQuotes))
-  const outages = await watch.time('outages', () => readOutages(context))
-  findings.push(...repeats)
-  findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
-  findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
-  const ledger = await watch.time('ledger', () => checkLedger(context, sequences))
-  const asksExchange = options.asksExchange === true
-  const recordings = await watch.time('recordings', () =>
+  const repeats = await timed('quote repeats', () => checkQuoteRepeats(ofQuotes))
+  const outages = await timed('outages', () => readOutages(context))
+  remarks.push(
+    ...repeats,
+    ...(await timed('trade bounds', () => checkBounds(context, 'trades'))),
+    ...(await timed('quote bounds', () => checkBounds(context, 'book_ticker'))),
+  )
+  const ledger = await timed('ledger', () => checkLedger(context, sequences))
+  const recordings = await timed('recordings', () =>
     checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, watermark, asksExchange),
   )
-  findings.push(
-    ...recordings.findings,
-    ...ledger.findings,
+  remarks.push(
+    ...recordings,
+    ...ledger,
     ...letters.findings,
     ...clocks(sequences),
     ...lostTails(watermark),
-  )
-  notChecked.push(
-    ...recordings.notChecked,
-    ...ledger.notChecked,
     ...beforeStart(sequences),
-    ...(await watch.time('retention', () => readBelow(context, floors))),
-    ...never(options.scope, asksExchange),
+    ...(await timed('retention', () => readBelow(context, floors))),
+    ...never(scope, asksExchange),
   )
+  const { findings, notChecked } = split(remarks)
   const isEmpty = sequences.length === 0 && quotes.length === 0
   const isClean = findings.every(({ severity }) => severity === 'notice')
   return {
     format: 1,
     takenAt: (taken.rows[0]?.now ?? new Date()).toISOString(),
     scope: {
-      symbols: options.scope.symbols === null ? null : [...options.scope.symbols],
-      from: isoOrNull(options.scope.fromMs),
-      to: isoOrNull(options.scope.toMs),
+      symbols: scope.symbols && [...scope.symbols],
+      from: isoOrNull(scope.fromMs),
+      to: isoOrNull(scope.toMs),
     },
     watermark,
     sequences: audited,
@@ -140,11 +129,11 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
       doubled: repeats.find(({ symbol }) => symbol === quote.symbol)?.count ?? 0,
     })),
     outages,
-    findings: [...findings].sort((left, right) => left.severity.localeCompare(right.severity)),
+    findings: findings.sort((left, right) => left.severity.localeCompare(right.severity)),
     notChecked,
     compared: null,
-    timings: watch.timings(),
-    verdict: !isClean ? 'not clean' : isEmpty ? 'empty' : 'clean',
+    timings: [...durations].map(([check, ms]) => ({ check, ms: Math.round(ms) })),
+    verdict: isClean ? (isEmpty ? 'empty' : 'clean') : 'not clean',
   }
 }
 
@@ -155,7 +144,7 @@ const CLOCK_NOTICE_MS = 100
  * Latency is the transfer time plus the difference of the clocks. A negative value means that our
  * clock is late.
  */
-function clocks(sequences: readonly Sequence[]): Finding[] {
+function clocks(sequences: readonly Sequence[]): Remark[] {
   return sequences.flatMap(({ symbol, eventType, epoch, leastLatencyMs }) => {
     if (leastLatencyMs === null || leastLatencyMs > -CLOCK_NOTICE_MS) return []
     const summary = `received up to ${(-leastLatencyMs).toFixed(3)} ms before it was sent: this machine's clock was late compared with the exchange's`
@@ -164,7 +153,7 @@ function clocks(sequences: readonly Sequence[]): Finding[] {
 }
 
 /** Lists what no audit of the tables can check. */
-function never(scope: Scope, asksExchange: boolean): NotChecked[] {
+function never(scope: Scope, asksExchange: boolean): Remark[] {
   const whats = [
     `ids before the first and after the last stored row of a symbol and type${asksExchange ? ', except after the last of what is announced' : ''}`,
     'quotes that an open connection lost: they have no sequence numbers',
@@ -175,20 +164,4 @@ function never(scope: Scope, asksExchange: boolean): NotChecked[] {
 
 function isoOrNull(ms: number | null): string | null {
   return ms === null ? null : new Date(ms).toISOString()
-}
-
-/** Adds up how long each check took. */
-class Stopwatch {
-  readonly #ms = new Map<string, number>()
-
-  async time<Result>(check: string, work: () => Promise<Result>): Promise<Result> {
-    const startMs = performance.now()
-    const result = await inStep(`verify, ${check}`, work)
-    this.#ms.set(check, (this.#ms.get(check) ?? 0) + performance.now() - startMs)
-    return result
-  }
-
-  timings(): Report['timings'] {
-    return [...this.#ms].map(([check, ms]) => ({ check, ms: Math.round(ms) }))
-  }
 }

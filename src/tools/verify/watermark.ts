@@ -1,23 +1,18 @@
 import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
+import type { EndOffset } from '../../foundation/kafka/end-offsets.ts'
 import type { TopicPartition } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
-import { finding } from './findings.ts'
-import type { Finding, Watermark } from './report-types.ts'
+import { finding, type Remark } from './findings.ts'
+import type { Report, Watermark } from './report-types.ts'
 
-/** The offsets of a partition in Kafka. */
-export interface PartitionEnd {
-  readonly topic: string
-  readonly topicId: string
-  readonly partition: number
-  readonly start: number
-  readonly end: number
-}
+/** The end offsets of Kafka, or why they could not be read. */
+type Ends = readonly EndOffset[] | { readonly notReached: string }
 
-/** Reads the end offsets of Kafka, or returns why that failed. */
+/** Reads the end offsets of Kafka. */
 export interface EndOffsets {
-  read(): Promise<readonly PartitionEnd[] | { readonly notReached: string }>
+  read(): Promise<Ends>
   close(): Promise<void>
 }
 
@@ -32,21 +27,15 @@ export async function openEndOffsets(
   })
   try {
     const metadata = await fetcher.connect()
-    return {
-      read: async () => {
-        try {
-          const ranges = await fetcher.offsetRanges()
-          return ranges.map((range) => ({ ...range, topicId: metadata.get(range.topic)?.id ?? '' }))
-        } catch (error) {
-          return notReached(error)
-        }
-      },
-      close: () => fetcher.close(),
-    }
+    const read = async () =>
+      (await fetcher.offsetRanges()).map((range) => ({
+        ...range,
+        topicId: metadata.get(range.topic)?.id ?? '',
+      }))
+    return { read: () => read().catch(notReached), close: () => fetcher.close() }
   } catch (error) {
-    const answer = notReached(error)
     await fetcher.close()
-    return { read: async () => answer, close: async () => {} }
+    return { read: async () => notReached(error), close: async () => {} }
   }
 }
 
@@ -55,47 +44,30 @@ export async function openEndOffsets(
  * transactions of their rows, so the offsets of the snapshot are exact. `ends` must be read after
  * the snapshot was taken; otherwise messages in between would be missed.
  */
-export function watermarkOf(
-  stored: readonly StoredOffset[],
-  ends: readonly PartitionEnd[] | { readonly notReached: string },
-): Watermark {
+export function watermarkOf(stored: readonly StoredOffset[], ends: Ends): Watermark {
   if ('notReached' in ends) {
-    return {
-      notReached: ends.notReached,
-      partitions: stored
-        .map(({ topic, partition, nextOffset }) => ({
-          topic,
-          partition,
-          stored: nextOffset,
-          end: null,
-          pending: null,
-        }))
-        .sort(byPlace),
-      pending: null,
-    }
+    const partitions = stored.map(({ topic, partition, nextOffset }) => ({
+      ...{ topic, partition, stored: nextOffset, end: null, pending: null },
+    }))
+    return { notReached: ends.notReached, partitions: partitions.sort(byPlace), pending: null }
   }
-  const partitions = ends
-    .map(({ topic, topicId, partition, start, end }) => {
-      // Offsets of a recreated topic are not comparable.
-      const row = stored.find(
-        (one) => one.topic === topic && one.partition === partition && one.topicId === topicId,
-      )
-      const from = Math.max(row?.nextOffset ?? start, start)
-      return { topic, partition, stored: row?.nextOffset ?? null, end, pending: Math.max(0, end - from) }
-    })
-    .sort(byPlace)
-  return {
-    notReached: null,
-    partitions,
-    pending: partitions.reduce((sum, { pending }) => sum + pending, 0),
-  }
+  const partitions = ends.map(({ topic, topicId, partition, start, end }) => {
+    // Offsets of a recreated topic are not comparable.
+    const row = stored.find(
+      (one) => one.topic === topic && one.partition === partition && one.topicId === topicId,
+    )
+    const from = Math.max(row?.nextOffset ?? start, start)
+    return { topic, partition, stored: row?.nextOffset ?? null, end, pending: Math.max(0, end - from) }
+  })
+  const pending = partitions.reduce((sum, { pending }) => sum + pending, 0)
+  return { notReached: null, partitions: partitions.sort(byPlace), pending }
 }
 
 /**
  * Finds partitions whose stored offset is past the end: Kafka lost their tail, and the consumer has
  * not noticed yet.
  */
-export function lostTails({ partitions }: Watermark): Finding[] {
+export function lostTails({ partitions }: Watermark): Remark[] {
   const lost = partitions.filter(({ stored, end }) => stored !== null && end !== null && stored > end)
   if (lost.length === 0) return []
   return [
@@ -116,4 +88,36 @@ export function lostTails({ partitions }: Watermark): Finding[] {
 
 function byPlace(left: TopicPartition, right: TopicPartition): number {
   return left.topic < right.topic ? -1 : left.topic > right.topic ? 1 : left.partition - right.partition
+}
+
+/**
+ * Whether all failures of a report may disappear soon. That applies to ids that are missing while
+ * messages wait in Kafka, and to ids that the ledger calls filled: ledger rows may overtake trades,
+ * which come through another partition. Duplicates and differences are permanent.
+ *
+ * @param first the watermark of the first report; null for the first report
+ */
+export function mayStillArrive({ findings, sequences, watermark }: Report, first: Watermark | null): boolean {
+  const failures = findings.filter(({ severity }) => severity === 'failure')
+  const passing = failures.every(
+    ({ check, kind }) =>
+      (check === 'continuity' && kind === 'missing') || (check === 'ledger' && kind === 'filled'),
+  )
+  if (failures.length === 0 || !passing) return false
+  if (watermark.pending === null) {
+    return sequences.every(({ unexplained, saidFilled }) => unexplained === saidFilled)
+  }
+  // Check once more, for messages that were on their way to Kafka, such as the ledger row of a new
+  // gap. Then wait until everything that Kafka had at the first report is stored. Newer messages
+  // are always pending while the services run.
+  return first === null || !hasReached(watermark, first)
+}
+
+/** Whether the later watermark has everything that Kafka had at the first one. */
+export function hasReached(later: Watermark, first: Watermark): boolean {
+  return first.partitions.every(({ topic, partition, end, pending }) => {
+    if (end === null || pending === 0) return true
+    const stored = later.partitions.find((one) => one.topic === topic && one.partition === partition)?.stored
+    return stored !== undefined && stored !== null && stored >= end
+  })
 }
