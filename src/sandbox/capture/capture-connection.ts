@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events'
 import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
 import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import { openSocket, SILENCE_LIMIT_MS, type StreamSocket } from '../../foundation/binance/stream-socket.ts'
@@ -8,7 +9,10 @@ import { describeError } from '../../foundation/runtime/errors.ts'
 /** The exchange accepts 5 messages per second, including pongs. */
 const SUBSCRIBE_INTERVAL_MS = 350
 
-export interface CaptureConnectionEvents {
+export interface CaptureConnectionOptions {
+  readonly plan: ConnectionPlan
+  readonly backoff: BackoffPolicy
+  readonly gate: ExchangeGate
   /** @param source the exchange's name; otherwise its venue or host */
   onOpen(source: string): void
   /** @returns whether the frame was market data, which proves the connection successful */
@@ -17,33 +21,18 @@ export interface CaptureConnectionEvents {
   onProblem(what: string): void
 }
 
-/**
- * A connection to the combined stream, over the socket that ingestion uses. Reconnects whenever it ends, until it is
- * stopped.
- */
+/** A connection to the combined stream that reconnects whenever it ends, until it is stopped. */
 export class CaptureConnection {
-  readonly #plan: ConnectionPlan
-  readonly #backoff: BackoffPolicy
-  readonly #gate: ExchangeGate
-  readonly #events: CaptureConnectionEvents
+  readonly #options: CaptureConnectionOptions
   #socket: StreamSocket | undefined
   #isPaused = false
   #failures = 0
 
-  constructor(
-    options: { plan: ConnectionPlan; backoff: BackoffPolicy; gate: ExchangeGate },
-    events: CaptureConnectionEvents,
-  ) {
-    this.#plan = options.plan
-    this.#backoff = options.backoff
-    this.#gate = options.gate
-    this.#events = events
+  constructor(options: CaptureConnectionOptions) {
+    this.#options = options
   }
 
-  /**
-   * Stops reading from the socket until `resume`. Data then waits in the kernel, and after that at
-   * the sender.
-   */
+  /** Stops reading until `resume`. Data then waits in the kernel, and after that at the sender. */
   pause(): void {
     this.#isPaused = true
     this.#socket?.pause()
@@ -56,33 +45,34 @@ export class CaptureConnection {
 
   /** Resolves when `signal` has aborted and the socket is closed. */
   async run(signal: AbortSignal): Promise<void> {
+    const { backoff, gate, onProblem } = this.#options
     while (!signal.aborted) {
       try {
-        await this.#gate.wait('handshakes', signal)
+        await gate.wait('handshakes', signal)
         const reason = await this.#connectUntilClosed(signal)
-        if (!signal.aborted) this.#events.onProblem(`Connection closed: ${reason}`)
+        if (!signal.aborted) onProblem(`Connection closed: ${reason}`)
       } catch (error) {
         if (signal.aborted) return
-        if (!this.#gate.failed('handshakes', error))
-          this.#events.onProblem(`Cannot connect: ${describeError(error)}`)
+        if (!gate.failed('handshakes', error)) onProblem(`Cannot connect: ${describeError(error)}`)
       }
       this.#failures++
       // The wait ends early when the capture is stopped.
-      await sleep(delayFor(this.#failures, this.#backoff, Math.random()), signal).catch(() => undefined)
+      await sleep(delayFor(this.#failures, backoff, Math.random()), signal).catch(() => undefined)
     }
   }
 
   /** Resolves with the reason when an open connection has closed; rejects when it never opened. */
   async #connectUntilClosed(signal: AbortSignal): Promise<string> {
     signal.throwIfAborted()
-    const { url } = this.#plan
+    const { plan, gate, onOpen, onFrame } = this.#options
+    const { url } = plan
     const ended = new AbortController()
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     let heardAtMs = 0
     const socket = openSocket(url, {
       onOpen: (named) => {
-        this.#gate.served('handshakes')
-        this.#events.onOpen(named ?? knownVenue(url) ?? new URL(url).host)
+        gate.served('handshakes')
+        onOpen(named ?? knownVenue(url) ?? new URL(url).host)
         if (!this.#isPaused) socket.resume()
         heardAtMs = performance.now()
         void this.#subscribe(socket, ended.signal)
@@ -91,7 +81,7 @@ export class CaptureConnection {
       onFrame: (bytes, isBinary = false) => {
         heardAtMs = performance.now()
         // Frames that arrive during the closing handshake are discarded.
-        if (!signal.aborted && this.#events.onFrame(bytes, isBinary)) this.#failures = 0
+        if (!signal.aborted && onFrame(bytes, isBinary)) this.#failures = 0
       },
       onPing: () => {
         heardAtMs = performance.now()
@@ -104,12 +94,10 @@ export class CaptureConnection {
       if (this.#isPaused || heardAtMs === 0) heardAtMs = performance.now()
       if (performance.now() - heardAtMs > SILENCE_LIMIT_MS) socket.terminate()
     }, 1_000)
-    const stop = () => socket.close()
-    signal.addEventListener('abort', stop, { once: true })
+    using _ = addAbortListener(signal, () => socket.close())
     try {
       return await promise
     } finally {
-      signal.removeEventListener('abort', stop)
       ended.abort()
       clearInterval(watch)
       this.#socket = undefined
@@ -118,7 +106,7 @@ export class CaptureConnection {
 
   /** Subscribes to the streams that did not fit in the URL. */
   async #subscribe(socket: StreamSocket, signal: AbortSignal): Promise<void> {
-    for (const [index, params] of this.#plan.subscriptions.entries()) {
+    for (const [index, params] of this.#options.plan.subscriptions.entries()) {
       // Rejects when the connection has ended. The next one subscribes again.
       await sleep(SUBSCRIBE_INTERVAL_MS, signal).catch(() => undefined)
       if (signal.aborted) return

@@ -11,15 +11,9 @@ const LONGEST_WAIT_MS = 250
 const FULL_BYTES = 4 * 1_024 * 1_024
 const ROOM_BYTES = 1_024 * 1_024
 
-/**
- * Writes lines to a file, gzipped if its name ends in `.gz`. The caller bounds the lines that wait
- * in memory.
- */
+/** Writes lines to a file, gzipped if its name ends in `.gz`. The caller bounds what waits. */
 export class CaptureWriter {
-  /**
-   * Resolves when the file is complete. Rejects with `ENVIRONMENT` when it can no longer be
-   * written.
-   */
+  /** Resolves when the file is complete. Rejects with `ENVIRONMENT` when it cannot be written. */
   readonly finished: Promise<void>
   readonly #sink: Transform
   readonly #onRoom: () => void
@@ -66,10 +60,7 @@ export class CaptureWriter {
     return this.#fileBytes
   }
 
-  /**
-   * Takes a line including its end. Returns false when no more lines should come before `onRoom`;
-   * this line is still written.
-   */
+  /** Takes a line including its end. False: write no more before `onRoom`; this one is accepted. */
   write(line: string): boolean {
     this.#lines += line
     if (this.#lines.length >= CHUNK_CHARACTERS) this.#flush()
@@ -103,13 +94,12 @@ export class CaptureWriter {
 }
 
 function openError(path: string, error: unknown): TapelineError {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
-  const [what, fix] =
-    code === 'EEXIST'
-      ? ['exists already', 'Use another name, or --force to replace it.']
-      : [
-          `cannot be written: ${describeError(error)}`,
-          'Use a name in an existing folder with write permission.',
-        ]
-  return new TapelineError('INPUT', `${path} ${what}.`, { fix, cause: error })
+  const isThere = Reflect.get(Object(error), 'code') === 'EEXIST'
+  const what = isThere ? 'exists already' : `cannot be written: ${describeError(error)}`
+  return new TapelineError('INPUT', `${path} ${what}.`, {
+    fix: isThere
+      ? 'Use another name, or --force to replace it.'
+      : 'Use a name in an existing folder with write permission.',
+    cause: error,
+  })
 }

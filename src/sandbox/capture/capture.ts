@@ -42,17 +42,15 @@ export interface CaptureSummary {
 export interface RunningCapture {
   /** Frames recorded so far. */
   frames(): number
-  /**
-   * Rejects when the capture cannot continue because the disk is full. The file is complete then.
-   */
+  /** Rejects when the capture cannot continue, like on a full disk. The file is complete then. */
   readonly failed: Promise<never>
   /** Ends the connections and completes the file. */
   stop(): Promise<CaptureSummary>
 }
 
 /**
- * Records the frames of some streams, with their time of receipt, until it is stopped. Uses
- * separate connections. When the disk is slow the sockets pause, so memory stays bounded.
+ * Records the frames of some streams, with their time of receipt, over separate connections until
+ * it is stopped. When the disk is slow the sockets pause, so memory stays bounded.
  *
  * @throws {TapelineError} `INPUT` when the file exists already or cannot be created
  */
@@ -97,7 +95,7 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
   })
   const plans = planConnections(options.wsUrl, streams, options.timeUnit)
   const connections = plans.map(
-    (plan) => new CaptureConnection({ plan, backoff: options.backoff, gate }, { onOpen, onFrame, onProblem }),
+    (plan) => new CaptureConnection({ plan, backoff: options.backoff, gate, onOpen, onFrame, onProblem }),
   )
   const stopping = new AbortController()
   const running = connections.map((connection) => connection.run(stopping.signal))

@@ -1,5 +1,6 @@
+import { isDeepStrictEqual } from 'node:util'
 import {
-  backendMessages,
+  bodiesIn,
   closeStatement,
   errorText,
   type FrontendMessage,
@@ -7,13 +8,10 @@ import {
   queryText,
   renameStatement,
   sync,
-  type TransactionStatus,
   withoutCopyIn,
 } from './postgres-wire.ts'
 
-/**
- * Executes one whole frontend message on the database. Returns the backend's messages unchanged.
- */
+/** Executes one whole frontend message on the database. Returns the backend's messages unchanged. */
 export type ExecuteMessage = (message: FrontendMessage) => Promise<Buffer>
 
 /** Settings of every session, regardless of the previous session. */
@@ -33,7 +31,7 @@ SET tapeline.copy = off`
  * session-level advisory locks, SET in a transaction or through a prepared statement.
  */
 export class SharedBackend {
-  readonly #execute: ExecuteMessage
+  readonly execute: ExecuteMessage
   readonly #waiting: Array<() => void> = []
   #held = false
   #sessions = 0
@@ -41,7 +39,7 @@ export class SharedBackend {
   #appliedSettings: readonly string[] | null = []
 
   constructor(execute: ExecuteMessage) {
-    this.#execute = execute
+    this.execute = execute
   }
 
   /**
@@ -57,11 +55,11 @@ export class SharedBackend {
 
   /** Runs a statement of the server between those of the sessions. Rejects when it fails. */
   async maintain(sql: string): Promise<Buffer> {
-    await this.#acquire(this.#appliedSettings ?? [])
+    await this.acquire(this.#appliedSettings ?? [])
     try {
       return await this.#run(sql)
     } finally {
-      this.#release()
+      this.release()
     }
   }
 
@@ -71,92 +69,74 @@ export class SharedBackend {
    */
   openSession(settings: readonly string[] = []): BackendSession {
     this.#sessions += 1
-    return new BackendSession(`s${this.#sessions}_`, settings, {
-      acquire: (settings) => this.#acquire(settings),
-      release: () => this.#release(),
-      execute: this.#execute,
-      settingsChanged: (settings) => {
-        this.#appliedSettings = [...settings]
-      },
-    })
+    return new BackendSession(this, `s${this.#sessions}_`, settings)
   }
 
   /** Rejects, and does not hold the backend, when a setting is refused. */
-  async #acquire(settings: readonly string[]): Promise<void> {
+  async acquire(settings: readonly string[]): Promise<void> {
     if (this.#held) await new Promise<void>((resolve) => this.#waiting.push(resolve))
     this.#held = true
-    if (sameTexts(settings, this.#appliedSettings)) return
+    if (isDeepStrictEqual(settings, this.#appliedSettings)) return
     try {
-      for (const sql of ['RESET ALL', BASELINE]) await this.#run(sql)
-      this.#appliedSettings = []
-      for (const sql of settings) await this.#run(sql)
+      this.#appliedSettings = null
+      for (const sql of ['RESET ALL', BASELINE, ...settings]) await this.#run(sql)
       this.#appliedSettings = [...settings]
     } catch (error) {
-      this.#appliedSettings = null
-      this.#release()
+      this.release()
       throw error
     }
   }
 
   /** Hands the backend to the session that has waited longest. */
-  #release(): void {
+  release(): void {
     const next = this.#waiting.shift()
     if (next === undefined) this.#held = false
     else next()
   }
 
+  /** The session that holds the backend has changed its settings. */
+  settingsChanged(settings: readonly string[]): void {
+    this.#appliedSettings = [...settings]
+  }
+
   async #run(sql: string): Promise<Buffer> {
-    const output = await this.#execute(query(sql))
+    const output = await this.execute(query(sql))
     const failure = errorText(output)
     if (failure !== null) throw new Error(`${sql}: ${failure}`)
     return output
   }
 }
 
-interface Access {
-  acquire(settings: readonly string[]): Promise<void>
-  release(): void
-  readonly execute: ExecuteMessage
-  settingsChanged(settings: readonly string[]): void
-}
-
 /** The view of one connection on the shared backend. Calls must not overlap. */
 export class BackendSession {
+  readonly #backend: SharedBackend
   readonly #prefix: string
-  readonly #access: Access
   readonly #statements = new Set<string>()
   #settings: string[]
   #holding = false
-  #status: TransactionStatus = 'I'
   #abandoned = false
 
-  constructor(prefix: string, settings: readonly string[], access: Access) {
+  constructor(backend: SharedBackend, prefix: string, settings: readonly string[]) {
+    this.#backend = backend
     this.#prefix = prefix
     this.#settings = [...settings]
-    this.#access = access
   }
 
-  /**
-   * Whether other sessions wait for this one: it is in a transaction, or between a Parse and its
-   * Sync.
-   */
+  /** Whether others wait for this session: in a transaction, or between a Parse and its Sync. */
   get holdsBackend(): boolean {
     return this.#holding
   }
 
-  /**
-   * Executes one message. The answer is empty where the protocol has none. Rejects only when the
-   * database is broken.
-   */
+  /** Returns the answer; empty where the protocol has none. Rejects if the database is broken. */
   async execute(message: FrontendMessage): Promise<Buffer> {
     if (!this.#holding) {
-      await this.#access.acquire(this.#settings)
+      await this.#backend.acquire(this.#settings)
       this.#holding = true
     }
     if (this.#abandoned) return Buffer.alloc(0)
     const renamed = renameStatement(withoutCopyIn(message), this.#prefix)
     if (renamed.opened !== null) this.#statements.add(renamed.opened)
-    const output = await this.#access.execute(renamed.message)
+    const output = await this.#backend.execute(renamed.message)
     this.#observe(message, output)
     return output
   }
@@ -166,65 +146,41 @@ export class BackendSession {
     this.#abandoned = true
   }
 
-  /**
-   * Rolls back an open transaction, drops the session's state in the backend, and releases the
-   * backend.
-   */
+  /** Rolls back, drops the session's state in the backend, and releases the backend. */
   async close(): Promise<void> {
     this.#abandoned = true
     if (!this.#holding && this.#statements.size === 0) return
-    if (!this.#holding) await this.#access.acquire(this.#settings)
+    if (!this.#holding) await this.#backend.acquire(this.#settings)
     try {
+      const isIdle = isIdleAfter(await this.#backend.execute(sync()))
+      const rollback = isIdle ? [] : [query('ROLLBACK')]
       const closing = [...this.#statements].map(closeStatement)
-      let status = lastStatus(await this.#access.execute(sync())) ?? this.#status
-      if (status !== 'I') status = lastStatus(await this.#access.execute(query('ROLLBACK'))) ?? status
-      for (const message of [...closing, sync()]) await this.#access.execute(message)
+      for (const message of [...rollback, ...closing, sync()]) await this.#backend.execute(message)
     } finally {
       this.#holding = false
-      this.#access.release()
+      this.#backend.release()
     }
   }
 
   #observe(message: FrontendMessage, output: Buffer): void {
-    const status = lastStatus(output)
-    if (status === null) return
-    this.#status = status
-    if (status !== 'I') return
+    if (!isIdleAfter(output)) return
     this.#rememberSettings(message, output)
     this.#holding = false
-    this.#access.release()
+    this.#backend.release()
   }
 
   #rememberSettings(message: FrontendMessage, output: Buffer): void {
     const sql = queryText(message)
     if (sql === null) return
-    const tags = commandTags(output)
+    const tags = Array.from(bodiesIn(output, 'C'), (body) => body.toString('utf8', 0, body.length - 1))
     if (tags.includes('DISCARD ALL') || tags.includes('RESET')) this.#settings = []
     else if (tags.length > 0 && tags.every((tag) => tag === 'SET')) this.#settings.push(sql)
     else return
-    this.#access.settingsChanged(this.#settings)
+    this.#backend.settingsChanged(this.#settings)
   }
 }
 
-/** The transaction status at the end of an answer; null when more messages follow. */
-function lastStatus(output: Buffer): TransactionStatus | null {
-  let status: TransactionStatus | null = null
-  for (const { type, start } of backendMessages(output)) {
-    if (type !== 'Z') continue
-    const letter = String.fromCharCode(output[start + 5] ?? 0)
-    status = letter === 'T' || letter === 'E' ? letter : 'I'
-  }
-  return status
-}
-
-function commandTags(output: Buffer): string[] {
-  const tags: string[] = []
-  for (const { type, start, end } of backendMessages(output)) {
-    if (type === 'C') tags.push(output.toString('utf8', start + 5, end - 1))
-  }
-  return tags
-}
-
-function sameTexts(left: readonly string[], right: readonly string[] | null): boolean {
-  return right !== null && left.length === right.length && left.every((text, i) => text === right[i])
+/** Whether the answer ends with the backend outside a transaction; false when more follows. */
+function isIdleAfter(output: Buffer): boolean {
+  return [...bodiesIn(output, 'Z')].at(-1)?.toString() === 'I'
 }

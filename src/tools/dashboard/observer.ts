@@ -27,8 +27,6 @@ const STREAMS_SHOWN = 3 * SYMBOLS_SHOWN
 
 const NOTHING: LatencySummary = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 
-type Listener = (snapshot: Snapshot) => void
-
 export interface DashboardConfig {
   readonly host: string
   readonly port: number
@@ -57,7 +55,7 @@ export class Observer {
   readonly #stored: StoredWatch
   readonly #clock: Clock
   readonly #onDefect: (error: unknown) => void
-  readonly #listeners = new Set<Listener>()
+  readonly #listeners = new Set<(snapshot: Snapshot) => void>()
   readonly #incidents = new Incidents()
   readonly #rates = new Rates()
   readonly #moments: Moment[] = []
@@ -96,17 +94,14 @@ export class Observer {
     return this.#newest !== null
   }
 
-  /**
-   * The newest snapshot, without incidents; null before the first. The caller counts as watching
-   * for a while.
-   */
+  /** The newest snapshot, without incidents; null before the first. Counts as watching for a while. */
   look(): Snapshot | null {
     this.#watchedUntilMs = this.#clock.monotonicMs() + WATCHED_FOR_MS
     return this.#newest === null ? null : { ...this.#newest, incidents: [] }
   }
 
   /** @returns a function that removes the listener */
-  listen(listener: Listener): () => void {
+  listen(listener: (snapshot: Snapshot) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -117,8 +112,7 @@ export class Observer {
       await this.#lookOnce()
       this.#defect = ''
     } catch (error) {
-      // A service of another version may give an answer that is not understood. The next poll tries
-      // again.
+      // Like an answer of another version that is not understood. The next poll tries again.
       const defect = describeError(error)
       if (defect !== this.#defect) this.#onDefect(error)
       this.#defect = defect
@@ -143,10 +137,7 @@ export class Observer {
       ...shownStreams(seen.streams),
       problems: problemsOf(seen),
       incidents: this.#incidents.observe(seen),
-      moment: momentOf(
-        seen,
-        consumers.every((one) => one !== null),
-      ),
+      moment: momentOf(seen, !consumers.includes(null)),
     }
     this.#remember(snapshot.moment)
     this.#newest = snapshot
@@ -213,13 +204,9 @@ export class Observer {
 
 /** The quiet streams and the busiest ones. */
 function shownStreams(streams: readonly StreamView[]): Pick<Snapshot, 'streams' | 'streamsLeftOut'> {
-  const shown =
-    streams.length <= STREAMS_SHOWN
-      ? streams
-      : [...streams]
-          .sort((a, b) => Number(b.quiet) - Number(a.quiet) || b.perSecond - a.perSecond)
-          .slice(0, STREAMS_SHOWN)
-  return { streams: shown, streamsLeftOut: streams.length - shown.length }
+  if (streams.length <= STREAMS_SHOWN) return { streams, streamsLeftOut: 0 }
+  const first = streams.toSorted((a, b) => Number(b.quiet) - Number(a.quiet) || b.perSecond - a.perSecond)
+  return { streams: first.slice(0, STREAMS_SHOWN), streamsLeftOut: streams.length - STREAMS_SHOWN }
 }
 
 /** @param lagIsKnown whether every consumer has answered with its partitions */
@@ -239,13 +226,9 @@ function momentOf(seen: Seen, lagIsKnown: boolean): Moment {
 }
 
 /** The configured symbols, then those whose streams the services report. */
-function symbolsOf(
-  { symbols }: DashboardConfig,
-  ingestions: ReadonlyArray<IngestionStatus | null>,
-): string[] {
-  const known = ingestions.flatMap((one) =>
-    Object.keys(one?.streams ?? {}).map((stream) => stream.slice(0, stream.indexOf('@')).toUpperCase()),
-  )
+function symbolsOf({ symbols }: DashboardConfig, ingestions: Array<IngestionStatus | null>): string[] {
+  const streams = ingestions.flatMap((one) => Object.keys(one?.streams ?? {}))
+  const known = streams.map((stream) => stream.slice(0, stream.indexOf('@')).toUpperCase())
   return [...new Set([...symbols, ...known])].slice(0, SYMBOLS_SHOWN)
 }
 
@@ -256,27 +239,18 @@ function partViews(
 ): PartView[] {
   return urls.map((url, i) => {
     const status = statuses[i] ?? null
-    const shown = partName(name, urls, i)
-    if (status === null)
-      return { name: shown, url, health: 'away', reason: 'does not answer', uptimeMs: null }
-    const { ready, reason, uptimeMs } = status
-    return {
-      name: shown,
-      url,
-      health: ready ? 'well' : 'ailing',
-      reason: ready ? refusedText(status) : reason || 'starting',
-      uptimeMs,
-    }
+    const part = { name: partName(name, urls, i), url }
+    if (status === null) return { ...part, health: 'away', reason: 'does not answer', uptimeMs: null }
+    const { ready, uptimeMs } = status
+    const reason = ready ? refusedText(status) : status.reason || 'starting'
+    return { ...part, health: ready ? 'well' : 'ailing', reason, uptimeMs }
   })
 }
 
-/**
- * Why the exchange refuses requests of an ingestion that is still ready, such as those that fill
- * gaps.
- */
+/** Why the exchange refuses requests of an ingestion that is still ready, like those for gaps. */
 function refusedText(status: IngestionStatus | ConsumerStatus): string {
-  const { handshakes, rest } =
-    status.service === 'ingestion' ? status.refusals : { handshakes: null, rest: null }
+  if (status.service !== 'ingestion') return ''
+  const { handshakes, rest } = status.refusals
   const one = rest ?? handshakes
   if (one === null) return ''
   return `the exchange refuses ${rest === null ? 'handshakes' : 'REST'} (${one.reason}), next attempt ${one.retryAt}`

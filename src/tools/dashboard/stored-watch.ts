@@ -4,9 +4,7 @@ import type { Database } from '../../foundation/store/database.ts'
 import type { PartView, StoredView } from './page/snapshot.ts'
 import { readStored } from './stored.ts'
 
-/**
- * Polling the services costs them little. The database is polled less often while nobody watches.
- */
+/** The database is polled less often than the services, and even less while nobody watches. */
 const EVERY_MS = 2000
 const UNWATCHED_EVERY_MS = 15_000
 /** Wait for the database before a snapshot is shown without its answer. */
@@ -14,9 +12,7 @@ const WAIT_MS = 500
 /** After this long the database is reported as not answering. */
 const SILENT_MS = 3000
 
-/**
- * Polls the database for the pages and keeps its last answer. A query that hangs delays no page.
- */
+/** Polls the database for the pages and keeps its last answer. A query that hangs delays no page. */
 export class StoredWatch {
   readonly #database: Database
   readonly #clock: Clock

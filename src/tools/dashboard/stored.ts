@@ -55,23 +55,24 @@ const SERIES_QUOTES = `SELECT (extract(epoch FROM time_bucket('1 second', ingest
  * does not matter; the ledger and the dead letters are read in full.
  */
 export function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
-  return database.transaction((connection) => readAll(connection, symbols), { isSnapshot: true })
+  const read = async (connection: Connection) => {
+    const newest = await newestOf(connection, symbols)
+    const gaps = await connection.query<GapView>(GAPS)
+    const counts = await connection.query<{ status: string; count: number }>(GAP_COUNTS)
+    const letters = await connection.query<DeadLetterView>(DEAD_LETTERS)
+    const unresolved = await connection.query<{ count: number }>(UNRESOLVED)
+    return {
+      symbols: newest,
+      gaps: gaps.rows,
+      gapsByStatus: Object.fromEntries(counts.rows.map(({ status, count }) => [status, count])),
+      deadLetters: letters.rows,
+      unresolvedDeadLetters: unresolved.rows[0]?.count ?? 0,
+    }
+  }
+  return database.transaction(read, { isSnapshot: true })
 }
 
-async function readAll(connection: Connection, symbols: readonly string[]): Promise<StoredView> {
-  const newest = await newestOf(connection, symbols)
-  const gaps = await connection.query<GapView>(GAPS)
-  const counts = await connection.query<{ status: string; count: number }>(GAP_COUNTS)
-  const letters = await connection.query<DeadLetterView>(DEAD_LETTERS)
-  const unresolved = await connection.query<{ count: number }>(UNRESOLVED)
-  return {
-    symbols: newest,
-    gaps: gaps.rows,
-    gapsByStatus: Object.fromEntries(counts.rows.map(({ status, count }) => [status, count])),
-    deadLetters: letters.rows,
-    unresolvedDeadLetters: unresolved.rows[0]?.count ?? 0,
-  }
-}
+type Quote = { readonly ms: number; readonly bid: number; readonly ask: number }
 
 /** The last ten minutes of a symbol, one point per second, up to its newest trade or quote. */
 export function readSeries(database: Database, symbol: string): Promise<SeriesPoint[]> {
@@ -83,20 +84,12 @@ async function seriesOf(connection: Connection, symbol: string): Promise<SeriesP
   const untilMs = Math.max(newest?.tradeTimeMs ?? 0, newest?.quoteTimeMs ?? 0)
   if (untilMs === 0) return []
   const trades = await connection.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
-  const quotes = await connection.query<{ ms: number; bid: number; ask: number }>(SERIES_QUOTES, [
-    symbol,
-    untilMs,
-  ])
-  const prices = new Map(trades.rows.map(({ ms, price }) => [ms, price]))
-  const books = new Map(quotes.rows.map(({ ms, bid, ask }) => [ms, { bid, ask }]))
-  return [...new Set([...prices.keys(), ...books.keys()])]
-    .sort((a, b) => a - b)
-    .map((atMs) => ({
-      atMs,
-      price: prices.get(atMs) ?? null,
-      bid: books.get(atMs)?.bid ?? null,
-      ask: books.get(atMs)?.ask ?? null,
-    }))
+  const quotes = await connection.query<Quote>(SERIES_QUOTES, [symbol, untilMs])
+  const points = new Map<number, SeriesPoint>()
+  for (const { ms, price } of trades.rows) points.set(ms, { atMs: ms, price, bid: null, ask: null })
+  for (const { ms, bid, ask } of quotes.rows)
+    points.set(ms, { atMs: ms, price: points.get(ms)?.price ?? null, bid, ask })
+  return [...points.values()].sort((a, b) => a.atMs - b.atMs)
 }
 
 async function newestOf(connection: Connection, symbols: readonly string[]): Promise<SymbolView[]> {

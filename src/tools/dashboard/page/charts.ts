@@ -10,6 +10,7 @@ interface Line {
 }
 
 type Values = Array<number | null>
+type Point = readonly [atMs: number, ...values: Values]
 
 const POINTS_KEPT = 900
 
@@ -33,19 +34,19 @@ class Chart {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw())
   }
 
-  replace(points: ReadonlyArray<readonly [atMs: number, ...values: Values]>): void {
+  replace(points: readonly Point[]): void {
     this.#data = [[], ...this.#lines.map((): Values => [])]
     for (const point of points) this.#push(point)
     this.#show()
   }
 
   /** Adds a point. Replaces the last point if it has the same time. */
-  add(point: readonly [atMs: number, ...values: Values]): void {
+  add(point: Point): void {
     this.#push(point)
     this.#show()
   }
 
-  #push([atMs, ...values]: readonly [atMs: number, ...values: Values]): void {
+  #push([atMs, ...values]: Point): void {
     const [times, ...lines] = this.#data
     const at = atMs / 1000
     const last = times.at(-1)
@@ -67,14 +68,9 @@ class Chart {
   #show(): void {
     if (this.#plot === null) this.#draw()
     else this.#plot.setData(this.#data)
-    this.#tellNewest()
-  }
-
-  /** Shows the newest values in the legend while the cursor is not on the chart. */
-  #tellNewest(): void {
-    const plot = this.#plot
     const newest = this.#data[0].length - 1
-    if (plot !== null && newest >= 0 && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: newest })
+    // The legend shows the newest values while the cursor is not on the chart.
+    if (newest >= 0 && (this.#plot?.cursor.left ?? -1) < 0) this.#plot?.setLegend({ idx: newest })
   }
 
   #fit(): void {
@@ -160,6 +156,11 @@ function resolved(value: string, place: HTMLElement): string {
   return color
 }
 
+const PERCENTILES: readonly Line[] = [
+  { label: 'p50', colour: '--brand' },
+  { label: 'p99', colour: '--warn' },
+]
+
 /** All charts of the page. */
 export class Charts {
   readonly #price = new Chart('price', [
@@ -171,22 +172,19 @@ export class Charts {
     { label: 'messages', colour: '--soft' },
     { label: 'rows', colour: '--brand' },
   ])
-  readonly #receipt = new Chart('receipt', PERCENTILES)
-  readonly #row = new Chart('row', PERCENTILES)
-  readonly #lag = new Chart('lag', [{ label: 'lag', colour: '--brand' }])
+  readonly #ofMoments: ReadonlyArray<readonly [Chart, (one: Moment) => Point]> = [
+    [this.#rates, (one) => [one.atMs, one.messagesPerSecond, one.rowsPerSecond]],
+    [new Chart('receipt', PERCENTILES), (one) => [one.atMs, one.receiptP50, one.receiptP99]],
+    [new Chart('row', PERCENTILES), (one) => [one.atMs, one.rowP50, one.rowP99]],
+    [new Chart('lag', [{ label: 'lag', colour: '--brand' }]), (one) => [one.atMs, one.lag]],
+  ]
 
   past(moments: readonly Moment[]): void {
-    this.#rates.replace(moments.map((one) => [one.atMs, one.messagesPerSecond, one.rowsPerSecond]))
-    this.#receipt.replace(moments.map((one) => [one.atMs, one.receiptP50, one.receiptP99]))
-    this.#row.replace(moments.map((one) => [one.atMs, one.rowP50, one.rowP99]))
-    this.#lag.replace(moments.map((one) => [one.atMs, one.lag]))
+    for (const [chart, pointOf] of this.#ofMoments) chart.replace(moments.map(pointOf))
   }
 
   moment(one: Moment): void {
-    this.#rates.add([one.atMs, one.messagesPerSecond, one.rowsPerSecond])
-    this.#receipt.add([one.atMs, one.receiptP50, one.receiptP99])
-    this.#row.add([one.atMs, one.rowP50, one.rowP99])
-    this.#lag.add([one.atMs, one.lag])
+    for (const [chart, pointOf] of this.#ofMoments) chart.add(pointOf(one))
   }
 
   series(points: readonly SeriesPoint[]): void {
@@ -197,8 +195,3 @@ export class Charts {
     this.#price.add([Math.floor(atMs / 1000) * 1000, price, bid, ask])
   }
 }
-
-const PERCENTILES: readonly Line[] = [
-  { label: 'p50', colour: '--brand' },
-  { label: 'p99', colour: '--warn' },
-]

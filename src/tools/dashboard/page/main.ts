@@ -1,18 +1,7 @@
 import { Charts } from './charts.ts'
 import { fetchSeries, openFeed } from './feed.ts'
 import type { Snapshot, StoredView } from './snapshot.ts'
-import {
-  addIncidents,
-  showConnections,
-  showGaps,
-  showHeader,
-  showLetters,
-  showPartitions,
-  showState,
-  showStreams,
-  showSymbols,
-  showTotals,
-} from './view.ts'
+import { addIncidents, showSnapshot, showState, showStored, showSymbols } from './view.ts'
 
 const charts = new Charts()
 let chosen = ''
@@ -32,25 +21,13 @@ openFeed({
 })
 
 function show(snapshot: Snapshot): void {
-  const { problems, stored, incidents } = snapshot
-  showHeader(snapshot)
-  if (problems.length === 0) showState('good', 'All is well')
-  else showState('bad', problems.length === 1 ? '1 problem' : `${problems.length} problems`, problems)
-  showTotals(snapshot)
-  showStreams(snapshot)
-  showPartitions(snapshot)
-  showConnections(snapshot)
+  showSnapshot(snapshot)
   charts.moment(snapshot.moment)
-  if (incidents.length > 0) addIncidents(incidents)
-  if (stored !== null) showStored(stored)
-}
-
-function showStored(stored: StoredView): void {
+  const { stored } = snapshot
+  if (stored === null) return
   newest = stored
   if (chosen === '' && stored.symbols[0] !== undefined) choose(stored.symbols[0].symbol)
-  showSymbols(stored, chosen, choose)
-  showGaps(stored)
-  showLetters(stored)
+  showStored(stored, chosen, choose)
   const symbol = stored.symbols.find((one) => one.symbol === chosen)
   if (symbol === undefined) return
   const { price, bid, ask, tradeTimeMs, quoteTimeMs } = symbol

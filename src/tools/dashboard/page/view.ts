@@ -11,18 +11,22 @@ import {
 } from './format.ts'
 import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from './snapshot.ts'
 
-export function showHeader({ atMs, source, parts, version }: Snapshot): void {
+export function showSnapshot(snapshot: Snapshot): void {
+  const { problems, incidents } = snapshot
+  showHeader(snapshot)
+  if (problems.length === 0) showState('good', 'All is well')
+  else showState('bad', problems.length === 1 ? '1 problem' : `${problems.length} problems`, problems)
+  showTotals(snapshot)
+  showStreams(snapshot)
+  showPartitions(snapshot)
+  showConnections(snapshot)
+  if (incidents.length > 0) addIncidents(incidents)
+}
+
+function showHeader({ atMs, source, parts, version }: Snapshot): void {
   const simulated = source !== null && /^(simulated|replay:)/.test(source)
-  text(
-    'source',
-    source === null
-      ? 'source not known'
-      : simulated
-        ? `${source}, not Binance`
-        : source === 'binance'
-          ? 'Binance'
-          : source,
-  )
+  const known = source === 'binance' ? 'Binance' : (source ?? 'source not known')
+  text('source', simulated ? `${source}, not Binance` : known)
   text('clock', `${timeText(atMs)} UTC`)
   text('version', `Tapeline ${version}.`)
   element('parts').replaceChildren(
@@ -34,9 +38,7 @@ export function showHeader({ atMs, source, parts, version }: Snapshot): void {
   )
 }
 
-/**
- * Shows the overall state. Changes the text only when it differs, since screen readers announce it.
- */
+/** Shows the overall state. Changes the text only when it differs: screen readers announce it. */
 export function showState(
   state: 'waiting' | 'good' | 'bad',
   title: string,
@@ -71,7 +73,7 @@ export function showSymbols({ symbols }: StoredView, chosen: string, choose: (sy
   text('price-title', `${chosen}: price, bid and ask`)
 }
 
-export function showTotals(snapshot: Snapshot): void {
+function showTotals(snapshot: Snapshot): void {
   const { received, inserted, rowsPerSecond, moment, stored, eventToReceiptMs, receiptToRowMs } = snapshot
   const measured = (latency: { count: number; p99: number }) => (latency.count === 0 ? null : latency.p99)
   const tiles: Array<[string, string]> = [
@@ -93,14 +95,14 @@ export function showTotals(snapshot: Snapshot): void {
   )
 }
 
-export function showStreams({ streams, streamsLeftOut }: Snapshot): void {
+function showStreams({ streams, streamsLeftOut }: Snapshot): void {
   text('stream-count', streamsLeftOut === 0 ? '' : `and ${countText(streamsLeftOut)} more without problems`)
-  const busiest = [...streams].sort(
+  const quietFirst = streams.toSorted(
     (a, b) => Number(b.quiet) - Number(a.quiet) || a.stream.localeCompare(b.stream),
   )
   rows(
     'streams',
-    busiest.map(({ stream, perSecond, events, silentMs, quiet }) => ({
+    quietFirst.map(({ stream, perSecond, events, silentMs, quiet }) => ({
       bad: quiet,
       cells: [
         quiet ? `${stream} (quiet)` : stream,
@@ -112,7 +114,7 @@ export function showStreams({ streams, streamsLeftOut }: Snapshot): void {
   )
 }
 
-export function showPartitions({ partitions }: Snapshot): void {
+function showPartitions({ partitions }: Snapshot): void {
   rows(
     'partitions',
     partitions.map(({ topic, partition, nextOffset, endOffset, lag }) => ({
@@ -121,7 +123,7 @@ export function showPartitions({ partitions }: Snapshot): void {
   )
 }
 
-export function showConnections({ connections }: Snapshot): void {
+function showConnections({ connections }: Snapshot): void {
   rows(
     'connections',
     connections.map(({ id, part, state, streams, ageMs, rolloverInMs }) => ({
@@ -150,7 +152,14 @@ export function addIncidents(incidents: readonly Incident[], replaces = false): 
   if (list.children.length === 0) list.append(empty('Nothing since this dashboard started.'))
 }
 
-export function showGaps({ gaps, gapsByStatus }: StoredView): void {
+/** @param choose draws the chart of another symbol than the `chosen` one */
+export function showStored(stored: StoredView, chosen: string, choose: (symbol: string) => void): void {
+  showSymbols(stored, chosen, choose)
+  showGaps(stored)
+  showLetters(stored)
+}
+
+function showGaps({ gaps, gapsByStatus }: StoredView): void {
   const counts = Object.entries(gapsByStatus).map(([status, count]) => `${countText(count)} ${status}`)
   text('gap-counts', counts.join(', '))
   keyed(
@@ -167,7 +176,7 @@ export function showGaps({ gaps, gapsByStatus }: StoredView): void {
   )
 }
 
-export function showLetters({ deadLetters, unresolvedDeadLetters }: StoredView): void {
+function showLetters({ deadLetters, unresolvedDeadLetters }: StoredView): void {
   text('letter-count', unresolvedDeadLetters === 0 ? '' : `${countText(unresolvedDeadLetters)} unresolved`)
   keyed(
     'letters',
