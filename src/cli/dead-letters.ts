@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { topicNames } from '../foundation/kafka/config.ts'
+import type { Position } from '../foundation/kafka/partition.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
@@ -8,7 +9,6 @@ import { type RetryOutcome, retryDeadLetters } from '../tools/dead-letters/retry
 import {
   countByReason,
   type DeadLetterFilter,
-  type DeadLetterKey,
   type ListedDeadLetter,
   listDeadLetters,
   readPayload,
@@ -111,7 +111,7 @@ Examples:
   bin/tapeline dead-letters retry --reason "p is not a decimal" --symbol BTCUSDT
   bin/tapeline dead-letters retry binance.trades/2/1234`,
     )
-    .action(async (keys: DeadLetterKey[] | undefined, options: FilterOptions & { dryRun?: true }) => {
+    .action(async (keys: Position[] | undefined, options: FilterOptions & { dryRun?: true }) => {
       const filter = { ...filterOf(options), ...(keys === undefined || keys.length === 0 ? {} : { keys }) }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const dryRun = options.dryRun === true
@@ -139,7 +139,7 @@ function filterOf({ reason, topic, symbol, since }: FilterOptions): DeadLetterFi
   }
 }
 
-function nameOf({ topic, partition, offset }: DeadLetterKey): string {
+function nameOf({ topic, partition, offset }: Position): string {
   return `${topic}/${partition}/${offset}`
 }
 
@@ -192,10 +192,9 @@ function parseSince(text: string): Date {
   return time
 }
 
-function parseKeys(text: string, before: DeadLetterKey[] | undefined): DeadLetterKey[] {
+function parseKeys(text: string, before: Position[] | undefined): Position[] {
   const [, topic, partition, offset] = /^([\w.-]{1,249})\/(\d{1,9})\/(\d{1,15})$/.exec(text) ?? []
   if (topic === undefined)
     throw new InvalidArgumentError('Expected TOPIC/PARTITION/OFFSET, like binance.trades/2/1234.')
-  const place = { topic, topicId: null, partition: Number(partition), offset: Number(offset), digest: null }
-  return [...(before ?? []), place]
+  return [...(before ?? []), { topic, partition: Number(partition), offset: Number(offset) }]
 }

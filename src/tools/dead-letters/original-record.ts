@@ -1,65 +1,81 @@
 import { isUtf8 } from 'node:buffer'
-import {
-  type EventFrame,
-  FrameReader,
-  KEPT_FRAME_BYTES,
-  withReceiptStamp,
-} from '../../foundation/binance/stream-frame.ts'
+import { FrameReader, KEPT_FRAME_BYTES, withReceiptStamp } from '../../foundation/binance/stream-frame.ts'
 import { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
+import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { HEADER } from '../../foundation/kafka/headers.ts'
+import type { TopicKind } from '../../foundation/kafka/message-decoder.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
-import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
-import type { LockedDeadLetter } from './retry-statements.ts'
+import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
+import { epochAt, type LockedDeadLetter } from './retry-statements.ts'
 
-/** A market event that ingestion had rejected, as the message that it should have become. */
-export interface RestoredEvent {
-  readonly event: EventFrame['event']
-  readonly value: Buffer
+/** The message of a dead letter, with the parts that its decoder reads. */
+export interface Original {
+  readonly kind: Exclude<TopicKind, 'deadLetters'>
+  readonly message: FetchedMessage
+}
+
+/** Why there is no message. `hopeless`: no retry can help. */
+interface NoOriginal {
+  readonly kind: 'failed' | 'hopeless'
+  readonly reason: string
+}
+
+/** Returns the message that the consumer refused, or that ingestion should have sent. */
+export async function originalOf(
+  connection: Queryable,
+  topic: string,
+  letter: LockedDeadLetter,
+  topics: TopicNames,
+): Promise<Original | NoOriginal> {
+  if (letter.origin === 'ingestion') return restoreEvent(connection, letter)
+  const kind = (['trades', 'bookTicker', 'gaps'] as const).find((name) => topics[name] === topic)
+  if (kind !== undefined) return { kind, message: messageOf(letter.payload, letter.headers) }
+  return { kind: 'hopeless', reason: `${topic} is not a topic of these settings (KAFKA_…_TOPIC)` }
 }
 
 /**
  * Decodes a frame that ingestion rejected, with the current rules.
  *
  * The frame's receipt time is that of its first failure, which was recorded in milliseconds. The
- * message gets this time; its microseconds are 000.
- *
- * @returns the event, or the reason why there is none. `cut`: the rest of the frame was not kept,
- *   so no retry can help
+ * message gets this time; its microseconds are 000. Its epoch is that which ingestion would have set.
  */
-export function restoreEvent(
-  letter: Pick<LockedDeadLetter, 'payload' | 'firstFailedAtMs' | 'reason'>,
-): RestoredEvent | { readonly reason: string; readonly cut: boolean } {
-  const { payload, firstFailedAtMs, reason: failure } = letter
-  if (payload === null || payload.length === 0) return { reason: 'frame is empty', cut: false }
+async function restoreEvent(
+  connection: Queryable,
+  { payload, firstFailedAtMs, reason: failure }: LockedDeadLetter,
+): Promise<Original | NoOriginal> {
+  if (payload === null || payload.length === 0) return { kind: 'failed', reason: 'frame is empty' }
+  if (payload.length >= KEPT_FRAME_BYTES)
+    return { kind: 'hopeless', reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes` }
+  if (!isUtf8(payload)) return { kind: 'failed', reason: 'frame is not UTF-8' }
   // A row of REST that ingestion rejected has our own message format.
-  const frame = isUtf8(payload) ? new FrameReader(null, failure === SECOND_UNDER_ID).read(payload) : null
-  if (payload.length >= KEPT_FRAME_BYTES) {
-    return { reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes`, cut: true }
+  const frame = new FrameReader(null, failure === SECOND_UNDER_ID).read(payload)
+  switch (frame.kind) {
+    case 'event': {
+      const { bytes, start, end } = frame.data
+      const json = bytes.toString('utf8', start, end)
+      const value = Buffer.from(withReceiptStamp(json, firstFailedAtMs, firstFailedAtMs * 1000))
+      const { type, symbol, timeUnit, tradeTimeUs } = frame.event
+      const schema = [HEADER.schema, schemaHeader(type, timeUnit)] as const
+      if (!isTradeType(type)) return { kind: 'bookTicker', message: messageOf(value, [schema]) }
+      const epoch = await epochAt(connection, symbol.text, type, tradeTimeUs)
+      const headers = epoch > 0 ? [schema, [HEADER.epoch, String(epoch)] as const] : [schema]
+      return { kind: 'trades', message: messageOf(value, headers) }
+    }
+    case 'control':
+      return { kind: 'failed', reason: 'frame is no market data' }
+    case 'ignored':
+      return { kind: 'failed', reason: `frame is ignored: ${frame.reason}` }
+    case 'rejected':
+      // The same reason as that of ingestion.
+      return { kind: 'failed', reason: frame.reason }
+    case 'other unit':
+      // This reader accepts both units.
+      throw new TypeError(`Times in ${frame.unit}s are refused`)
   }
-  if (frame === null) return { reason: 'frame is not UTF-8', cut: false }
-  if (frame.kind === 'event') {
-    const { bytes, start, end } = frame.data
-    const json = bytes.toString('utf8', start, end)
-    const stamped = withReceiptStamp(json, firstFailedAtMs, firstFailedAtMs * 1000)
-    return { event: frame.event, value: Buffer.from(stamped) }
-  }
-  // This reader accepts both units.
-  if (frame.kind === 'other unit') throw new TypeError(`Times in ${frame.unit}s are refused`)
-  const reason =
-    frame.kind === 'control' ? 'frame is no market data' : `frame is ${frame.kind}: ${frame.reason}`
-  // Use the same reason as ingestion.
-  return { reason: frame.kind === 'rejected' ? frame.reason : reason, cut: false }
 }
 
-/** Builds the message of a restored event with the `epoch` that ingestion would have set. */
-export function messageOf({ event, value }: RestoredEvent, epoch: number): FetchedMessage {
-  const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type, event.timeUnit)]]
-  if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
-  return originalMessage(value, headers)
-}
-
-/** A consumed message with the parts that its decoder reads. */
-export function originalMessage(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedMessage {
+function messageOf(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedMessage {
   const named = headers.map(([name, text]): [Buffer, Buffer] => [Buffer.from(name), Buffer.from(text)])
   return new FetchedMessage(0, null, named, value)
 }

@@ -1,6 +1,30 @@
 import { printable } from '../../foundation/telemetry/terminal.ts'
-import { displayBytes } from './display-bytes.ts'
 import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
+
+/** Bytes in a readable form. */
+interface DisplayBytes {
+  readonly encoding: 'utf8' | 'hex'
+  readonly text: string
+  /** Number of bytes that the text does not show. */
+  readonly leftOut: number
+}
+
+/**
+ * Converts the beginning of some bytes: to text if they are UTF-8, otherwise to hex.
+ *
+ * @param bytes the beginning, which may end within a character
+ * @param total length of the whole in bytes
+ */
+function displayBytes(bytes: Buffer, total: number): DisplayBytes {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  try {
+    const text = decoder.decode(bytes, { stream: total > bytes.length })
+    return { encoding: 'utf8', text, leftOut: total - Buffer.byteLength(text) }
+  } catch {
+    // They are not UTF-8.
+    return { encoding: 'hex', text: bytes.toString('hex'), leftOut: total - bytes.length }
+  }
+}
 
 /** A dead letter in two lines: position, time, origin and reason; then the payload. */
 export function renderDeadLetter(letter: ListedDeadLetter): string {

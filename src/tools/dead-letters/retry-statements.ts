@@ -2,7 +2,7 @@ import type { TradeType } from '../../foundation/market/event.ts'
 import type { EventFields } from '../../foundation/market/event-fields.ts'
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
-import type { DeadLetterKey } from './stored-dead-letters.ts'
+import { type DeadLetterKey, IS_KEY, keyValues } from './stored-dead-letters.ts'
 
 /** The data of a dead letter that a retry needs. */
 export interface LockedDeadLetter {
@@ -14,13 +14,6 @@ export interface LockedDeadLetter {
 }
 
 const HOUR_US = 3_600_000_000
-
-const IS_KEY =
-  "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
-
-function valuesOf({ topic, topicId, partition, offset, digest }: DeadLetterKey): unknown[] {
-  return [topic, topicId, partition, offset, digest]
-}
 
 /**
  * Locks an unresolved dead letter until the transaction ends.
@@ -35,13 +28,13 @@ export async function lockUnresolved(
     `SELECT origin, reason, payload, coalesce(headers, '[]') AS headers,
        (extract(epoch FROM coalesce(first_failed_at, failed_at)) * 1000)::float8 AS "firstFailedAtMs"
      FROM dead_letters WHERE ${IS_KEY} AND resolved_at IS NULL FOR UPDATE SKIP LOCKED`,
-    valuesOf(key),
+    keyValues(key),
   )
   return rows[0] ?? null
 }
 
 export async function markResolved(connection: Queryable, key: DeadLetterKey): Promise<void> {
-  await connection.query(`UPDATE dead_letters SET resolved_at = now() WHERE ${IS_KEY}`, valuesOf(key))
+  await connection.query(`UPDATE dead_letters SET resolved_at = now() WHERE ${IS_KEY}`, keyValues(key))
 }
 
 /** Records another failure in the existing row. */
@@ -54,7 +47,7 @@ export async function markFailedAgain(
     `UPDATE dead_letters SET attempts = attempts + 1, reason = $6,
        first_failed_at = coalesce(first_failed_at, failed_at), failed_at = now()
      WHERE ${IS_KEY}`,
-    [...valuesOf(key), reason],
+    [...keyValues(key), reason],
   )
 }
 
@@ -70,15 +63,7 @@ export async function isStoredNearby(
     `SELECT FROM trades
      WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id = $4
        AND trade_time >= $5::timestamptz AND trade_time <= $6::timestamptz AND trade_time <> $7::timestamptz LIMIT 1`,
-    [
-      symbol.text,
-      type,
-      epoch,
-      id,
-      isoOfUs(tradeTimeUs - HOUR_US),
-      isoOfUs(tradeTimeUs + HOUR_US),
-      isoOfUs(tradeTimeUs),
-    ],
+    [symbol.text, type, epoch, id, ...[-HOUR_US, HOUR_US, 0].map((us) => isoOfUs(tradeTimeUs + us))],
   )
   return rowCount > 0
 }
@@ -102,16 +87,11 @@ export async function epochAt(
   eventType: TradeType,
   tradeTimeUs: number,
 ): Promise<number> {
-  const hourBefore = isoOfUs(tradeTimeUs - HOUR_US)
-  for (const from of [hourBefore, '-infinity']) {
-    const { rows } = await connection.query<{ stored: number | null; begun: number | null }>(EPOCH_AT, [
-      symbol,
-      eventType,
-      isoOfUs(tradeTimeUs),
-      from,
-    ])
-    const { stored = null, begun = null } = rows[0] ?? {}
-    if (stored !== null || from === '-infinity') return Math.max(0, stored ?? 0, begun ?? 0)
+  const read = async (from: string) => {
+    const values = [symbol, eventType, isoOfUs(tradeTimeUs), from]
+    return (await connection.query<{ stored: number | null; begun: number | null }>(EPOCH_AT, values)).rows[0]
   }
-  return 0
+  const near = await read(isoOfUs(tradeTimeUs - HOUR_US))
+  const found = typeof near?.stored === 'number' ? near : await read('-infinity')
+  return Math.max(0, found?.stored ?? 0, found?.begun ?? 0)
 }

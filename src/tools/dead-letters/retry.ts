@@ -1,7 +1,6 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
-import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
-import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'
+import { Decoder } from '../../foundation/kafka/message-decoder.ts'
+import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import { isTapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Database, Queryable } from '../../foundation/store/database.ts'
@@ -9,9 +8,8 @@ import { failureKind } from '../../foundation/store/failures.ts'
 import { upsertGaps } from '../../foundation/store/ledger-rows.ts'
 import { BOOK_TICKER, MarketRows, TRADES } from '../../foundation/store/market-rows.ts'
 import { describeRefusal } from '../../foundation/store/sql-state.ts'
-import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
+import { type Original, originalOf } from './original-record.ts'
 import {
-  epochAt,
   isStoredNearby,
   type LockedDeadLetter,
   lockUnresolved,
@@ -97,57 +95,17 @@ async function attempt(
   await connection.query('SAVEPOINT attempt')
   try {
     const stored = await store(connection, original.kind, decoder)
-    if (stored === 'second') {
-      await connection.query('ROLLBACK TO SAVEPOINT attempt')
-      return { kind: 'failed', reason: SECOND_UNDER_ID }
-    }
     // Check deferred constraints now, so that a failure is attributed to this message.
-    await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
-    if (dryRun) await connection.query('ROLLBACK TO SAVEPOINT attempt')
-    return { kind: stored === 'new' ? 'stored' : 'already there' }
+    if (stored !== 'second') await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
+    if (dryRun || stored === 'second') await connection.query('ROLLBACK TO SAVEPOINT attempt')
+    return stored === 'second' ? { kind: 'failed', reason: SECOND_UNDER_ID } : { kind: stored }
   } catch (error) {
     // Only an error of the row means that the message is bad.
     if (failureKind(error) !== 'row') throw error
     await connection.query('ROLLBACK TO SAVEPOINT attempt')
-    return { kind: 'failed', reason: refusal(error) }
+    // Worded as by the consumer, so that both count as the same reason.
+    return { kind: 'failed', reason: outsideText(`refused by the database: ${describeRefusal(error)}`) }
   }
-}
-
-/** Words the reason as the consumer does, so that both count as the same. */
-function refusal(error: unknown): string {
-  return outsideText(`refused by the database: ${describeRefusal(error)}`)
-}
-
-interface Original {
-  readonly kind: Exclude<TopicKind, 'deadLetters'>
-  readonly message: FetchedMessage
-}
-
-async function originalOf(
-  connection: Queryable,
-  topic: string,
-  letter: LockedDeadLetter,
-  topics: TopicNames,
-): Promise<Original | RetryOutcome> {
-  if (letter.origin === 'consumer') {
-    const kind = kindOf(topic, topics)
-    if (kind !== null) return { kind, message: originalMessage(letter.payload, letter.headers) }
-    return { kind: 'hopeless', reason: `${topic} is not a topic of these settings (KAFKA_…_TOPIC)` }
-  }
-  const restored = restoreEvent(letter)
-  if ('reason' in restored) {
-    return { kind: restored.cut ? 'hopeless' : 'failed', reason: restored.reason }
-  }
-  const { type, symbol, tradeTimeUs } = restored.event
-  if (!isTradeType(type)) return { kind: 'bookTicker', message: messageOf(restored, 0) }
-  const epoch = await epochAt(connection, symbol.text, type, tradeTimeUs)
-  return { kind: 'trades', message: messageOf(restored, epoch) }
-}
-
-function kindOf(topic: string, topics: TopicNames): Original['kind'] | null {
-  if (topic === topics.trades) return 'trades'
-  if (topic === topics.bookTicker) return 'bookTicker'
-  return topic === topics.gaps ? 'gaps' : null
 }
 
 /** Null when the message was decoded. */
@@ -156,31 +114,24 @@ function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | n
     const reason = decoder.decode(kind, message)
     return reason === null ? null : { kind: 'failed', reason }
   } catch (error) {
-    if (isTapelineError(error, 'SCHEMA')) {
-      return { kind: 'hopeless', reason: error.message }
-    }
+    if (isTapelineError(error, 'SCHEMA')) return { kind: 'hopeless', reason: error.message }
     throw error
   }
 }
 
-/** @returns `new` when a row was added; `second` when another event has its id */
+/** @returns `second` when another event has its id */
 async function store(
   connection: Queryable,
   kind: Original['kind'],
   { event, gap }: Decoder,
-): Promise<'new' | 'there' | 'second'> {
-  const said = (isNew: boolean) => (isNew ? 'new' : 'there')
-  switch (kind) {
-    case 'trades':
-    case 'bookTicker': {
-      const rows = new MarketRows(kind === 'trades' ? TRADES : BOOK_TICKER)
-      rows.add(event)
-      const isTrade = kind === 'trades'
-      if (isTrade && (await rows.secondUnderId(connection)).length > 0) return 'second'
-      if (isTrade && (await isStoredNearby(connection, event))) return 'second'
-      return said((await rows.insert(connection)).length > 0)
-    }
-    case 'gaps':
-      return said(gap !== null && (await upsertGaps(connection, [gap])) > 0)
+): Promise<'stored' | 'already there' | 'second'> {
+  const outcome = (isNew: boolean) => (isNew ? 'stored' : 'already there')
+  if (kind === 'gaps') return outcome(gap !== null && (await upsertGaps(connection, [gap])) > 0)
+  const rows = new MarketRows(kind === 'trades' ? TRADES : BOOK_TICKER)
+  rows.add(event)
+  if (kind === 'trades') {
+    if ((await rows.secondUnderId(connection)).length > 0) return 'second'
+    if (await isStoredNearby(connection, event)) return 'second'
   }
+  return outcome((await rows.insert(connection)).length > 0)
 }

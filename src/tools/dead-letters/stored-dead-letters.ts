@@ -1,17 +1,11 @@
+import type { PartitionOrigin, Position } from '../../foundation/kafka/partition.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 
 /** The key of a dead letter's row: its original position in Kafka and the digest of its bytes. */
-export interface DeadLetterKey {
-  readonly topic: string
-  /** Null matches any incarnation of the topic. */
-  readonly topicId: string | null
-  readonly partition: number
+export interface DeadLetterKey extends PartitionOrigin {
   readonly offset: number
-  /**
-   * Digest of the message's bytes in hex. It distinguishes messages at the same offset after a
-   * broker lost the end of a partition. Null matches any.
-   */
-  readonly digest: string | null
+  /** In hex. After a broker lost the end of a partition, other messages have the same offset. */
+  readonly digest: string
 }
 
 /** Selects dead letters. An absent field does not restrict. */
@@ -19,13 +13,11 @@ export interface DeadLetterFilter {
   /** A part of the reason, case-insensitive. */
   readonly reason?: string
   readonly topic?: string
-  /**
-   * Matched against the message's key, or the payload in the exchange's format: `"s":"BTCUSDT"`.
-   */
+  /** Compared with the message's key, or searched in the payload as `"s":"BTCUSDT"`. */
   readonly symbol?: string
   /** Earliest first failure. */
   readonly since?: Date
-  readonly keys?: readonly DeadLetterKey[]
+  readonly keys?: readonly Position[]
   /** Include resolved ones. Default false. */
   readonly withResolved?: boolean
 }
@@ -92,12 +84,19 @@ export async function listDeadLetters(
   return rows
 }
 
+/** SQL that selects one row by {@link keyValues}. */
+export const IS_KEY =
+  "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
+
+export function keyValues({ topic, topicId, partition, offset, digest }: DeadLetterKey): unknown[] {
+  return [topic, topicId, partition, offset, digest]
+}
+
 /** The whole payload of a dead letter; also null when its row is gone. */
 export async function readPayload(connection: Queryable, key: DeadLetterKey): Promise<Buffer | null> {
   const { rows } = await connection.query<{ payload: Buffer | null }>(
-    `SELECT payload FROM dead_letters
-     WHERE topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')`,
-    [key.topic, key.topicId, key.partition, key.offset, key.digest],
+    `SELECT payload FROM dead_letters WHERE ${IS_KEY}`,
+    keyValues(key),
   )
   return rows[0]?.payload ?? null
 }
@@ -137,11 +136,7 @@ export async function unresolvedAfter(
      ORDER BY topic, topic_id, partition, kafka_offset, dead_letters.digest LIMIT $14`,
     [
       ...valuesOf({ ...filter, withResolved: false }),
-      after?.topic ?? null,
-      after?.topicId ?? null,
-      after?.partition ?? null,
-      after?.offset ?? null,
-      after?.digest ?? null,
+      ...(after === null ? [null, null, null, null, null] : keyValues(after)),
       limit,
     ],
   )
