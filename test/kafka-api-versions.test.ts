@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { protocolAPIsByName, Writer } from '@platformatic/kafka'
 import { requireAccess } from '../src/foundation/kafka/access.ts'
 import { describeKafkaError } from '../src/foundation/kafka/broker-errors.ts'
-import { realBrokers } from '../src/foundation/kafka/client-requests.ts'
+import { realBrokers } from '../src/foundation/kafka/broker-requests.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 
 const [METADATA, API_VERSIONS] = [3, 18]

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander'
 import { kafkaConnectionError } from '../foundation/kafka/broker-errors.ts'
+import type { KafkaConnection } from '../foundation/kafka/client.ts'
 import { topicNames } from '../foundation/kafka/config.ts'
-import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import type { IdRow } from '../foundation/market/gap-requests.ts'

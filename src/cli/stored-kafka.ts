@@ -1,5 +1,5 @@
+import type { KafkaConnection } from '../foundation/kafka/client.ts'
 import { kafkaConnection } from '../foundation/kafka/config.ts'
-import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 

@@ -1,5 +1,5 @@
+import type { KafkaConnection } from '../foundation/kafka/client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
-import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import type { ChunkMaintenanceConfig } from './chunk-maintenance.ts'

@@ -1,4 +1,4 @@
-import { topicRetentionMs } from '../foundation/kafka/topic-retention.ts'
+import { topicRetentionMs } from '../foundation/kafka/topic-metadata.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'

@@ -1,6 +1,6 @@
 import type { TopicRight } from '../foundation/kafka/access.ts'
+import type { KafkaConnection } from '../foundation/kafka/client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
-import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import type { Compression } from '../foundation/kafka/record-sender.ts'
 import type { EventType } from '../foundation/market/event.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'

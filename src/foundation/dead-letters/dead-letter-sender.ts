@@ -1,6 +1,6 @@
 import { describeKafkaError } from '../kafka/broker-errors.ts'
+import type { KafkaConnection } from '../kafka/client.ts'
 import type { TopicNames } from '../kafka/config.ts'
-import type { KafkaConnection } from '../kafka/connection.ts'
 import { partitionOf } from '../kafka/partition.ts'
 import { RecordSender } from '../kafka/record-sender.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../runtime/backoff.ts'

@@ -1,10 +1,8 @@
-import { AclOperations, Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
+import { AclOperations, type Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
 import { isTapelineError, TapelineError } from '../runtime/errors.ts'
-import { usableApi } from './api-versions.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
-import { REQUESTS } from './client-requests.ts'
-import type { KafkaConnection } from './connection.ts'
+import { REQUESTS } from './broker-requests.ts'
+import { hasKafkaError, type KafkaConnection, usableApi, withAdmin } from './client.ts'
 import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'
@@ -39,34 +37,30 @@ export async function requireAccess(
   needed: NeededRights,
 ): Promise<Map<string, TopicMetadata>> {
   const where = `Kafka at ${connection.brokers.join()}`
-  const admin = guardConnections(
-    new Admin({ ...clientOptions(connection, `${clientId}-access`), retries: 0 }),
-  )
   try {
-    const names = [...needed.topics.keys()]
-    for (const [request, versions] of Object.entries(REQUESTS)) await usableApi(admin, request, versions)
-    const { topics } = await describeTopics(admin, connection.brokers, names, true)
-    const lacking = [
-      ...topics.flatMap((topic) => lackingOf(topic, needed.topics.get(topic.name ?? '') ?? [])),
-      ...(await lackingGroup(admin, needed.group)),
-    ]
-    if (lacking.length > 0) {
-      const who = connection.sasl === null ? 'this client' : `user ${connection.sasl.username}`
-      throw new TapelineError('ACCESS', `${where}: ${who} lacks the right ${lacking.join(', ')}`, {
-        fix: 'Grant it with ACLs; docs/security.md lists what each service needs.',
-      })
-    }
-    refuseBroken(topics)
-    return new Map(
-      topics.map(({ name, topicId, partitions }) => [
-        name ?? '',
-        { id: topicId, partitions: partitions.length },
-      ]),
-    )
+    return await withAdmin(connection, `${clientId}-access`, async (admin) => {
+      for (const [request, versions] of Object.entries(REQUESTS)) await usableApi(admin, request, versions)
+      const { topics } = await describeTopics(admin, connection.brokers, [...needed.topics.keys()], true)
+      const lacking = [
+        ...topics.flatMap((topic) => lackingOf(topic, needed.topics.get(topic.name ?? '') ?? [])),
+        ...(await lackingGroup(admin, needed.group)),
+      ]
+      if (lacking.length > 0) {
+        const who = connection.sasl === null ? 'this client' : `user ${connection.sasl.username}`
+        throw new TapelineError('ACCESS', `${where}: ${who} lacks the right ${lacking.join(', ')}`, {
+          fix: 'Grant it with ACLs; docs/security.md lists what each service needs.',
+        })
+      }
+      refuseBroken(topics)
+      return new Map(
+        topics.map(({ name, topicId, partitions }) => [
+          name ?? '',
+          { id: topicId, partitions: partitions.length },
+        ]),
+      )
+    })
   } catch (error) {
     throw isTapelineError(error) ? error : (kafkaConnectionError(error, connection, where) ?? error)
-  } finally {
-    await closeClient(admin)
   }
 }
 

@@ -6,82 +6,69 @@ import {
   isTapelineError,
   TapelineError,
 } from '../runtime/errors.ts'
-import type { KafkaConnection } from './connection.ts'
+import { errorsWithin, type KafkaConnection } from './client.ts'
 
 /**
  * A kind of refusal, recognised by the code of OpenSSL, the client or the broker, never by text.
  *
- * `final` ones become `ACCESS`: retrying does not help until an operator acts. The others also
- * occur while a broker shuts down, so they become `KAFKA`, and the caller retries.
+ * Most become `ACCESS`: retrying does not help until an operator acts. Those that also occur while
+ * a broker shuts down become `KAFKA`, and the caller retries.
  */
 interface Refusal {
-  readonly final: boolean
   readonly what: string
   readonly fix: string
+  readonly isRetried?: true
 }
 
 const UNTRUSTED: Refusal = {
-  final: true,
   what: 'the certificate of the broker is not signed by a trusted authority',
   fix: 'Set KAFKA_TLS_CA to the PEM file of the authority that signed it.',
 }
 const OUTDATED: Refusal = {
-  final: true,
   what: 'the certificate of the broker is not valid at this time',
   fix: 'Renew it on the broker, or set the clock of this machine.',
 }
 const OTHER_HOST: Refusal = {
-  final: true,
   what: 'the certificate of the broker is for another host',
   fix: 'In KAFKA_BROKERS, and in advertised.listeners of the broker, use a host name that the certificate has.',
 }
 const CLIENT_CERTIFICATE: Refusal = {
-  final: true,
   what: 'the broker does not accept the certificate of this client',
   fix: 'Set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a pair that the authority of the broker has signed.',
 }
 const NO_TLS: Refusal = {
-  final: false,
   what: 'the broker ended the TLS handshake',
   fix: 'If it uses plaintext, set KAFKA_TLS=false, or set KAFKA_BROKERS to its TLS listener.',
+  isRetried: true,
 }
 const NEEDS_TLS: Refusal = {
-  final: true,
   what: 'the broker speaks TLS and this client does not',
   fix: 'Set KAFKA_TLS=true, and KAFKA_TLS_CA if you use your own certificate authority.',
 }
 const WRONG_PASSWORD: Refusal = {
-  final: true,
   what: 'the broker rejects this user or password',
   fix: 'Check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM.',
 }
 const WRONG_MECHANISM: Refusal = {
-  final: true,
   what: 'the broker does not support this SASL mechanism',
   fix: 'Set KAFKA_SASL_MECHANISM to one that it has enabled.',
 }
 const NO_SASL: Refusal = {
-  final: true,
   what: 'this listener of the broker has no SASL login',
   fix: 'Unset KAFKA_SASL_MECHANISM, or set KAFKA_BROKERS to its SASL listener.',
 }
-const NO_TOPIC_RIGHT = noRight('lacks a right on a topic')
-const NO_GROUP_RIGHT = noRight('lacks READ on the consumer group')
+const GRANT = { fix: 'Grant it with an ACL; docs/security.md lists what each service needs.' }
+const NO_TOPIC_RIGHT: Refusal = { what: 'this user lacks a right on a topic', ...GRANT }
+const NO_GROUP_RIGHT: Refusal = { what: 'this user lacks READ on the consumer group', ...GRANT }
 // Kafka requires this of an idempotent producer.
-const NO_CLUSTER_RIGHT = noRight('has neither WRITE on a topic nor IDEMPOTENT_WRITE on the cluster')
-
+const NO_CLUSTER_RIGHT: Refusal = {
+  what: 'this user has neither WRITE on a topic nor IDEMPOTENT_WRITE on the cluster',
+  ...GRANT,
+}
 const NO_SHARED_VERSION: Refusal = {
-  final: false,
   what: 'the brokers and this version of Tapeline have no version of a request in common',
   fix: 'Upgrade the older of the two; docs/support.md names the supported versions of Kafka.',
-}
-
-function noRight(has: string): Refusal {
-  return {
-    final: true,
-    what: `this user ${has}`,
-    fix: 'Grant it with an ACL; docs/security.md lists what each service needs.',
-  }
+  isRetried: true,
 }
 
 const BY_CERTIFICATE: Readonly<Record<CertificateFault, Refusal>> = {
@@ -112,18 +99,18 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
  * @param where the action and its target, for the message: `Kafka at kafka:9092`
  */
 export function kafkaSecurityError(error: unknown, where: string): TapelineError | null {
-  for (const one of allWithin(error)) {
+  for (const one of errorsWithin(error)) {
     if (isTapelineError(one)) return one.code === 'ACCESS' ? one : null
     const refusal = BY_CODE[codeOf(one, 'apiId')] ?? BY_CODE[codeOf(one, 'code')] ?? byKind(one)
-    if (refusal === undefined) continue
-    if (refusal === NO_TOPIC_RIGHT) return asError(refusal, where, error, refusedTopics(error))
-    return asError(refusal, where, error, detailOf(refusal, one))
+    if (refusal !== undefined) return asError(refusal, where, error, detailOf(refusal, one, error))
   }
   return null
 }
 
-function detailOf(refusal: Refusal, error: Error): string {
+/** @param whole the error that contains `error` */
+function detailOf(refusal: Refusal, error: Error, whole: unknown): string {
   const reason = Reflect.get(error, 'reason')
+  if (refusal === NO_TOPIC_RIGHT) return refusedTopics(whole)
   if (refusal === OTHER_HOST && typeof reason === 'string') return ` (${reason.trim()})`
   if (refusal !== NO_SHARED_VERSION) return ''
   const [min, max] = [Reflect.get(error, 'minVersion'), Reflect.get(error, 'maxVersion')]
@@ -171,16 +158,14 @@ export function kafkaConnectionError(
 ): TapelineError | null {
   const refusal = kafkaSecurityError(error, where)
   if (refusal !== null) return refusal
-  const all = allWithin(error)
+  const all = errorsWithin(error)
   if (tls === null && all.some((one) => one instanceof UserError)) return asError(NEEDS_TLS, where, error)
   const closed = all.some((one) => one instanceof NetworkError && isLeaf(one))
   const wanted = [
-    ...(tls === null ? ['TLS (KAFKA_TLS=true)'] : []),
-    ...(tls !== null && tls.cert === undefined
-      ? ['a client certificate (KAFKA_TLS_CERT and KAFKA_TLS_KEY)']
-      : []),
-    ...(sasl === null ? ['a login (KAFKA_SASL_MECHANISM)'] : []),
-  ]
+    tls === null && 'TLS (KAFKA_TLS=true)',
+    tls !== null && tls.cert === undefined && 'a client certificate (KAFKA_TLS_CERT and KAFKA_TLS_KEY)',
+    sasl === null && 'a login (KAFKA_SASL_MECHANISM)',
+  ].filter((setting) => setting !== false)
   if (!closed || wanted.length === 0) return null
   return new TapelineError('KAFKA', `${where}: the broker closed the connection`, {
     fix: `If it persists, the broker may require ${wanted.join(' or ')}.`,
@@ -192,8 +177,13 @@ function isLeaf(error: Error): boolean {
   return error.cause === undefined && Reflect.get(error, 'errors') === undefined
 }
 
-function asError({ final, what, fix }: Refusal, where: string, cause: unknown, detail = ''): TapelineError {
-  return new TapelineError(final ? 'ACCESS' : 'KAFKA', `${where}: ${what}${detail}`, { fix, cause })
+function asError(
+  { what, fix, isRetried }: Refusal,
+  where: string,
+  cause: unknown,
+  detail = '',
+): TapelineError {
+  return new TapelineError(isRetried ? 'KAFKA' : 'ACCESS', `${where}: ${what}${detail}`, { fix, cause })
 }
 
 const TOPIC_AUTHORIZATION_FAILED = 29
@@ -209,17 +199,8 @@ function refusedTopics(error: unknown): string {
     for (const inner of Object.values(value))
       if (Array.isArray(inner)) for (const one of inner) look(one, name)
   }
-  for (const one of allWithin(error)) look(Reflect.get(one, 'response'), '')
+  for (const one of errorsWithin(error)) look(Reflect.get(one, 'response'), '')
   return names.size === 0 ? '' : `: ${[...names].join(', ')}`
-}
-
-/** Returns an error, the errors collected in it and their causes, each once. */
-function allWithin(error: unknown, seen = new Set<unknown>()): Error[] {
-  if (!(error instanceof Error) || seen.has(error)) return []
-  seen.add(error)
-  const inner: unknown = Reflect.get(error, 'errors')
-  const gathered = Array.isArray(inner) ? inner : []
-  return [error, ...[...gathered, error.cause].flatMap((one) => allWithin(one, seen))]
 }
 
 function codeOf(error: Error, property: 'apiId' | 'code'): string {

@@ -1,7 +1,19 @@
 import { isIP } from 'node:net'
-import type { Base, BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
+import { Admin, type Base, type BaseOptions } from '@platformatic/kafka'
 import { sleep } from '../runtime/backoff.ts'
-import type { KafkaConnection } from './connection.ts'
+import { TapelineError } from '../runtime/errors.ts'
+
+/** Settings of the connection to the brokers; the same for every client. */
+export interface KafkaConnection {
+  readonly brokers: readonly string[]
+  /** PEM texts; null for plaintext connections. */
+  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
+  readonly sasl: {
+    readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
+    readonly username: string
+    readonly password: string
+  } | null
+}
 
 const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000
@@ -23,9 +35,18 @@ export function clientOptions(connection: KafkaConnection, clientId: string): Ba
     // A gateway distinguishes brokers by the TLS server name; IP addresses have none.
     ...(connection.tls === null
       ? {}
-      : { tls: { ...connection.tls }, tlsServerName: !connection.brokers.every(isAddress) }),
+      : {
+          tls: { ...connection.tls },
+          tlsServerName: !connection.brokers.every((broker) => isIP(addressOf(broker).host) !== 0),
+        }),
     ...(connection.sasl === null ? {} : { sasl: { ...connection.sasl } }),
   }
+}
+
+/** Returns the parts of `host:port`. An IPv6 address is in brackets. */
+export function addressOf(broker: string): { host: string; port: number } {
+  const { hostname, port } = new URL(`kafka://${broker}`)
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
 }
 
 /**
@@ -59,16 +80,33 @@ export async function closeClient(
   client.connections.close().catch(() => {})
 }
 
-/**
- * Whether Kafka's error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client.
- * Never throws.
- */
+/** Runs `work` with an admin client, by default without retries, and closes it. */
+export async function withAdmin<Result>(
+  connection: KafkaConnection,
+  clientId: string,
+  work: (admin: Admin) => Promise<Result>,
+  options: Pick<BaseOptions, 'retries'> = { retries: 0 },
+): Promise<Result> {
+  const admin = guardConnections(new Admin({ ...clientOptions(connection, clientId), ...options }))
+  try {
+    return await work(admin)
+  } finally {
+    await closeClient(admin)
+  }
+}
+
+/** Returns an error, the errors collected in it and their causes, each once. Never throws. */
+export function errorsWithin(error: unknown, seen = new Set<unknown>()): Error[] {
+  if (!(error instanceof Error) || seen.has(error)) return []
+  seen.add(error)
+  const collected: unknown = Reflect.get(error, 'errors')
+  const inner = [...(Array.isArray(collected) ? collected : []), error.cause]
+  return [error, ...inner.flatMap((one) => errorsWithin(one, seen))]
+}
+
+/** Whether Kafka's error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client. */
 export function hasKafkaError(error: unknown, name: string): boolean {
-  if (!(error instanceof Error)) return false
-  if (Reflect.get(error, 'apiId') === name) return true
-  const inner = (error as GenericError | MultipleErrors)['errors']
-  if (Array.isArray(inner) && inner.some((one) => hasKafkaError(one, name))) return true
-  return hasKafkaError(error.cause, name)
+  return errorsWithin(error).some((one) => Reflect.get(one, 'apiId') === name)
 }
 
 /**
@@ -76,30 +114,48 @@ export function hasKafkaError(error: unknown, name: string): boolean {
  * has an error. Any other error is thrown again.
  */
 export function partialAnswer<Answer>(error: unknown, isAnswer: (value: unknown) => value is Answer): Answer {
-  const answer = answersWithin(error).findLast(isAnswer)
+  const answer = errorsWithin(error)
+    .map((one): unknown => Reflect.get(one, 'response'))
+    .find(isAnswer)
   if (answer === undefined) throw error
   return answer
 }
 
-/** Oldest first. */
-function answersWithin(error: unknown): unknown[] {
-  if (!(error instanceof Error)) return []
-  const inner = (error as GenericError | MultipleErrors)['errors']
-  const answer: unknown = Reflect.get(error, 'response')
-  return [
-    ...(Array.isArray(inner) ? inner.flatMap((one) => answersWithin(one)) : []),
-    ...answersWithin(error.cause),
-    ...(answer === undefined ? [] : [answer]),
-  ]
-}
+/** The versions that the brokers support, by client, which lasts as long as its connections. */
+const ranges = new WeakMap<Base, ReturnType<Base['listApis']>>()
 
-function isAddress(broker: string): boolean {
-  return isIP(broker.slice(0, broker.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0
-}
-
-/** Returns the connection with the bootstrap brokers rotated by `number`, since one may hang. */
-export function startingAt(connection: KafkaConnection, number: number): KafkaConnection {
-  const { brokers } = connection
-  const first = number % Math.max(1, brokers.length)
-  return { ...connection, brokers: [...brokers.slice(first), ...brokers.slice(0, first)] }
+/**
+ * Returns the newest of our versions of a request that the brokers support, as ApiVersions says.
+ *
+ * @param ours newest first
+ * @throws TapelineError `KAFKA` if there is none: the brokers are too old, or newer than our codec
+ */
+export async function usableApi<Api extends { readonly version: number }>(
+  client: Base,
+  request: string,
+  ours: readonly Api[],
+): Promise<Api> {
+  const asked = ranges.get(client) ?? client.listApis()
+  ranges.set(client, asked)
+  const all = await asked.catch((error: unknown) => {
+    ranges.delete(client)
+    throw error
+  })
+  const range = all.find(({ name }) => name === request)
+  const { minVersion = 0, maxVersion = -1 } = range ?? {}
+  const api = ours.find(({ version }) => version >= minVersion && version <= maxVersion)
+  if (api !== undefined) return api
+  const newest = ours[0]?.version ?? 0
+  const theirs =
+    range === undefined ? `do not support ${request}` : `support ${request} ${minVersion} to ${maxVersion}`
+  throw new TapelineError(
+    'KAFKA',
+    `The brokers ${theirs}; Tapeline supports ${request} ${ours.at(-1)?.version} to ${newest}`,
+    {
+      fix:
+        minVersion > newest
+          ? 'The brokers are newer than this version of Tapeline: upgrade Tapeline, or use a version of Kafka that docs/support.md names.'
+          : 'Upgrade the brokers to a version of Kafka that docs/support.md names.',
+    },
+  )
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
-import type { KafkaConnection } from './connection.ts'
+import type { KafkaConnection } from './client.ts'
 
 /** The names of the five topics. */
 export interface TopicNames {

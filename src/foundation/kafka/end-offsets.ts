@@ -1,5 +1,5 @@
-import { realBrokers } from './client-requests.ts'
-import type { KafkaConnection } from './connection.ts'
+import { realBrokers } from './broker-requests.ts'
+import type { KafkaConnection } from './client.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 
 /** The end of a partition. */

@@ -1,12 +1,10 @@
 import { FetchIsolationLevels } from '@platformatic/kafka'
 import { sleep } from '../runtime/backoff.ts'
-import type { Clock } from '../runtime/clock.ts'
 import { isTapelineError } from '../runtime/errors.ts'
-import type { Brokers, FetchRequests, PartitionOffset } from './broker-requests.ts'
-import { startingAt } from './client.ts'
-import { realBrokers } from './client-requests.ts'
+import { BrokerConnections, REQUEST_MS } from './broker-connections.ts'
+import { type Brokers, type FetchRequests, type PartitionOffset, realBrokers } from './broker-requests.ts'
+import type { KafkaConnection } from './client.ts'
 import { type FetchedPartition, fetchedPartition } from './codec/fetch-api.ts'
-import type { KafkaConnection } from './connection.ts'
 import { keyOf, type Position } from './partition.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
@@ -39,13 +37,8 @@ const LEADER_MOVED: ReadonlySet<string> = new Set([
   'OFFSET_NOT_AVAILABLE',
 ])
 
-/** A broker that does not answer within this time hangs. */
-const REQUEST_MS = 8000
-
 /** Shorter, because another broker can answer as well. */
 const METADATA_MS = 4000
-
-const CLOSE_MS = 1000
 
 /** Limit of {@link PartitionFetcher.ends}: the others must not wait long for a hanging broker. */
 const ENDS_MS = 3000
@@ -72,24 +65,22 @@ const PARTITION_MAX_BYTES = 1 << 20
  * connection.
  */
 export class PartitionFetcher {
-  readonly #connection: KafkaConnection
-  readonly #clientId: string
+  readonly #connections: BrokerConnections<FetchRequests>
   readonly #topics: readonly string[]
   readonly #to: Brokers
+  /** How many bootstrap brokers there are. */
+  readonly #bootstraps: number
   readonly #closing = new AbortController()
-  #connects = 0
-  #requests: FetchRequests
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
   /** Whether a failure occurred that a change of leaders may explain. */
   #isStale = false
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[], to = realBrokers()) {
-    this.#connection = connection
-    this.#clientId = clientId
+    this.#connections = new BrokerConnections(to.clock, connection, (at) => to.openFetcher(at, clientId))
     this.#topics = topics
     this.#to = to
-    this.#requests = this.#open()
+    this.#bootstraps = connection.brokers.length
   }
 
   /** Requests ids, partition counts and leaders of the topics. Call it before anything else. */
@@ -118,11 +109,10 @@ export class PartitionFetcher {
 
   /** Asks the bootstrap brokers in turn until one answers. */
   async #metadata(): Promise<ReadonlyMap<string, TopicLayout>> {
-    for (let left = this.#connection.brokers.length; ; left--) {
+    for (let left = this.#bootstraps; ; left--) {
       try {
-        return (await this.#bounded(this.#requests.metadata(this.#topics), METADATA_MS)).topics
+        return (await this.#ask((requests) => requests.metadata(this.#topics), METADATA_MS)).topics
       } catch (error) {
-        this.#reconnect()
         // A missing topic.
         if (left <= 1 || isTapelineError(error)) throw error
       }
@@ -148,17 +138,15 @@ export class PartitionFetcher {
     for (let left = READ_ATTEMPTS; ; left--) {
       await this.#refreshLeaders()
       const partitions = partitionsOf(this.#layouts, of)
-      const [starts, ends] = await this.#orReconnect(REQUEST_MS, async (requests) => {
-        const ask = (timestamp: bigint) =>
-          Promise.all(
-            [...Map.groupBy(partitions, ({ leader }) => leader)].map(([leader, led]) =>
-              leader < 0 ? [] : requests.offsets(leader, led, timestamp),
-            ),
-          )
-        return [byKey(await ask(OLDEST)), byKey(await ask(LATEST))]
-      })
+      const ask = async (timestamp: bigint) => {
+        const answers = [...Map.groupBy(partitions, ({ leader }) => leader)].map(([leader, led]) =>
+          leader < 0 ? [] : this.#ask((requests) => requests.offsets(leader, led, timestamp)),
+        )
+        return new Map((await Promise.all(answers)).flat().map((one) => [keyOf(one), one.offset]))
+      }
+      const [starts, ends] = [await ask(OLDEST), await ask(LATEST)]
       const ranges = partitions.flatMap(({ topic, partition }) => {
-        const [start, end] = [starts, ends].map((offsets) => offsets?.get(keyOf({ topic, partition })))
+        const [start, end] = [starts, ends].map((offsets) => offsets.get(keyOf({ topic, partition })))
         return start === undefined || end === undefined ? [] : [{ topic, partition, start, end }]
       })
       if (ranges.length === partitions.length) return ranges
@@ -177,14 +165,11 @@ export class PartitionFetcher {
   async ends(): Promise<Array<PartitionOffset & { readonly topicId: string }>> {
     const layouts = await this.connect()
     const led = partitionsOf(this.#layouts, this.#topics).filter(({ leader }) => leader >= 0)
-    const requests = this.#requests
-    // One that fails must not end the connections on which others are about to answer.
     const answers = await Promise.allSettled(
       [...Map.groupBy(led, ({ leader }) => leader)].map(([leader, partitions]) =>
-        this.#bounded(requests.offsets(leader, partitions, LATEST), ENDS_MS),
+        this.#ask((requests) => requests.offsets(leader, partitions, LATEST), ENDS_MS),
       ),
     )
-    if (answers.some(({ status }) => status === 'rejected') && requests === this.#requests) this.#reconnect()
     return answers.flatMap((answer) =>
       answer.status === 'rejected'
         ? []
@@ -221,9 +206,8 @@ export class PartitionFetcher {
       maxWaitTime: limits.maxWaitMs,
       isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
     }
-    const response = await this.#orReconnect(limits.maxWaitMs + REQUEST_MS, (requests) =>
-      requests.fetch(options),
-    )
+    const limitMs = limits.maxWaitMs + REQUEST_MS
+    const response = await this.#ask((requests) => requests.fetch(options), limitMs)
     return response.responses.flatMap(({ topicId, partitions }) => {
       const topic = this.#topicOf.get(topicId)
       return topic === undefined ? [] : partitions.map((part) => this.#noted(fetchedPartition(topic, part)))
@@ -262,12 +246,9 @@ export class PartitionFetcher {
   }
 
   async close(): Promise<void> {
-    this.#closing.abort(new Error('The reader was closed'))
-    await this.#requests.close()
-  }
-
-  get #clock(): Clock {
-    return this.#to.clock
+    const reason = new Error('The reader was closed')
+    this.#closing.abort(reason)
+    await this.#connections.close(reason)
   }
 
   #noted(fetched: FetchedPartition): FetchedPartition {
@@ -276,47 +257,21 @@ export class PartitionFetcher {
   }
 
   #pause(): Promise<void> {
-    return sleep(READ_RETRY_MS, this.#closing.signal, this.#clock)
+    return sleep(READ_RETRY_MS, this.#closing.signal, this.#to.clock)
   }
 
-  #open(): FetchRequests {
-    return this.#to.openFetcher(startingAt(this.#connection, this.#connects++), this.#clientId)
-  }
-
-  /** Drops all connections; the next request begins with another bootstrap broker. */
-  #reconnect(): void {
-    this.#isStale = true
-    if (this.#closing.signal.aborted) return
-    const left = this.#requests
-    this.#requests = this.#open()
-    // A connection that is being closed may never report it, and its errors do not matter.
-    const late = new Promise<void>((resolve) => this.#clock.schedule(CLOSE_MS, resolve))
-    void Promise.race([left.close().catch(() => {}), late])
-  }
-
-  async #orReconnect<Result>(
-    limitMs: number,
-    ask: (requests: FetchRequests) => Promise<Result>,
+  /** After a failure, the next request uses new connections. */
+  async #ask<Result>(
+    request: (requests: FetchRequests) => Promise<Result>,
+    limitMs = REQUEST_MS,
   ): Promise<Result> {
-    const requests = this.#requests
+    const { connects } = this.#connections
     try {
-      return await this.#bounded(ask(requests), limitMs)
+      return await this.#connections.ask(request, limitMs)
     } catch (error) {
-      // Only the first of several simultaneous failures reconnects.
-      if (requests === this.#requests) this.#reconnect()
+      this.#isStale = true
+      this.#connections.reconnect(connects)
       throw error
-    }
-  }
-
-  async #bounded<Result>(promise: Promise<Result>, limitMs: number): Promise<Result> {
-    const limit = Promise.withResolvers<never>()
-    const cancel = this.#clock.schedule(limitMs, () =>
-      limit.reject(new Error(`Kafka has not answered within ${limitMs / 1000} s`)),
-    )
-    try {
-      return await Promise.race([promise, limit.promise])
-    } finally {
-      cancel()
     }
   }
 }
@@ -325,8 +280,4 @@ function partitionsOf(layouts: ReadonlyMap<string, TopicLayout>, topics: readonl
   return topics.flatMap((topic) =>
     (layouts.get(topic)?.leaders ?? []).map((leader, partition) => ({ topic, partition, leader })),
   )
-}
-
-function byKey(offsets: readonly (readonly PartitionOffset[])[]): ReadonlyMap<string, number> {
-  return new Map(offsets.flat().map((one) => [keyOf(one), one.offset]))
 }

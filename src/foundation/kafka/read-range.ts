@@ -1,6 +1,6 @@
 import { withinLimit } from '../runtime/backoff.ts'
+import type { KafkaConnection } from './client.ts'
 import type { FetchedMessage } from './codec/record-batch.ts'
-import type { KafkaConnection } from './connection.ts'
 import type { RecordFetcher } from './kafka-port.ts'
 import { partitionOf, type TopicPartition } from './partition.ts'
 import { type FetchLimits, PartitionFetcher } from './partition-fetcher.ts'

@@ -1,11 +1,10 @@
 import { delayFor, sleep } from '../runtime/backoff.ts'
 import type { ByteSlice } from '../runtime/bytes.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
-import type { Brokers, ProducerId } from './broker-requests.ts'
-import { realBrokers } from './client-requests.ts'
+import { type Brokers, type ProducerId, realBrokers } from './broker-requests.ts'
+import type { KafkaConnection } from './client.ts'
 import { CODEC } from './codec/codec.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
-import type { KafkaConnection } from './connection.ts'
 import { keyOf, type TopicPartition } from './partition.ts'
 import { ProduceConnection } from './produce-connection.ts'
 import { lacksReplicas, RefusedRecords } from './refused-records.ts'
@@ -124,7 +123,7 @@ export class RecordSender {
   /** @param clientId shown in the broker's logs and metrics */
   constructor(connection: KafkaConnection, clientId: string, compression: Compression, to = realBrokers()) {
     this.#to = to
-    this.#kafka = new ProduceConnection(connection, clientId, this.#closing.signal, to)
+    this.#kafka = new ProduceConnection(connection, clientId, to)
     this.#compression = compression
   }
 
@@ -191,8 +190,9 @@ export class RecordSender {
 
   /** Aborts the running sends, which reject. */
   async close(): Promise<void> {
-    this.#closing.abort(new Error('The producer was closed'))
-    await this.#kafka.close()
+    const reason = new Error('The producer was closed')
+    this.#closing.abort(reason)
+    await this.#kafka.close(reason)
   }
 
   /**

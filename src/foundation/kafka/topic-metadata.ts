@@ -1,7 +1,13 @@
-import { type Base, metadataV12, ResponseError, type ResponseErrorWithLocation } from '@platformatic/kafka'
+import {
+  type Admin,
+  type Base,
+  ConfigResourceTypes,
+  metadataV12,
+  ResponseError,
+  type ResponseErrorWithLocation,
+} from '@platformatic/kafka'
 import { TapelineError } from '../runtime/errors.ts'
-import { usableApi } from './api-versions.ts'
-import { partialAnswer } from './client.ts'
+import { addressOf, type KafkaConnection, partialAnswer, usableApi, withAdmin } from './client.ts'
 
 /** The metadata of a topic that clients need. */
 export interface TopicMetadata {
@@ -26,13 +32,10 @@ export interface ClusterLayout {
   readonly brokers: ReadonlyMap<number, { readonly host: string; readonly port: number }>
 }
 
-/** Kafka's number of the request. */
-const METADATA = 3
-
 /** This version includes the ids of topics and the caller's rights. */
 export const METADATA_APIS = [metadataV12.api]
 
-type MetadataAnswer = Awaited<ReturnType<(typeof METADATA_APIS)[number]['async']>>
+type MetadataAnswer = metadataV12.MetadataResponse
 export type DescribedTopic = MetadataAnswer['topics'][number]
 
 const UNKNOWN_TOPIC = 3
@@ -82,8 +85,8 @@ export function refuseBroken(topics: readonly DescribedTopic[]): void {
   const errors = topics.flatMap(({ errorCode }, i): ResponseErrorWithLocation[] =>
     errorCode === 0 ? [] : [[`/topics/${i}`, [errorCode, null]]],
   )
-  if (errors.length > 0)
-    throw new ResponseError(METADATA, metadataV12.api.version, Object.fromEntries(errors), { topics })
+  const { key, version } = metadataV12.api
+  if (errors.length > 0) throw new ResponseError(key, version, Object.fromEntries(errors), { topics })
 }
 
 function layoutOf({ topicId, partitions }: DescribedTopic): TopicLayout {
@@ -100,8 +103,47 @@ function isMetadata(value: unknown): value is MetadataAnswer {
   return typeof value === 'object' && value !== null && 'topics' in value && 'brokers' in value
 }
 
-/** An IPv6 address is in brackets. */
-function addressOf(broker: string): { host: string; port: number } {
-  const { hostname, port } = new URL(`kafka://${broker}`)
-  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
+export const RETENTION = 'retention.ms'
+
+/** Returns settings of topics, by name. */
+export async function topicConfigs(
+  admin: Admin,
+  topics: readonly string[],
+  names: readonly string[],
+): Promise<Map<string, ReadonlyMap<string, string | null>>> {
+  const described = await admin.describeConfigs({
+    resources: topics.map((resourceName) => ({
+      resourceType: ConfigResourceTypes.TOPIC,
+      resourceName,
+      configurationKeys: [...names],
+    })),
+  })
+  return new Map(
+    described.map(({ resourceName, configs }) => [
+      resourceName,
+      new Map(configs.map(({ name, value }) => [name, value ?? null])),
+    ]),
+  )
+}
+
+/**
+ * Returns how long each topic keeps a message, in milliseconds, from `retention.ms` of the topic or
+ * broker; infinite for −1. `retention.bytes` may remove messages earlier. Needs the right
+ * DESCRIBE_CONFIGS if the cluster uses ACLs.
+ *
+ * @returns the topics whose configuration could be read
+ */
+export async function topicRetentionMs(
+  connection: KafkaConnection,
+  clientId: string,
+  topics: readonly string[],
+): Promise<Map<string, number>> {
+  const configs = await withAdmin(connection, clientId, (admin) => topicConfigs(admin, topics, [RETENTION]))
+  return new Map(
+    [...configs].flatMap(([topic, values]) => {
+      const value = values.get(RETENTION) ?? ''
+      if (!/^-?\d+$/.test(value)) return []
+      return [[topic, value === '-1' ? Number.POSITIVE_INFINITY : Number(value)] as const]
+    }),
+  )
 }

@@ -1,10 +1,11 @@
-import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
+import type { Admin } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import { withOrigin } from '../settings/load.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
+import { hasKafkaError, withAdmin } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
+import { RETENTION, topicConfigs } from './topic-metadata.ts'
 
 /**
  * The intended state of a topic. `configs` has only what Tapeline sets; the broker decides the
@@ -47,8 +48,8 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
     'message.timestamp.type': 'CreateTime',
     ...(minInsync === undefined ? {} : { 'min.insync.replicas': String(minInsync) }),
   }
-  const events = retention === undefined ? {} : { 'retention.ms': String(retention * HOUR_MS) }
-  const forEver = { 'retention.ms': '-1', 'retention.bytes': '-1' }
+  const events = retention === undefined ? {} : { [RETENTION]: String(retention * HOUR_MS) }
+  const forEver = { [RETENTION]: '-1', 'retention.bytes': '-1' }
   const configs: Record<keyof TopicNames, Record<string, string>> = {
     trades: events,
     bookTicker: events,
@@ -97,8 +98,7 @@ async function lookAtTopics(
   onMissing: (admin: Admin, spec: TopicSpec) => Promise<'created' | 'missing' | null>,
 ): Promise<TopicReport[]> {
   const connection = kafkaConnection(settings)
-  const admin = guardConnections(new Admin(clientOptions(connection, 'tapeline-topics')))
-  try {
+  const look = async (admin: Admin): Promise<TopicReport[]> => {
     const present = new Set(await admin.listTopics())
     const reports: TopicReport[] = []
     for (const spec of topicSpecs(settings)) {
@@ -107,6 +107,9 @@ async function lookAtTopics(
       else reports.push({ name: spec.name, partitions: spec.partitions, state, differences: [] })
     }
     return reports
+  }
+  try {
+    return await withAdmin(connection, 'tapeline-topics', look, {})
   } catch (error) {
     const brokers = withOrigin(settings, 'KAFKA_BROKERS', settings.KAFKA_BROKERS.join())
     const where = `Topics ${failed} on ${brokers}`
@@ -119,8 +122,6 @@ async function lookAtTopics(
         : 'Set KAFKA_BROKERS to running brokers; `bin/tapeline up` starts one automatically.',
       cause: error,
     })
-  } finally {
-    await closeClient(admin)
   }
 }
 
@@ -143,26 +144,13 @@ async function compareTopic(admin: Admin, spec: TopicSpec): Promise<TopicReport>
   const topic = metadata.topics.get(spec.name)
   const partitions = topic?.partitionsCount ?? 0
   const replicas = topic?.partitions[0]?.replicas.length ?? 0
-  const [described] = await admin.describeConfigs({
-    resources: [
-      {
-        resourceType: ConfigResourceTypes.TOPIC,
-        resourceName: spec.name,
-        configurationKeys: Object.keys(spec.configs),
-      },
-    ],
-  })
-  const actual = new Map(described?.configs.map((config) => [config.name, config.value]))
-  const expected: Array<[string, string, string]> = [
+  const actual = (await topicConfigs(admin, [spec.name], Object.keys(spec.configs))).get(spec.name)
+  const expected: Array<readonly [name: string, is: string, should: string]> = [
     ['partitions', String(partitions), String(spec.partitions)],
-    ...(spec.replicas === -1
-      ? []
-      : [['replicas', String(replicas), String(spec.replicas)] as [string, string, string]]),
-    ...Object.entries(spec.configs).map(([name, value]): [string, string, string] => [
-      name,
-      actual.get(name) ?? 'unset',
-      value,
-    ]),
+    ...(spec.replicas === -1 ? [] : [['replicas', String(replicas), String(spec.replicas)] as const]),
+    ...Object.entries(spec.configs).map(
+      ([name, value]) => [name, actual?.get(name) ?? 'unset', value] as const,
+    ),
   ]
   const differences = expected
     .filter(([, is, should]) => is !== should)

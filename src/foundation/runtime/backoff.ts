@@ -88,25 +88,19 @@ export class AttemptLimit {
     this.#windowMs = windowMs
   }
 
-  /**
-   * Records an attempt at `nowMs` if one is allowed; otherwise returns the milliseconds until the
-   * next.
-   */
-  take(nowMs: number): { allowed: true } | { allowed: false; waitMs: number } {
+  /** Records an attempt and returns 0 if one is allowed; otherwise returns the ms until the next. */
+  take(nowMs: number): number {
     while (this.#attempts.length > 0 && nowMs - (this.#attempts[0] ?? 0) >= this.#windowMs)
       this.#attempts.shift()
     const oldest = this.#attempts[0]
-    if (this.#attempts.length >= this.#limit && oldest !== undefined) {
-      return { allowed: false, waitMs: oldest + this.#windowMs - nowMs }
-    }
+    if (this.#attempts.length >= this.#limit && oldest !== undefined) return oldest + this.#windowMs - nowMs
     this.#attempts.push(nowMs)
-    return { allowed: true }
+    return 0
   }
 
   /** Waits until an attempt is allowed, and records it. */
   async wait(clock: Clock, signal: AbortSignal): Promise<void> {
-    for (let taken = this.take(clock.monotonicMs()); !taken.allowed; taken = this.take(clock.monotonicMs())) {
-      await sleep(taken.waitMs, signal, clock)
-    }
+    for (let waitMs = this.take(clock.monotonicMs()); waitMs > 0; waitMs = this.take(clock.monotonicMs()))
+      await sleep(waitMs, signal, clock)
   }
 }

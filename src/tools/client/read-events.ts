@@ -1,6 +1,6 @@
 import { kafkaSecurityError } from '../../foundation/kafka/broker-errors.ts'
+import type { KafkaConnection } from '../../foundation/kafka/client.ts'
 import type { FetchedPartition } from '../../foundation/kafka/codec/fetch-api.ts'
-import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
 import { keyOf, type Position } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { declarationOf, EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'

@@ -1,4 +1,4 @@
-import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
+import type { KafkaConnection } from '../../foundation/kafka/client.ts'
 import type { EndOffset } from '../../foundation/kafka/end-offsets.ts'
 import type { TopicPartition } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'

@@ -189,9 +189,9 @@ export class StreamConnection {
   /** Counts an incoming message. Above the limit it closes the connection, without an answer. */
   #mayCome(): boolean {
     if (!this.isOpen) return false
-    const { allowed } = this.#incoming.take(this.#owner.clock.monotonicMs())
-    if (!allowed) this.#webSocket.close(1008, 'Too many requests')
-    return allowed
+    const isAllowed = this.#incoming.take(this.#owner.clock.monotonicMs()) === 0
+    if (!isAllowed) this.#webSocket.close(1008, 'Too many requests')
+    return isAllowed
   }
 
   #schedulePing(): void {

@@ -163,9 +163,9 @@ export class StreamServer {
     const ip = socket.remoteAddress ?? ''
     const attempts = this.#attempts.get(ip) ?? new AttemptLimit(CONNECTIONS_PER_IP, CONNECTIONS_WINDOW_MS)
     this.#attempts.set(ip, attempts)
-    const attempt = attempts.take(this.clock.monotonicMs())
-    if (!attempt.allowed) {
-      refuse(socket, '429 Too Many Requests', { retryAfterSeconds: Math.ceil(attempt.waitMs / 1_000) })
+    const waitMs = attempts.take(this.clock.monotonicMs())
+    if (waitMs > 0) {
+      refuse(socket, '429 Too Many Requests', { retryAfterSeconds: Math.ceil(waitMs / 1_000) })
       return
     }
     const fate = this.hooks?.upgrade()
