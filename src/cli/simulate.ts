@@ -6,7 +6,6 @@ import { serveUntilStopped } from '../sandbox/simulator/serve-until-stopped.ts'
 import {
   DEFAULT_MESSAGES_PER_SECOND,
   DEFAULT_SEED,
-  MOST_MESSAGES_PER_SECOND,
   startSimulatedExchange,
 } from '../sandbox/simulator/simulated-exchange.ts'
 
@@ -33,26 +32,16 @@ export function simulateCommand(): Command {
       async (options: { port: string; symbols: string; rate: string; seed: string; faults: boolean }) => {
         const checks = new OptionChecks()
         const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
-        const most = MOST_MESSAGES_PER_SECOND
-        const messagesPerSecond = checks.number('--rate', options.rate, { min: 1, max: most, whole: false })
-        const seed = checks.number('--seed', options.seed, {
-          min: 0,
-          max: Number.MAX_SAFE_INTEGER,
-          whole: true,
-        })
+        const rates = { min: 1, max: 200_000, whole: false }
+        const messagesPerSecond = checks.number('--rate', options.rate, rates)
+        const seeds = { min: 0, max: Number.MAX_SAFE_INTEGER, whole: true }
+        const seed = checks.number('--seed', options.seed, seeds)
         const symbols = checks.symbols('--symbols', options.symbols)
         checks.throwIfWrong('simulate')
-        const exchange = await startSimulatedExchange({
-          port,
-          symbols,
-          messagesPerSecond,
-          seed,
-          faultApi: options.faults,
-        })
-        await serveUntilStopped(
-          `Simulated exchange, ${plural(symbols.length, 'symbol')}, ${messagesPerSecond} messages/s`,
-          exchange,
-        )
+        const market = { symbols, messagesPerSecond, seed }
+        const exchange = await startSimulatedExchange({ ...market, port, faultApi: options.faults })
+        const title = `Simulated exchange, ${plural(symbols.length, 'symbol')}, ${messagesPerSecond} messages/s`
+        await serveUntilStopped(title, exchange)
       },
     )
 }

@@ -4,6 +4,7 @@ import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
 import { FaultInjector, type SetTrading } from './faults/fault-injector.ts'
+import { requestFate } from './faults/fault-rest.ts'
 import type { ExchangeTruth, MarketPast } from './market/trade-history.ts'
 import { HOST, PortGate } from './server/port-gate.ts'
 import { type RestAnswer, RestApi } from './server/rest-api.ts'
@@ -88,19 +89,17 @@ export async function openExchangeServer(
     request.resume()
     const { method = 'GET', url = '/' } = request
     const timeUnit = request.headers['x-mbx-time-unit']?.toString()
-    const usual = () =>
-      rest.answer({ method, url, ip: request.socket.remoteAddress ?? '', timeUnit }, wallMs(clock))
-    const fate = faults.request(url)
-    if (fate === undefined) {
-      send(response, usual(), source)
-      return
-    }
+    const { delayMs, answer } = requestFate(url, faults.book)
     const act = () => {
-      if (fate.answer === 'reset') request.socket.resetAndDestroy()
-      else send(response, fate.answer === 'as usual' ? usual() : fate.answer, source)
+      if (answer === 'reset') request.socket.resetAndDestroy()
+      else if (answer !== 'as usual') send(response, answer, source)
+      else {
+        const ip = request.socket.remoteAddress ?? ''
+        send(response, rest.answer({ method, url, ip, timeUnit }, wallMs(clock)), source)
+      }
     }
-    if (fate.delayMs === 0) act()
-    else response.once('close', clock.schedule(fate.delayMs, act))
+    if (delayMs === 0) act()
+    else response.once('close', clock.schedule(delayMs, act))
   })
   server.on('upgrade', (request: IncomingMessage, _, head: Buffer) =>
     streams.upgrade(request, request.socket, head),

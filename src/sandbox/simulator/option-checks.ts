@@ -1,5 +1,5 @@
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { parseSymbols } from './market/instruments.ts'
+import { SYMBOL } from './market/instruments.ts'
 
 /** Parses command-line options and collects all errors, so that one error names them all. */
 export class OptionChecks {
@@ -23,12 +23,12 @@ export class OptionChecks {
 
   /** Parses a comma-separated list of symbols to upper case, without duplicates. */
   symbols(option: string, text: string): readonly string[] {
-    const names = text.split(',').filter((name) => name.trim() !== '')
-    const { symbols, wrong } = parseSymbols(names)
-    if (symbols.length === 0 || wrong.length > 0) {
+    const names = text.split(',').map((name) => name.trim().toUpperCase())
+    const symbols = new Set(names.filter((name) => name !== ''))
+    if (symbols.size === 0 || [...symbols].some((name) => !SYMBOL.test(name))) {
       this.#wrong.push(`${option}: expected symbols such as BTCUSDT,ETHUSDT, got "${text}"`)
     }
-    return symbols
+    return [...symbols]
   }
 
   /** @throws {TapelineError} `INPUT` naming each wrong option, its value and the expected one */

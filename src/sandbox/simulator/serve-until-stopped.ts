@@ -2,8 +2,7 @@ import type { Exchange } from './exchange-server.ts'
 
 /**
  * Serves until SIGINT, SIGTERM or the end of the parent process. Reports the addresses on standard
- * output, and to a parent process if there is one. A second signal ends the process at once.
- *
+ * output, and to a parent process. A second signal ends the process at once.
  * @throws the rejection of `finished`, after closing: the replay failed
  */
 export async function serveUntilStopped(

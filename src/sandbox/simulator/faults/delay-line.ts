@@ -1,17 +1,9 @@
 import type { Clock } from '../../../foundation/runtime/clock.ts'
 
-interface Delayed {
-  readonly dueMs: number
-  readonly run: () => void
-}
-
-/**
- * Delays actions without changing their order: none runs before an earlier one, even if the delay
- * becomes shorter. There is one line per connection, so it delays no other connection.
- */
+/** Delays the actions of one connection without changing their order. */
 export class DelayLine {
   readonly #clock: Clock
-  readonly #queue: Delayed[] = []
+  readonly #queue: Array<{ readonly dueMs: number; readonly run: () => void }> = []
   #cancelTimer: (() => void) | undefined
 
   constructor(clock: Clock) {

@@ -22,11 +22,7 @@ interface Parts {
   readonly connections: () => readonly ConnectionReport[]
 }
 
-/**
- * Serves faults over HTTP, under `/faults` on the exchange's port; see docs/faults.md.
- *
- * @returns a handler that returns whether it has handled the request
- */
+/** Serves `/faults` on the exchange's port (docs/faults.md). False for other requests. */
 export function faultApi(parts: Parts): (request: IncomingMessage, response: ServerResponse) => boolean {
   return (request, response) => {
     const url = URL.parse(request.url ?? '/', 'http://exchange')

@@ -19,9 +19,7 @@ export interface FrameFate {
   readonly lostTo: Fault | null
 }
 
-/**
- * Applies the active faults to a frame. A stalled or dropped frame is not affected by other faults.
- */
+/** Applies the active faults. A stalled or dropped frame is not affected by other faults. */
 export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls): FrameFate {
   const lost = (lostTo: Fault) => ({ copies: 0, delayMs: 0, garbage: [], lostTo })
   for (const fault of book.active('stall')) {
@@ -52,67 +50,47 @@ export function matches({ connection, stream }: FrameMatcher, frame: FrameOnItsW
 }
 
 /** `*` matches any characters, including none. */
-export function matchesPattern(pattern: string, name: string): boolean {
-  const [head = '', ...rest] = pattern.split('*')
-  const tail = rest.pop()
-  if (tail === undefined) return pattern === name
-  let at = head.length
-  if (!name.startsWith(head)) return false
-  for (const part of rest) {
-    const found = name.indexOf(part, at)
-    if (found === -1) return false
-    at = found + part.length
-  }
-  return name.length - tail.length >= at && name.endsWith(tail)
+function matchesPattern(pattern: string, name: string): boolean {
+  return new RegExp(`^${pattern.split('*').map(RegExp.escape).join('.*')}$`, 's').test(name)
 }
 
 /**
- * Tracks which streams of which connections a stall no longer affects. A stall healed by
- * reconnecting affects the connections that were open when it began. One healed by resubscribing
- * affects each of those until it unsubscribes from the stream and subscribes again. Later
- * connections are not affected.
+ * Tracks what a stall no longer affects. One healed by reconnecting affects the connections that
+ * were open when it began; one healed by resubscribing, each of those until it subscribes again.
  */
 export class Stalls {
-  /** By fault: the newest connection when it began. */
-  readonly #newest = new Map<number, number>()
-  /** By fault: `connection stream`. */
-  readonly #healed = new Map<number, Set<string>>()
+  /** By fault: the newest connection when it began, and what it no longer affects. */
+  readonly #stalls = new Map<number, { readonly newest: number; readonly healed: Set<string> }>()
 
   began(faultId: number, newestConnectionId: number): void {
-    this.#newest.set(faultId, newestConnectionId)
-    this.#healed.set(faultId, new Set())
+    this.#stalls.set(faultId, { newest: newestConnectionId, healed: new Set() })
   }
 
   ended(faultId: number): void {
-    this.#newest.delete(faultId)
-    this.#healed.delete(faultId)
+    this.#stalls.delete(faultId)
   }
 
   /** An open connection has subscribed to a stream. */
   subscribed(connectionId: number, stream: string): void {
-    for (const healed of this.#healed.values()) healed.add(`${connectionId} ${stream}`)
+    for (const { healed } of this.#stalls.values()) healed.add(`${connectionId} ${stream}`)
   }
 
   /** A ping belongs to no stream: it is stalled if any stream of its connection is. */
   allowPing(
     faults: ReadonlyArray<FaultOf<'stall'>>,
-    connection: { readonly id: number; readonly streams: Iterable<string> },
+    { id: connectionId, streams }: { readonly id: number; readonly streams: Iterable<string> },
   ): boolean {
-    const holds = (fault: FaultOf<'stall'>, stream: string) =>
-      this.holds(fault, { connectionId: connection.id, stream })
-    return !faults.some(
-      (fault) => !fault.spec.pings && [...connection.streams].some((stream) => holds(fault, stream)),
+    return ![...streams].some((stream) =>
+      faults.some((fault) => !fault.spec.pings && this.holds(fault, { connectionId, stream })),
     )
   }
 
-  holds(fault: FaultOf<'stall'>, frame: FrameOnItsWay): boolean {
-    const { spec, id } = fault
+  holds({ spec, id }: FaultOf<'stall'>, frame: FrameOnItsWay): boolean {
     if (!matches(spec, frame)) return false
     if (spec.healedBy === 'time') return true
-    if (frame.connectionId > (this.#newest.get(id) ?? 0)) return false
-    return (
-      spec.healedBy === 'reconnect' || !this.#healed.get(id)?.has(`${frame.connectionId} ${frame.stream}`)
-    )
+    const { newest = 0, healed } = this.#stalls.get(id) ?? {}
+    if (frame.connectionId > newest) return false
+    return spec.healedBy === 'reconnect' || !healed?.has(`${frame.connectionId} ${frame.stream}`)
   }
 }
 

@@ -2,14 +2,11 @@ import type { TradeType } from '../../../foundation/market/event.ts'
 import type { TradeEvent } from '../market/market-event.ts'
 import type { HistoryQuery, MarketPast, TradeHistory } from '../market/trade-history.ts'
 import { wholeMs } from '../server/time-units.ts'
-import type { FaultRegistry } from './fault-registry.ts'
+import type { Fault, FaultRegistry } from './fault-registry.ts'
 
 type Truth = TradeHistory & Pick<MarketPast, 'nowMs'>
 
-/**
- * The history that REST shows while faults are active: rows may be late, absent, out of reach or
- * left out.
- */
+/** What REST shows while faults are active: rows may be late, absent or out of reach. */
 export class FaultyHistory implements TradeHistory {
   readonly #truth: Truth
   readonly #book: FaultRegistry
@@ -31,12 +28,20 @@ export class FaultyHistory implements TradeHistory {
 
   events(type: TradeType, symbol: string, asked: HistoryQuery): readonly TradeEvent[] {
     if (this.#book.isQuiet) return this.#truth.events(type, symbol, asked)
-    const lag = this.#lagOf(symbol)
-    const query = lag.applyTo(this.#clamped(symbol, asked, type))
-    const withoutHoles = this.#withoutHoles(type, symbol, query)
-    const there = withoutHoles.filter(({ tradeTime }) => wholeMs(tradeTime) <= lag.untilMs)
-    if (there.length < withoutHoles.length) lag.strike()
+    const lags = this.#book.active('restLag').filter(({ spec }) => concerns(spec, symbol))
+    const untilMs = this.#truth.nowMs() - Math.max(0, ...lags.map(({ spec }) => spec.lagMs))
+    // A query of the latest rows ends before the lag; others return the existing rows.
+    const isOfLatest = (asked.fromId ?? asked.startTimeMs ?? asked.endTimeMs) === undefined
+    const endsEarly = lags.length > 0 && isOfLatest
+    const query = endsEarly ? { ...asked, endTimeMs: untilMs } : this.#clamped(symbol, asked, type)
+    const rows = this.#withoutHoles(type, symbol, query)
+    const there = lags.length === 0 ? rows : rows.filter((row) => wholeMs(row.tradeTime) <= untilMs)
+    if (endsEarly || there.length < rows.length) this.#strike(lags)
     return this.#shortened(symbol, there)
+  }
+
+  #strike(faults: Iterable<Fault>): void {
+    for (const fault of faults) this.#book.strikes(fault)
   }
 
   #clamped(symbol: string, query: HistoryQuery, ids: TradeType): HistoryQuery {
@@ -45,32 +50,8 @@ export class FaultyHistory implements TradeHistory {
     const clamps = this.#book
       .active('restClamp')
       .filter(({ spec }) => concerns(spec, symbol) && spec.ids === ids && spec.oldestId > fromId)
-    for (const fault of clamps) this.#book.strikes(fault)
+    this.#strike(clamps)
     return { ...query, fromId: Math.max(fromId, ...clamps.map(({ spec }) => spec.oldestId)) }
-  }
-
-  /**
-   * The age limit of rows. A query of the latest rows ends before the lag; others return the
-   * existing rows.
-   */
-  #lagOf(symbol: string) {
-    const faults = this.#book.active('restLag').filter(({ spec }) => concerns(spec, symbol))
-    const lagMs = Math.max(0, ...faults.map(({ spec }) => spec.lagMs))
-    const untilMs = faults.length === 0 ? Number.POSITIVE_INFINITY : this.#truth.nowMs() - lagMs
-    const strike = () => {
-      for (const fault of faults) this.#book.strikes(fault)
-    }
-    return {
-      untilMs,
-      strike,
-      applyTo(query: HistoryQuery): HistoryQuery {
-        const isOfLatest =
-          query.fromId === undefined && query.startTimeMs === undefined && query.endTimeMs === undefined
-        if (faults.length === 0 || !isOfLatest) return query
-        strike()
-        return { ...query, endTimeMs: untilMs }
-      },
-    }
   }
 
   /** The exchange's answers are full despite absent rows: the following rows take their place. */
@@ -85,8 +66,7 @@ export class FaultyHistory implements TradeHistory {
     let next = query
     for (;;) {
       const rows = ask(next)
-      const struck = new Set(rows.flatMap((row) => holeAt(row) ?? []))
-      for (const fault of struck) this.#book.strikes(fault)
+      this.#strike(new Set(rows.flatMap((row) => holeAt(row) ?? [])))
       found.push(...rows.filter((row) => holeAt(row) === undefined))
       const last = rows.at(-1)
       const isByIdAndFull = query.fromId !== undefined && rows.length === next.limit && last !== undefined

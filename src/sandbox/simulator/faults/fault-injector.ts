@@ -14,7 +14,6 @@ import {
   type FaultReport,
   reportOf,
 } from './fault-registry.ts'
-import { type RequestFate, requestFate } from './fault-rest.ts'
 
 /** Starts and stops the trading of a symbol. Does nothing if it is in that state already. */
 export type SetTrading = (symbol: string, isTrading: boolean) => void
@@ -95,11 +94,6 @@ export class FaultInjector implements FaultListener, StreamHooks {
     this.#isClosed = true
     this.clear()
     for (const line of this.#lines.values()) line.clear()
-  }
-
-  /** The effect of the faults on a REST request; undefined when no fault is active. */
-  request(url: string): RequestFate | undefined {
-    return this.book.isQuiet ? undefined : requestFate(url, this.book)
   }
 
   began(fault: Fault): void {

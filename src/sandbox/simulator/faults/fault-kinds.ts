@@ -12,17 +12,16 @@ type FaultGroup = 'Frames' | 'Connections' | 'Ids' | 'Symbols' | 'REST'
 
 const LONGEST_MS = 24 * 3_600_000
 const LONGEST_DELAY_MS = 60_000
+const GARBAGE_BYTES = 2 * 1_024 * 1_024
 const LARGEST_GARBAGE = 16 * 1_024 * 1_024
 
 const ms = z.int().min(0).max(LONGEST_MS)
 const id = z.int().min(0)
 const symbol = z.string().min(1).toUpperCase()
-const httpStatus = z.int().min(400).max(599)
-const closeCode = z.int().min(1_000).max(4_999)
-const reason = z.string().max(100).default('')
+/** Delay before it begins. */
+const once = { afterMs: ms.default(0) }
 const times = {
-  /** Delay before it begins. */
-  afterMs: ms.default(0),
+  ...once,
   /** Its duration. If omitted, it lasts until it has acted `count` times or is ended. */
   forMs: ms.min(1).optional(),
 }
@@ -39,6 +38,14 @@ const ofStream = {
   /** A stream's name. `*` matches any part: `*@trade`, `btcusdt@*`. */
   stream: z.string().min(1).optional(),
 }
+const close = (code: number) => ({
+  code: z.int().min(1_000).max(4_999).default(code),
+  reason: z.string().max(100).default(''),
+})
+const answer = (status: number) => ({
+  status: z.int().min(400).max(599).default(status),
+  retryAfterSeconds: id.optional(),
+})
 const ofFrames = { ...times, ...chance, ...ofConnection, ...ofStream }
 const ofRequests = {
   ...times,
@@ -85,11 +92,7 @@ export const FAULTS = z.discriminatedUnion('kind', [
       count: z.int().min(1).default(1),
       form: z.enum(['text', 'truncated', 'binary', 'oversized', 'protocol']).default('text'),
       text: z.string().default('garbage'),
-      bytes: z
-        .int()
-        .min(1)
-        .max(LARGEST_GARBAGE)
-        .default(2 * 1_024 * 1_024),
+      bytes: z.int().min(1).max(LARGEST_GARBAGE).default(GARBAGE_BYTES),
     },
   ),
   kind(
@@ -109,19 +112,18 @@ export const FAULTS = z.discriminatedUnion('kind', [
     'Connections',
     'open connections (`connection`, `stream`: those with such a stream) end, once. `how`: `reset` (TCP reset), `end` (no closing handshake), `close` (with `code` 1001 and `reason`). Takes `afterMs`',
     {
-      afterMs: times.afterMs,
+      ...once,
       ...ofConnection,
       ...ofStream,
       how: z.enum(['reset', 'end', 'close']).default('reset'),
-      code: closeCode.default(1_001),
-      reason,
+      ...close(1_001),
     },
   ),
   kind(
     'serverShutdown',
     'Connections',
     'open connections (`connection`) get the event, and are closed `graceMs` (10,000) later, unless you end the fault before. Takes `afterMs`',
-    { afterMs: times.afterMs, ...ofConnection, graceMs: ms.default(10_000) },
+    { ...once, ...ofConnection, graceMs: ms.default(10_000) },
   ),
   kind(
     'freeze',
@@ -133,13 +135,7 @@ export const FAULTS = z.discriminatedUnion('kind', [
     'refuse',
     'Connections',
     'upgrades get `status` (503) with `retryAfterSeconds`; `how`: `reset` resets the connection instead. `count`, `probability`, `seed`',
-    {
-      ...times,
-      ...chance,
-      how: z.enum(['status', 'reset']).default('status'),
-      status: httpStatus.default(503),
-      retryAfterSeconds: id.optional(),
-    },
+    { ...times, ...chance, how: z.enum(['status', 'reset']).default('status'), ...answer(503) },
   ),
   kind(
     'unreachable',
@@ -151,24 +147,13 @@ export const FAULTS = z.discriminatedUnion('kind', [
     'closeAfterHandshake',
     'Connections',
     'new connections are closed with `code` (1008) and `reason`, `delayMs` (0) after the handshake. `count`, `probability`, `seed`',
-    {
-      ...times,
-      ...chance,
-      code: closeCode.default(1_008),
-      reason,
-      delayMs: ms.max(LONGEST_DELAY_MS).default(0),
-    },
+    { ...times, ...chance, ...close(1_008), delayMs: ms.max(LONGEST_DELAY_MS).default(0) },
   ),
   kind(
     'restartIds',
     'Ids',
     'the `ids` (`both`: `trade` and `aggTrade`; or one type) of `symbol` restart at `firstId` (1) with the next event. REST shows only the new sequence: for it, ids of the old one do not exist yet. `exchange.history` knows all sequences, by epoch, counted from 0. Takes `afterMs`. Update ids of bookTicker continue',
-    {
-      afterMs: times.afterMs,
-      symbol,
-      ids: z.enum([...TRADE_TYPES, 'both']).default('both'),
-      firstId: id.default(1),
-    },
+    { ...once, symbol, ids: z.enum([...TRADE_TYPES, 'both']).default('both'), firstId: id.default(1) },
   ),
   kind(
     'halt',
@@ -186,17 +171,13 @@ export const FAULTS = z.discriminatedUnion('kind', [
     'list',
     'Symbols',
     'ends each `delist` of `symbol`; its ids begin at `firstId` (0), like those of a new symbol. To list a symbol while clients run, delist it first. Takes `afterMs`',
-    { afterMs: times.afterMs, symbol, firstId: id.default(0) },
+    { ...once, symbol, firstId: id.default(0) },
   ),
   kind(
     'restError',
     'REST',
     '`status` (500; also 429, 418, 403, 451, …), with `retryAfterSeconds` (5 at 429, 120 at 418)',
-    {
-      ...ofRequests,
-      status: httpStatus.default(500),
-      retryAfterSeconds: id.optional(),
-    },
+    { ...ofRequests, ...answer(500) },
   ),
   kind('restReset', 'REST', 'the connection is reset instead of an answer', ofRequests),
   kind('restSlow', 'REST', 'the answer comes `delayMs` later, with the data of then', {

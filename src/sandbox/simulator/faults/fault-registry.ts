@@ -2,33 +2,21 @@ import { type Clock, wallMs } from '../../../foundation/runtime/clock.ts'
 import { hash32, Random } from '../market/random.ts'
 import type { FaultKind, FaultSpec, SpecOf } from './fault-kinds.ts'
 
-/** Why a fault ended: its time, its count, or a request. */
-type EndedBy = 'time' | 'count' | 'request'
-
-/** A fault in a list. Times are UTC, with milliseconds. */
-export interface FaultReport {
+/** A fault and its state. */
+export interface Fault {
   readonly id: number
-  readonly kind: FaultKind
-  readonly state: 'waiting' | 'active' | 'ended'
-  readonly startedAt: string | null
-  readonly endedAt: string | null
-  readonly endedBy: EndedBy | null
-  /** Number of frames, connections, requests or answers that it has affected. */
-  readonly struck: number
-  /** Why it could not act; null if it could. */
-  readonly problem: string | null
   readonly spec: FaultSpec
-}
-
-/** A fault and its state. The begin and the end are on the monotonic clock, in milliseconds. */
-export interface Fault extends Readonly<Pick<FaultReport, 'id' | 'spec'>> {
   readonly random: Random
+  /** On the monotonic clock, like `endsAtMs`. */
   readonly beginsAtMs: number
   readonly endsAtMs: number
+  /** UTC, with milliseconds, like `endedAt`. */
   startedAt: string | null
   endedAt: string | null
-  endedBy: EndedBy | null
+  endedBy: 'time' | 'count' | 'request' | null
+  /** Number of frames, connections, requests or answers that it has affected. */
   struck: number
+  /** Why it could not act; null if it could. */
   problem: string | null
 }
 
@@ -47,8 +35,8 @@ const ALWAYS = { count: undefined, probability: 1 }
 const KEPT_ENDED = 1_000
 
 /**
- * Holds the faults, decides which are active, and whether each acts on a match. Time and randomness
- * come only from the given clock and seed. The listener implements the effect of a fault.
+ * Holds the faults, decides which are active, and whether each acts on a match. The listener
+ * implements the effect of a fault.
  */
 export class FaultRegistry {
   readonly #options: { readonly clock: Clock; readonly seed: number; readonly listener: FaultListener }
@@ -92,10 +80,7 @@ export class FaultRegistry {
     return fault
   }
 
-  /**
-   * Decides randomly whether a fault acts on this match, and counts it. A fault that reaches its
-   * count ends.
-   */
+  /** Decides whether a fault acts on this match, and counts it. At its count it ends. */
   strikes(fault: Fault): boolean {
     if (fault.endedAt !== null) return false
     const { spec } = fault
@@ -136,7 +121,7 @@ export class FaultRegistry {
     this.#schedule()
   }
 
-  #end(fault: Fault, endedBy: EndedBy): void {
+  #end(fault: Fault, endedBy: NonNullable<Fault['endedBy']>): void {
     if (fault.endedAt !== null) return
     const held = this.#active.delete(fault)
     this.#waiting.delete(fault)
@@ -180,8 +165,12 @@ function durationMs(spec: FaultSpec): number {
   }
 }
 
-export function reportOf(fault: Fault): FaultReport {
+/** A fault in a list. */
+export type FaultReport = ReturnType<typeof reportOf>
+
+export function reportOf(fault: Fault) {
   const { id, spec, startedAt, endedAt, endedBy, struck, problem } = fault
-  const state = endedAt !== null ? 'ended' : startedAt !== null ? 'active' : 'waiting'
+  const begun = startedAt === null ? 'waiting' : 'active'
+  const state: 'waiting' | 'active' | 'ended' = endedAt === null ? begun : 'ended'
   return { id, kind: spec.kind, state, startedAt, endedAt, endedBy, struck, problem, spec }
 }

@@ -2,54 +2,32 @@ import type { RestAnswer } from '../server/rest-api.ts'
 import type { SpecOf } from './fault-kinds.ts'
 import type { FaultRegistry } from './fault-registry.ts'
 
-/**
- * The effect of the faults on a request: a delay, then the faults' answer, a reset, or the
- * exchange's answer.
- */
-export interface RequestFate {
+/** A delay, then the faults' answer, a reset, or the exchange's answer. */
+interface RequestFate {
   readonly delayMs: number
   readonly answer: RestAnswer | 'reset' | 'as usual'
 }
 
 /** Applies the active faults, oldest first. An error takes precedence over a reset. */
 export function requestFate(url: string, book: FaultRegistry): RequestFate {
-  const request = partsOf(url)
-  const struck = <Kind extends 'restSlow' | 'restError' | 'restReset'>(kind: Kind) =>
-    book.active(kind).filter(({ spec }) => concerns(spec, request))
+  const parsed = URL.parse(url, 'http://exchange')
+  const path = parsed?.pathname.replace('/api/v3/', '')
+  const symbol = parsed?.searchParams.get('symbol')
+  const concerns = (spec: { path?: string | undefined; symbol?: string | undefined }) =>
+    (spec.path ?? path) === path && (spec.symbol ?? symbol) === symbol
+  const matching = <Kind extends 'restSlow' | 'restError' | 'restReset'>(kind: Kind) =>
+    book.active(kind).filter(({ spec }) => concerns(spec))
   let delayMs = 0
-  for (const fault of struck('restSlow')) {
+  for (const fault of matching('restSlow')) {
     if (book.strikes(fault)) delayMs += fault.spec.delayMs
   }
-  const error = struck('restError').find((fault) => book.strikes(fault))
+  const error = matching('restError').find((fault) => book.strikes(fault))
   if (error !== undefined) return { delayMs, answer: errorAnswer(error.spec) }
-  const isReset = struck('restReset').some((fault) => book.strikes(fault))
+  const isReset = matching('restReset').some((fault) => book.strikes(fault))
   return { delayMs, answer: isReset ? 'reset' : 'as usual' }
 }
 
-interface RequestParts {
-  readonly path: string
-  readonly symbol: string | null
-}
-
-function partsOf(url: string): RequestParts {
-  const parsed = URL.parse(url, 'http://exchange')
-  return {
-    path: parsed?.pathname.replace('/api/v3/', '') ?? '',
-    symbol: parsed?.searchParams.get('symbol') ?? null,
-  }
-}
-
-function concerns(spec: { path?: string | undefined; symbol?: string | undefined }, request: RequestParts) {
-  return (
-    (spec.path === undefined || spec.path === request.path) &&
-    (spec.symbol === undefined || spec.symbol === request.symbol)
-  )
-}
-
-/**
- * Bodies according to the exchange's documentation ("General API Information", "Error codes"), and
- * that of its firewall.
- */
+/** Bodies as documented ("General API Information", "Error codes"), and that of the firewall. */
 function errorAnswer({ status, retryAfterSeconds }: SpecOf<'restError'>): RestAnswer {
   const retry = retryAfterSeconds ?? (status === 429 ? 5 : status === 418 ? 120 : undefined)
   const retryHeader: Record<string, string> = retry === undefined ? {} : { 'retry-after': String(retry) }

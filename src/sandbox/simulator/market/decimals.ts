@@ -1,10 +1,7 @@
 /** Digits after the point in every price and quantity of the exchange's spot market. */
 const WIRE_DECIMALS = 8
 
-/**
- * Formats a count of ticks or steps of `10^-decimals` as the exchange does, with 8 decimals: with
- * `decimals` 2, 6183763 is `61837.63000000`. Exact for safe integers ≥ 0.
- */
+/** Formats a count of `10^-decimals` with 8 decimals: with 2, 6183763 is `61837.63000000`. */
 export function decimalFormat(decimals: number): (units: number) => string {
   const scale = 10 ** decimals
   const zeros = '0'.repeat(WIRE_DECIMALS - decimals)

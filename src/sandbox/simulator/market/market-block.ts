@@ -42,9 +42,7 @@ export interface MarketBlock {
 /** A type in the order of sending. */
 const CODE = byEventType((type) => EVENT_TYPES.indexOf(type))
 
-/**
- * Share of moments at which the price moves, and its movement per minute, relative to the price.
- */
+/** Share of moments at which the price moves, and its relative movement per minute. */
 const MOVING_SHARE = 0.12
 const WANDER_PER_BLOCK = 0.0004
 /** Upper limit of a quantity, so that sums of many fit in 32 bits. */
@@ -56,7 +54,7 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
   const random = new Random(hash32('block', plan.seed, instrument.symbol, block))
   const firstTrade = dealTrades(random, perBlock.trade, perBlock.aggTrade)
   const moments = drawMoments(random, perBlock.aggTrade, perBlock.bookTicker)
-  const mids = drawMids(random, plan, block, moments.count)
+  const mids = drawMids(random, plan, block, moments.atMs.length)
   const wire = new Uint8Array(perBlock.trade + perBlock.aggTrade + perBlock.bookTicker)
   const aggTrades = {
     firstTrade,
@@ -83,7 +81,7 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
   let spread = 1
   let bidSteps = drawSteps(random, instrument.typicalSteps * 20)
   let askSteps = drawSteps(random, instrument.typicalSteps * 20)
-  for (let moment = 0; moment < moments.count; moment++) {
+  for (let moment = 0; moment < moments.atMs.length; moment++) {
     const atMs = moments.atMs[moment] ?? 0
     eventMs = Math.min(BLOCK_MS - 1, Math.max(eventMs, atMs + drawDelayMs(random.next())))
     const moved = mid !== mids[moment]
@@ -122,10 +120,7 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
   return { plan, block, wire, aggTrades, trades, quotes }
 }
 
-/**
- * The best bid at each moment, in ticks: a random walk from the block's start price to that of the
- * next block. It moves only at some moments, as real quotes do.
- */
+/** The best bid at each moment, in ticks: a random walk to the start price of the next block. */
 function drawMids(random: Random, plan: SymbolPlan, block: number, count: number): Int32Array {
   const { symbol, referenceTicks } = plan.instrument
   const start = referenceTicks * relativePriceAt(plan.seed, symbol, block)

@@ -7,9 +7,7 @@ import { SERIES } from './market-series.ts'
 import { hash32 } from './random.ts'
 
 /** Stream names with subscribers. Frames of other streams are not created. */
-export interface Audience {
-  has(stream: string): boolean
-}
+type Audience = Pick<ReadonlySet<string>, 'has'>
 
 type Publish = (stream: string, text: string) => void
 
@@ -17,10 +15,7 @@ type Publish = (stream: string, text: string) => void
 export class MarketCursor {
   readonly #market: SymbolMarket
   readonly #streams: ReadonlyArray<{ readonly name: string; readonly write: ReturnType<typeof frameWriter> }>
-  /**
-   * Time within a block at which the next block is created. It differs by symbol, to spread the
-   * work.
-   */
+  /** When within a block the next one is created. Differs by symbol, to spread the work. */
   readonly #prepareAfterMs: number
   readonly #sinceMs: number
   #blockNumber: number
@@ -61,10 +56,7 @@ export class MarketCursor {
     return this.#dueMs
   }
 
-  /**
-   * Delivers every undelivered frame due by `nowMs`. Stops at the end of a block if the next one
-   * has not been created.
-   */
+  /** Delivers every frame due by `nowMs`, up to the end of the last block created. */
   deliver(nowMs: number, audience: Audience, publish: Publish): void {
     while (this.#block !== undefined) {
       this.#deliverBlock(this.#block, nowMs, audience, publish)

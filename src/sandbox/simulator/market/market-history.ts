@@ -1,7 +1,7 @@
 import { TRADE_TYPES, type TradeType } from '../../../foundation/market/event.ts'
 import type { Market, SymbolMarket } from './market.ts'
 import type { TradeEvent } from './market-event.ts'
-import { BLOCK_MS, blockAt, blockOf, blockStartMs, eventsBefore } from './market-plan.ts'
+import { blockAt, blockOf, blockStartMs, eventsBefore } from './market-plan.ts'
 import { TRADE_SERIES } from './market-series.ts'
 import {
   firstIndex,
@@ -13,21 +13,20 @@ import {
 } from './trade-history.ts'
 
 /**
- * The past of the simulated market, recreated from its blocks on request. It covers the last
- * `historyMinutes` (whole blocks) up to the events sent by now (`E`), whether or not a client was
- * connected.
+ * The past of the simulated market, recreated from its blocks: the last `historyMinutes` (whole
+ * blocks) up to the events sent by now (`E`), whether or not a client was connected.
  */
 export class MarketHistory implements MarketPast {
   readonly symbols: readonly string[]
   readonly nowMs: () => number
   readonly #markets: Market
-  readonly #historyMinutes: number
+  readonly #historyMs: number
 
   constructor(options: { markets: Market; historyMinutes: number; nowMs: () => number }) {
     this.symbols = [...options.markets.keys()]
     this.nowMs = options.nowMs
     this.#markets = options.markets
-    this.#historyMinutes = options.historyMinutes
+    this.#historyMs = options.historyMinutes * 60_000
   }
 
   status(symbol: string): string | null {
@@ -78,11 +77,8 @@ export class MarketHistory implements MarketPast {
       row: (events) => {
         const position = ids[type].positionAfter(fromPosition, events)
         const number = blockOf(plan, type, position)
-        return TRADE_SERIES[type].event(
-          market.block(number),
-          position - eventsBefore(plan, type, number),
-          ids,
-        )
+        const index = position - eventsBefore(plan, type, number)
+        return TRADE_SERIES[type].event(market.block(number), index, ids)
       },
     }
   }
@@ -105,12 +101,11 @@ export class MarketHistory implements MarketPast {
     const [first, end] = [eventsBefore(plan, type, number), eventsBefore(plan, type, number + 1)]
     const sinceStartMs = timeMs - blockStartMs(number)
     const events = block(number)
-    return (
-      first + firstIndex(0, end - first, (index) => TRADE_SERIES[type][column](events, index) >= sinceStartMs)
-    )
+    const isReached = (index: number) => TRADE_SERIES[type][column](events, index) >= sinceStartMs
+    return first + firstIndex(0, end - first, isReached)
   }
 
   #oldestBlock(nowMs: number): number {
-    return Math.max(0, blockAt(nowMs - this.#historyMinutes * BLOCK_MS))
+    return Math.max(0, blockAt(nowMs - this.#historyMs))
   }
 }

@@ -16,9 +16,7 @@ export interface MarketIdentity {
   readonly messagesPerSecond: number
   /** Upper-case, without duplicates, in any order. */
   readonly symbols: readonly string[]
-  /**
-   * 0: all symbols trade equally; 1: the n-th most popular has 1/n of the messages of the first.
-   */
+  /** 0: all symbols trade equally; 1: the n-th most popular has 1/n of the first. */
   readonly skew: number
 }
 
@@ -37,9 +35,7 @@ export interface SymbolPlan {
   readonly updateIdsPerBlock: number
 }
 
-/**
- * bookTicker is about four times as frequent as trade (measured on real BTCUSDT and ETHUSDT: 4.1).
- */
+/** Measured on real BTCUSDT and ETHUSDT: 4.1. */
 const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
 
@@ -54,10 +50,7 @@ export function symbolIds({ firstIds }: SymbolPlan): SymbolIds {
   return byTradeType((type) => new IdSequence(firstIds[type]))
 }
 
-/**
- * The position of a block's first event among all events of its type. A type with less than one
- * event per block has none in most of them.
- */
+/** The position of a block's first event among all of its type. Many blocks have no event. */
 export function eventsBefore({ perBlock }: SymbolPlan, type: EventType, block: number): number {
   return Math.floor(perBlock[type] * block)
 }
@@ -113,8 +106,7 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
 
 /**
  * aggTrades per trade. On BNBUSDT and a quarter of the less traded symbols, every trade has a
- * separate aggTrade, as in thin markets. Their two id sequences therefore always stay within a
- * hundred of each other.
+ * separate one, as in thin markets: their two id sequences stay within a hundred of each other.
  */
 function aggregationOf(symbol: string): number {
   if (symbol === 'BTCUSDT' || symbol === 'ETHUSDT') return 0.5

@@ -3,17 +3,13 @@ import type { Random } from './random.ts'
 
 /** The schedule of a block: quotes and takers' orders in order, at rising times. */
 export interface Moments {
-  readonly count: number
   /** Number of aggTrades that the order fills; 0 for a change of the quote. */
   readonly aggTrades: Uint16Array
   /** Milliseconds since the start of the block. */
   readonly atMs: Uint16Array
 }
 
-/**
- * Gap between moments relative to the block's mean, its probability, and how many moments it lasts
- * on average.
- */
+/** Gap relative to the block's mean, its probability, and how many moments it lasts. */
 const TEMPERS: ReadonlyArray<{ readonly gap: number; readonly share: number; readonly moments: number }> = [
   { gap: 6, share: 0.3, moments: 15 },
   { gap: 1, share: 0.5, moments: 30 },
@@ -25,10 +21,7 @@ const MEAN_AGG_TRADES_PER_ORDER = 1.6
 const SWEEP_SHARE = 0.004
 const SWEEP_MOST_AGG_TRADES = 60
 
-/**
- * Distributes the block's quotes and aggTrades over time. The market changes between tempers, so
- * messages come in bursts, sometimes hundreds in one millisecond, with quiet periods in between.
- */
+/** Distributes the block's quotes and aggTrades over time, in bursts and quiet periods. */
 export function drawMoments(random: Random, aggTradeCount: number, quoteCount: number): Moments {
   const aggTrades = new Uint16Array(aggTradeCount + quoteCount)
   const elapsed = new Float64Array(aggTrades.length)
@@ -61,8 +54,7 @@ export function drawMoments(random: Random, aggTradeCount: number, quoteCount: n
 
 /**
  * Rotates the schedule to begin at `origin`. Otherwise each block would begin with a temper chosen
- * by its frequency instead of its duration, which would cause a burst of the whole market at each
- * full minute.
+ * by its frequency instead of its duration: a burst of the whole market at each full minute.
  */
 function rotate(aggTrades: Uint16Array, elapsed: Float64Array, total: number, origin: number): Moments {
   const count = aggTrades.length
@@ -77,7 +69,7 @@ function rotate(aggTrades: Uint16Array, elapsed: Float64Array, total: number, or
     const time = drawn >= origin ? drawn - origin : drawn - origin + total
     atMs[i] = Math.min(BLOCK_MS - 1, (time / total) * BLOCK_MS)
   }
-  return { count, aggTrades: rotated, atMs }
+  return { aggTrades: rotated, atMs }
 }
 
 function pickTemper(random: number): (typeof TEMPERS)[number] {
@@ -96,10 +88,8 @@ function drawAggTradesOfOrder(random: Random): number {
 }
 
 /**
- * Assigns `tradeCount` trades to `aggTradeCount` aggTrades, at least one each, and very many to a
- * few.
- *
- * @returns the index of each aggTrade's first trade, and `tradeCount` after the last
+ * Assigns trades to aggTrades, at least one each, and very many to a few. Returns the index of each
+ * aggTrade's first trade, and `tradeCount` after the last.
  */
 export function dealTrades(random: Random, tradeCount: number, aggTradeCount: number): Int32Array {
   const cumulated = new Float64Array(aggTradeCount)

@@ -8,7 +8,6 @@ import {
   type SymbolPlan,
   symbolIds,
 } from './market-plan.ts'
-
 import { SERIES } from './market-series.ts'
 
 /** Maximum number of events in the cached blocks. A column entry takes some 20 bytes. */
@@ -43,9 +42,8 @@ export function openMarket(identity: MarketIdentity): Market {
 function withSparseTypes(block: MarketBlock): MarketBlock {
   const { plan } = block
   const sparse = EVENT_TYPES.flatMap((type, code) => {
-    const count = DENSE.has(type)
-      ? 0
-      : eventsBefore(plan, type, block.block + 1) - eventsBefore(plan, type, block.block)
+    if (DENSE.has(type)) return []
+    const count = eventsBefore(plan, type, block.block + 1) - eventsBefore(plan, type, block.block)
     return Array.from({ length: count }, (_, index) => ({ code, atMs: SERIES[type].eventMs(block, index) }))
   }).sort((a, b) => a.atMs - b.atMs)
   if (sparse.length === 0) return block
@@ -63,10 +61,7 @@ function withSparseTypes(block: MarketBlock): MarketBlock {
   return { ...block, wire }
 }
 
-/**
- * Caches recently created blocks, and evicts the least recently used. An evicted block is created
- * again on request, so nothing is lost.
- */
+/** Caches the most recently used blocks. An evicted one is created again on request. */
 class BlockCache {
   readonly #blocks = new Map<string, MarketBlock>()
   #events = 0

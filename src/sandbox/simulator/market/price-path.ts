@@ -10,11 +10,9 @@ const SWINGS: ReadonlyArray<readonly [blocks: number, amplitude: number]> = [
 ]
 
 /**
- * The price at the start of a block relative to the symbol's long-run price (1 = equal), within ±8
- * %.
- *
- * Value noise over several periods. The value of a block does not depend on earlier computations,
- * and neighbouring blocks share a value, so the price is continuous across their border.
+ * The price at the start of a block relative to the symbol's long-run price, within ±8 %. Value
+ * noise over several periods: it depends on no earlier block, and is continuous across their
+ * borders.
  */
 export function relativePriceAt(seed: number, symbol: string, block: number): number {
   let exponent = 0

@@ -1,7 +1,4 @@
-/**
- * Hashes any number of strings and integers to 32 bits (FNV-1a over the characters, with the
- * finalizer of murmur3). Equal parts give equal hashes on every machine; order matters.
- */
+/** Hashes to 32 bits (FNV-1a over the characters, with the finalizer of murmur3). Order matters. */
 export function hash32(...parts: ReadonlyArray<string | number>): number {
   let hash = 0x811c9dc5
   for (const part of parts) {

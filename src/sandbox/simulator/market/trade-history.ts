@@ -46,10 +46,7 @@ export interface ExchangeTruth extends Pick<MarketPast, 'symbols' | 'epochCount'
   events(type: TradeType, symbol: string, fromId: number, toId: number, epoch?: number): readonly TradeEvent[]
 }
 
-/**
- * A part of one id sequence with consecutive ids and times that never fall. Upper bounds are
- * exclusive.
- */
+/** A part of one id sequence, whose times never fall. Upper bounds are exclusive. */
 export interface RowIndex<Row> {
   /** The first kept position. */
   readonly begin: number
@@ -79,10 +76,7 @@ export function selectRows<Row>(rows: RowIndex<Row>, query: HistoryQuery): reado
   return selected
 }
 
-/**
- * The first index in [from, to) at which `reached` is true, or `to`. It must be true for all later
- * ones.
- */
+/** The first index in [from, to) at which `reached` becomes true and stays so, or `to`. */
 export function firstIndex(from: number, to: number, reached: (index: number) => boolean): number {
   let low = from
   let high = to

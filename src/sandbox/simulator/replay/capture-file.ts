@@ -17,7 +17,7 @@ const LONGEST_LINE = 4 * 1_024 * 1_024
 export function captureError(
   path: string,
   what: string,
-  options: { lineNumber?: number; fix?: string; cause?: unknown },
+  options: { lineNumber?: number; fix?: string | undefined; cause?: unknown },
 ): TapelineError {
   const where = options.lineNumber === undefined ? path : `${path}, line ${options.lineNumber}`
   return new TapelineError('INPUT', `${where}: ${what}.`, {
@@ -27,18 +27,18 @@ export function captureError(
 }
 
 /**
- * Reads a capture from its beginning, plain or gzipped, in batches of lines. Holds only one batch
- * in memory. Leaving the loop early closes the file.
- *
+ * Reads a capture, plain or gzipped, in batches of lines. Holds only one batch in memory. Leaving
+ * the loop early closes the file.
  * @param onBytes called with the raw bytes of the file as they are read
- * @throws {TapelineError} `INPUT` when the file is missing, unreadable, or a damaged or mislabelled
- *   gzip file
+ * @throws {TapelineError} `INPUT` when the file is missing, unreadable or damaged
  */
 export async function* captureLines(
   path: string,
   onBytes?: (bytes: Buffer) => void,
 ): AsyncGenerator<LineBatch> {
-  const file = await openCapture(path)
+  const file = await open(path).catch((error: unknown) => {
+    throw asCaptureError(path, error)
+  })
   try {
     const decoder = new StringDecoder('utf8')
     let rest = ''
@@ -60,14 +60,6 @@ export async function* captureLines(
     throw asCaptureError(path, error)
   } finally {
     await file.close()
-  }
-}
-
-async function openCapture(path: string): Promise<FileHandle> {
-  try {
-    return await open(path)
-  } catch (error) {
-    throw asCaptureError(path, error)
   }
 }
 
@@ -101,20 +93,20 @@ async function* tapped(
   }
 }
 
+const FILE_ERRORS: Readonly<Record<string, readonly [what: string, fix: string]>> = {
+  ENOENT: ['there is no such file', 'Give the path of a capture.'],
+  EISDIR: ['this is a folder', 'Give the path of a capture.'],
+  EACCES: ['it may not be read', 'Make the file readable.'],
+}
+
 /** Describes errors of the file system and zlib that concern the file. */
-function asCaptureError(path: string, error: unknown): unknown {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
-  if (code === 'ENOENT')
-    return captureError(path, 'there is no such file', { fix: 'Give the path of a capture.', cause: error })
-  if (code === 'EISDIR')
-    return captureError(path, 'this is a folder', { fix: 'Give the path of a capture.', cause: error })
-  if (code === 'EACCES')
-    return captureError(path, 'it may not be read', { fix: 'Make the file readable.', cause: error })
-  if (typeof code === 'string' && code.startsWith('Z_')) {
-    return captureError(path, `the gzip file is damaged or cut off (${describeError(error)})`, {
-      fix: 'Download or record it again.',
-      cause: error,
-    })
-  }
-  return error
+function asCaptureError(path: string, cause: unknown): unknown {
+  const code: unknown = cause instanceof Error ? Reflect.get(cause, 'code') : undefined
+  if (typeof code !== 'string') return cause
+  const [what, fix] =
+    FILE_ERRORS[code] ??
+    (code.startsWith('Z_')
+      ? [`the gzip file is damaged or cut off (${describeError(cause)})`, 'Download or record it again.']
+      : [])
+  return what === undefined ? cause : captureError(path, what, { fix, cause })
 }

@@ -22,15 +22,11 @@ export interface CaptureContent {
   readonly timeUnit: TimeUnit | null
 }
 
-/**
- * Number of lines validated at the start. The others are validated during the replay, since a big
- * file would start late.
- */
+/** Lines validated at the start. The others are during the replay: a big file starts early. */
 const CHECKED_LINES = 1_000
 
 /**
  * Validates the beginning of a capture and searches the rest for streams.
- *
  * @throws {TapelineError} `INPUT` naming the line, or when the file has no frame of a stream
  */
 export async function scanCapture(path: string): Promise<CaptureContent> {
@@ -66,9 +62,7 @@ function timeUnitOf(line: string): TimeUnit | null {
 }
 
 /**
- * Yields the market data in some lines. Skips frames outside the envelope (answers to requests,
- * fetched snapshots), which belong to no stream.
- *
+ * Yields the market data in some lines, and skips frames outside the envelope of a stream.
  * @throws {TapelineError} `INPUT` naming the line without a receive time or valid JSON
  */
 export function* framesOf(path: string, batch: LineBatch): Generator<CapturedFrame> {
@@ -94,10 +88,7 @@ function parseJson(path: string, lineNumber: number, text: string): unknown {
   }
 }
 
-/**
- * One line of a capture: `<receive time, ns since 1970> <frame>`, with the frame unchanged. A
- * capture has these lines in order of receipt, plain (`.ndjson`) or gzipped (`.ndjson.gz`).
- */
+/** A line of a capture: `<receive time, ns since 1970> <frame>`, in order of receipt. */
 export interface CaptureLine {
   readonly receivedNs: bigint
   readonly frame: string
@@ -112,10 +103,7 @@ export function parseCaptureLine(line: string): CaptureLine | undefined {
   return { receivedNs: BigInt(match[1]), frame: match[2] }
 }
 
-/**
- * Formats a line including its end. Line breaks in a frame are white space between JSON tokens, and
- * become spaces.
- */
+/** Formats a line with its end. Line breaks in a frame are white space, and become spaces. */
 export function formatCaptureLine({ receivedNs, frame }: CaptureLine): string {
   return `${receivedNs} ${frame.replace(/[\r\n]/g, ' ')}\n`
 }

@@ -23,15 +23,11 @@ interface ReplayFeedOptions {
 }
 
 /**
- * Plays a capture to the subscribers. Its clock starts with the first subscription to a stream of
- * the file. A frame goes only to those subscribed to its stream at that moment. The replay waits
- * for slow readers instead of dropping frames, and then catches up.
+ * Plays a capture. Its clock starts with the first subscription to one of its streams. A frame goes
+ * to those subscribed at that moment. Slow readers delay the replay instead of losing frames.
  */
 export class ReplayFeed implements SubscriptionListener {
-  /**
-   * Resolves when the last frame has been published. Rejects when the file is invalid or the replay
-   * was stopped.
-   */
+  /** Resolves after the last frame. Rejects when the file is invalid or the replay stopped. */
   readonly finished: Promise<void>
   readonly #options: ReplayFeedOptions
   readonly #stopped = new AbortController()
@@ -80,7 +76,7 @@ export class ReplayFeed implements SubscriptionListener {
             await this.#publish(batch)
             batch = []
           }
-          if (early) await sleep(dueMs - clock.monotonicMs(), this.#stopped.signal, clock)
+          if (early) await sleep(Math.max(0, dueMs - clock.monotonicMs()), this.#stopped.signal, clock)
           reachedMs = Math.max(reachedMs, dueMs)
           batch.push(frame)
         }

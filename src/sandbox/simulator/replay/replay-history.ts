@@ -18,11 +18,7 @@ export class ReplayHistory implements MarketPast {
     this.symbols = symbols
   }
 
-  /**
-   * Adds the `data` of a frame, unless it is not a complete trade.
-   *
-   * @returns the text of the frame with its shown ids
-   */
+  /** Adds the `data` of a frame, if it is a complete trade. Returns the text with its shown ids. */
   add(text: string, data: unknown): string {
     if (!isFields(data)) return text
     const type = TRADE_TYPES.find((one) => one === data['e'])

@@ -1,17 +1,8 @@
 import { type Instrument, instrumentOf } from '../market/instruments.ts'
 
-/** A listed symbol. */
-export interface Listed {
-  readonly symbol: string
-  readonly status: string
-}
-
-/**
- * The body of `GET /api/v3/exchangeInfo`: the fields that clients of market data read, and related
- * ones.
- */
+/** The body of `GET /api/v3/exchangeInfo`, as far as clients of market data read it. */
 export function exchangeInfo(
-  symbols: readonly Listed[],
+  symbols: ReadonlyArray<{ readonly symbol: string; readonly status: string }>,
   serverTimeMs: number,
   weightPerMinute: number,
   showPermissionSets: boolean,

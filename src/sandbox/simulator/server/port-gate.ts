@@ -12,10 +12,7 @@ export class PortGate {
   readonly #waitMs: number
   #port: number
 
-  /**
-   * @param port 0 means any free port, which is then kept
-   * @param waitMs how long to wait for a port that another program uses
-   */
+  /** @param waitMs how long to wait for a port that another program uses */
   constructor(server: Server, port: number, waitMs: number) {
     this.#server = server
     this.#port = port
@@ -31,7 +28,10 @@ export class PortGate {
     const deadline = performance.now() + this.#waitMs
     for (;;) {
       try {
-        this.#port = await listenOnce(this.#server, this.#port)
+        // Rejects with the error of the server.
+        await once(this.#server.listen(this.#port, HOST), 'listening')
+        const address = this.#server.address()
+        if (address !== null && typeof address === 'object') this.#port = address.port
         return
       } catch (error) {
         const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
@@ -58,12 +58,4 @@ export class PortGate {
   close(): Promise<void> {
     return new Promise((resolve) => this.#server.close(() => resolve()))
   }
-}
-
-async function listenOnce(server: Server, port: number): Promise<number> {
-  // Rejects with the error of the server.
-  await once(server.listen(port, HOST), 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('The server has no port')
-  return address.port
 }

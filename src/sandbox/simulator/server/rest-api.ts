@@ -24,7 +24,8 @@ export interface RestAnswer {
 
 interface Endpoint {
   readonly weight: number
-  readonly answer: (parameters: Parameters, nowMs: number, unit: TimeUnit) => object
+  /** @param serverTime now, in the unit of the answer */
+  readonly answer: (parameters: Parameters, unit: TimeUnit, serverTime: number) => object
 }
 
 const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
@@ -37,50 +38,34 @@ export class RestApi {
   readonly #weights: WeightLimit
   readonly #endpoints: ReadonlyMap<string, Endpoint>
 
-  /**
-   * @param ownTimeUnit fixed unit of its rows; null: milliseconds, or the unit that a request
-   *   specifies
-   */
+  /** @param ownTimeUnit fixed unit of its rows; null: milliseconds, or as requested */
   constructor(history: TradeHistory, limits: Partial<RestLimits> | undefined, ownTimeUnit: TimeUnit | null) {
     this.#history = history
     this.#ownTimeUnit = ownTimeUnit
     this.#limits = { ...DEFAULT_REST_LIMITS, ...limits }
     this.#weights = new WeightLimit(this.#limits)
-    this.#endpoints = new Map<string, Endpoint>([
-      ['/api/v3/ping', { weight: 1, answer: () => ({}) }],
-      ['/api/v3/time', { weight: 1, answer: (_, nowMs, unit) => ({ serverTime: serverTime(nowMs, unit) }) }],
-      [
-        '/api/v3/exchangeInfo',
-        {
-          weight: 20,
-          answer: (parameters, nowMs, unit) => this.#exchangeInfo(parameters, serverTime(nowMs, unit)),
-        },
-      ],
+    const ofTrades = (type: TradeType): Endpoint => ({
+      weight: restOf(type).weight,
+      answer: (parameters, unit) => this.#rows(type, parameters, unit, query(parameters, type)),
+    })
+    const endpoints: Record<string, Endpoint> = {
+      ping: { weight: 1, answer: () => ({}) },
+      time: { weight: 1, answer: (_, __, serverTime) => ({ serverTime }) },
+      exchangeInfo: { weight: 20, answer: (parameters, _, time) => this.#exchangeInfo(parameters, time) },
       // No API key is needed, as on the exchange.
-      [
-        '/api/v3/trades',
-        {
-          weight: restOf('trade').weight,
-          answer: (parameters, _, unit) =>
-            this.#rows('trade', parameters, unit, { fromId: undefined, limit: parameters.limit() }),
-        },
-      ],
-      ...TRADE_TYPES.map((type): [string, Endpoint] => [
-        `/api/v3/${restOf(type).path}`,
-        {
-          weight: restOf(type).weight,
-          answer: (parameters, _, unit) => this.#rows(type, parameters, unit, query(parameters, type)),
-        },
-      ]),
-    ])
+      trades: {
+        weight: restOf('trade').weight,
+        answer: (parameters, unit) => this.#rows('trade', parameters, unit, { limit: parameters.limit() }),
+      },
+      ...Object.fromEntries(TRADE_TYPES.map((type) => [restOf(type).path, ofTrades(type)])),
+    }
+    this.#endpoints = new Map(Object.entries(endpoints).map(([path, one]) => [`/api/v3/${path}`, one]))
   }
 
   answer(request: RestRequest, nowMs: number): RestAnswer {
-    const url = URL.canParse(request.url, 'http://exchange')
-      ? new URL(request.url, 'http://exchange')
-      : undefined
+    const url = URL.parse(request.url, 'http://exchange')
     const endpoint = this.#endpoints.get(url?.pathname ?? '')
-    if (url === undefined || endpoint === undefined) {
+    if (url === null || endpoint === undefined) {
       const msg = `Path ${url?.pathname ?? request.url}, Method ${request.method} is invalid`
       return { status: 404, headers: JSON_TYPE, body: JSON.stringify({ code: -5000, msg }) }
     }
@@ -97,7 +82,8 @@ export class RestApi {
     if (asked === null) return { status: 400, headers, body: JSON.stringify(BAD_TIME_UNIT) }
     const unit = this.#ownTimeUnit ?? asked
     try {
-      return { status: 200, headers, body: JSON.stringify(endpoint.answer(parameters, nowMs, unit)) }
+      const serverTime = nowMs * (1000 / MICROSECONDS_IN[unit])
+      return { status: 200, headers, body: JSON.stringify(endpoint.answer(parameters, unit, serverTime)) }
     } catch (error) {
       if (!(error instanceof BadRequest)) throw error
       return { status: 400, headers, body: JSON.stringify({ code: error.code, msg: error.message }) }
@@ -162,25 +148,13 @@ export class RestApi {
   }
 }
 
-function serverTime(nowMs: number, unit: TimeUnit): number {
-  return nowMs * (1000 / MICROSECONDS_IN[unit])
-}
-
 function query(parameters: Parameters, type: TradeType): HistoryQuery {
-  return {
-    limit: parameters.limit(),
-    fromId: parameters.integer('fromId', !restOf(type).hasLatest),
-    ...(type === 'aggTrade'
-      ? {
-          startTimeMs: timeParameter(parameters, 'startTime'),
-          endTimeMs: timeParameter(parameters, 'endTime'),
-        }
-      : {}),
+  const ofIds = { limit: parameters.limit(), fromId: parameters.integer('fromId', !restOf(type).hasLatest) }
+  if (type !== 'aggTrade') return ofIds
+  // The exchange accepts both units, independent of the unit of the answer.
+  const time = (name: string) => {
+    const given = parameters.integer(name)
+    return given === undefined ? undefined : wholeMs(given)
   }
-}
-
-/** The exchange accepts both units, independent of the unit of the answer. */
-function timeParameter(parameters: Parameters, name: string): number | undefined {
-  const time = parameters.integer(name)
-  return time === undefined ? undefined : wholeMs(time)
+  return { ...ofIds, startTimeMs: time('startTime'), endTimeMs: time('endTime') }
 }

@@ -1,4 +1,5 @@
 import { parseJson } from '../../../foundation/runtime/outside-text.ts'
+import { SYMBOL } from '../market/instruments.ts'
 
 /** A request that the exchange answers with 400 and an error code. */
 export class BadRequest extends Error {
@@ -80,13 +81,8 @@ export class Parameters {
   }
 }
 
-/**
- * Accepts upper-case letters of any script, digits and a few signs, since the exchange lists
- * non-ASCII symbols too.
- */
 function checkSymbol(symbol: string, name: string, pattern: string): string {
-  if (!/^[\p{L}\p{N}._-]{1,50}$/u.test(symbol) || symbol !== symbol.toUpperCase())
-    throw illegalCharacters(name, pattern)
+  if (!SYMBOL.test(symbol) || symbol !== symbol.toUpperCase()) throw illegalCharacters(name, pattern)
   return symbol
 }
 

@@ -3,10 +3,7 @@ export interface RestLimits {
   readonly weightPerMinute: number
   /** Number of 429 answers in one minute before the IP is banned (418). */
   readonly refusalsBeforeBan: number
-  /**
-   * Duration of the first ban. Each further ban of the same IP is twice as long, at most three
-   * days.
-   */
+  /** The first ban. Each further one of the same IP is twice as long, at most three days. */
   readonly banMs: number
 }
 
@@ -19,10 +16,7 @@ export const DEFAULT_REST_LIMITS: RestLimits = {
 const MINUTE_MS = 60_000
 const LONGEST_BAN_MS = 3 * 24 * 3_600_000
 
-/**
- * Whether a request is allowed. `used` is the weight of the IP in this minute, including this
- * request.
- */
+/** `used` is the weight of the IP in this minute, including this request. */
 export type WeightVerdict =
   | { readonly allowed: true; readonly used: number }
   | { readonly allowed: false; readonly used: number; readonly status: 429 | 418; readonly retryAtMs: number }

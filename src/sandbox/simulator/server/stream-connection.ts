@@ -41,13 +41,7 @@ interface ConnectionOwner {
 }
 
 /** An open connection, for users and tests. */
-export interface ConnectionReport {
-  readonly id: number
-  readonly remotePort: number | null
-  readonly openForMs: number
-  readonly streams: number
-  readonly bufferedBytes: number
-}
+export type ConnectionReport = ReturnType<StreamConnection['report']>
 
 /** One client's WebSocket: its streams, the answers to its requests, and its limits. */
 export class StreamConnection {
@@ -110,10 +104,7 @@ export class StreamConnection {
     return true
   }
 
-  /**
-   * Writes the added frames to the socket, bypassing `ws`. That is safe: without compression `ws`
-   * writes each of its frames at once and as a whole.
-   */
+  /** Writes the added frames. Bypassing `ws` is safe: it writes each of its frames as a whole. */
   flush(): void {
     const bytes = this.#outbox.take()
     if (bytes !== undefined && this.isOpen) this.socket.write(bytes)
@@ -150,7 +141,7 @@ export class StreamConnection {
       this.#webSocket.send(JSON.stringify(this.isCombined ? { stream: '!serverShutdown', data } : data))
   }
 
-  report(): ConnectionReport {
+  report() {
     return {
       id: this.id,
       remotePort: this.socket.remotePort ?? null,

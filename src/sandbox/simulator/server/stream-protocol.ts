@@ -25,9 +25,8 @@ function refusal(code: ErrorCode, msg: string, id?: RequestId): string {
 }
 
 /**
- * Carries out a client's message and returns the answer, which is outside the envelope of the
- * streams. Never throws. The texts are from the exchange's documentation (WebSocket streams, "Error
- * messages"). Texts that it does not show are written in the same style.
+ * Carries out a client's message and returns the answer. Never throws. The texts are from the
+ * exchange's documentation (WebSocket streams, "Error messages"), or in the same style.
  */
 export function answerTo(text: string, client: Client): string {
   const message = parseJson(text)

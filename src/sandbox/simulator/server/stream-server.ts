@@ -18,8 +18,7 @@ const CONNECTIONS_PER_IP = 300
 const CONNECTIONS_WINDOW_MS = 5 * 60_000
 
 /**
- * Intercepts every frame for a connection. It calls `forward` with the content to send, at once or
- * later, any number of times: a text, or the bytes of a whole frame as sent on the wire.
+ * Intercepts the frames. Calls `forward`, at once or later, with a text or the bytes of a frame.
  */
 export type FrameInterceptor = (
   frame: { readonly connectionId: number; readonly stream: string; readonly text: string },
@@ -124,21 +123,18 @@ export class StreamServer {
     const textFor = ({ timeUnit, isCombined }: StreamConnection) =>
       isCombined ? inUnit(timeUnit) : withoutEnvelope(stream, inUnit(timeUnit))
     const intercept = this.hooks?.frame
-    if (intercept === undefined) {
-      const frames = new Map<string, Buffer>()
-      for (const connection of subscribers) {
-        const own = textFor(connection)
-        const frame = frames.get(own) ?? this.#encoder.encode(own)
-        frames.set(own, frame)
-        this.#send(connection, frame)
-      }
-      return
-    }
+    let encoded: { readonly text: string; readonly frame: Buffer } | undefined
     for (const connection of subscribers) {
-      const frame = { connectionId: connection.id, stream, text: textFor(connection) }
-      intercept(frame, (content) =>
-        this.#send(connection, typeof content === 'string' ? this.#encoder.encode(content) : content),
-      )
+      const own = textFor(connection)
+      if (intercept !== undefined) {
+        intercept({ connectionId: connection.id, stream, text: own }, (content) =>
+          this.#send(connection, typeof content === 'string' ? this.#encoder.encode(content) : content),
+        )
+        continue
+      }
+      // The encoder reuses its bytes, so only the last frame is kept.
+      if (encoded?.text !== own) encoded = { text: own, frame: this.#encoder.encode(own) }
+      this.#send(connection, encoded.frame)
     }
   }
 
@@ -241,20 +237,13 @@ export class StreamServer {
   }
 }
 
-interface RequestedStreams {
-  readonly streams: readonly string[]
-  readonly isCombined: boolean
-  readonly timeUnit: TimeUnit
-}
-
 /** Paths of streams without the envelope: `/ws`, `/ws/a`, `/ws/a/b`. */
 const RAW_PATH = /^\/ws(?:\/|$)/
 
-/**
- * Parses the streams of `/stream?streams=a/b/c` or `/ws/a/b/c`, percent-decoded, and the requested
- * time unit. Returns the HTTP status of the refusal if the request is invalid.
- */
-function requestedStreams(url: string): RequestedStreams | { refusal: string; body?: string } {
+/** Parses the streams of `/stream?streams=a/b/c` or `/ws/a/b/c`, or gives the refusal. */
+function requestedStreams(
+  url: string,
+): { streams: string[]; isCombined: boolean; timeUnit: TimeUnit } | { refusal: string; body?: string } {
   if (url.length > MAX_URL_LENGTH) return { refusal: '414 URI Too Long' }
   if (!URL.canParse(url, 'ws://exchange')) return { refusal: '400 Bad Request' }
   const { pathname, searchParams } = new URL(url, 'ws://exchange')

@@ -10,21 +10,14 @@ export const BAD_TIME_UNIT = {
   msg: "Invalid value for time unit; expected either 'MICROSECOND' or 'MILLISECOND'.",
 } as const
 
-/**
- * Parses the unit of a parameter or header, in upper or lower case.
- *
- * @returns null for an unknown unit
- */
+/** Parses the unit of a parameter or header, in upper or lower case; null if unknown. */
 export function askedTimeUnit(text: string | null | undefined): TimeUnit | null {
   if (text === null || text === undefined) return DEFAULT_TIME_UNIT
   const isOneCase = text === text.toUpperCase() || text === text.toLowerCase()
   return isOneCase ? parseTimeUnit(text.toLowerCase()) : null
 }
 
-/**
- * Converts a time of the simulated market. A millisecond always gives the same microseconds, so
- * that streams and REST agree and times never fall.
- */
+/** A millisecond always gives the same microseconds: streams and REST agree. */
 export function microsecondsOf(ms: number): number {
   return ms * 1000 + (((ms % 100_003) * 7919) % 1000)
 }
