@@ -217,7 +217,7 @@ test('B7 turns every message of the exchange into a valid reason for the ledger,
       (row) => rows.push(row),
       () => NOW_MS,
     )
-    const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+    const sequence = { symbol: 'BTCUSDT', event_type: 'trade', epoch: 0 } as const
     const gap = ledger.open(sequence, { from: 5, to: 14 }, 'reconnect', { fromMs: null, toMs: null })
     ledger.unrecoverable(gap, { from: 5, to: 14 }, reason)
     for (const row of rows) {

@@ -12,7 +12,7 @@ import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import { restCaller, restRefused, restRows } from './support/rest-answers.ts'
 import { settle, VirtualClock } from './support/virtual-clock.ts'
 
-const TRADES = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+const TRADES = { symbol: 'BTCUSDT', event_type: 'trade', epoch: 0 } as const
 
 /** Backfill over a sequence that has seen 1 and `last`, so that 2..last−1 are missing. */
 function scene(

@@ -136,8 +136,8 @@ test('L2 a clock window exists next to others with the same start: a longer one 
     (gap) => rows.push(gap),
     () => NOW_MS,
   )
-  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 7_200_000, reason: 'two hours ahead' }, 'clock')
-  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 40_000, reason: 'two seconds ahead' }, 'clock')
+  ledger.outage(SYMBOL, NOW_MS, NOW_MS + 7_200_000, 'clock', 'two hours ahead')
+  ledger.outage(SYMBOL, NOW_MS, NOW_MS + 40_000, 'clock', 'two seconds ahead')
   ledger.outage(SYMBOL, NOW_MS, NOW_MS + 50_000, 'restart')
   assert.equal(new Set(rows.map(({ gap_id }) => gap_id)).size, 3)
 })
@@ -469,7 +469,7 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
     () => NOW_MS,
   )
   const own = ledger.open(
-    { symbol: SYMBOL, eventType: 'trade', epoch: 0 },
+    { symbol: SYMBOL, event_type: 'trade', epoch: 0 },
     { from: 100, to: 199 },
     'restart',
     {
@@ -493,8 +493,8 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
     (gap) => published.push(gap),
     () => NOW_MS,
   )
-  next.restoreEmptied(rows.slice(0, 1))
-  next.open({ symbol: SYMBOL, eventType: 'trade', epoch: 0 }, { from: 150, to: 151 }, 'missed', {
+  next.restore(rows.slice(0, 1))
+  next.open({ symbol: SYMBOL, event_type: 'trade', epoch: 0 }, { from: 150, to: 151 }, 'missed', {
     fromMs: NOW_MS,
     toMs: NOW_MS,
   })
@@ -601,7 +601,7 @@ test('L5 a request is adopted with the next revision, and no id is in two rows',
     },
     () => NOW_MS,
   )
-  const sequence = { symbol: SYMBOL, eventType: 'trade', epoch: 0 } as const
+  const sequence = { symbol: SYMBOL, event_type: 'trade', epoch: 0 } as const
   const open = (from: number, to: number) =>
     ledger.open(sequence, { from, to }, 'missed', { fromMs: null, toMs: null })
   const request = (from: number, to: number, id: string, revision: number) => {
@@ -640,11 +640,11 @@ test('L a gap after a ledger row without any event has no start time, and its ch
     (gap) => rows.push(gap),
     () => NOW_MS,
   )
-  ledger.open({ symbol: SYMBOL, eventType: 'trade', epoch: 0 }, { from: 105, to: 199 }, 'missed', {
+  ledger.open({ symbol: SYMBOL, event_type: 'trade', epoch: 0 }, { from: 105, to: 199 }, 'missed', {
     fromMs: 0,
     toMs: NOW_MS,
   })
-  ledger.reset({ symbol: SYMBOL, eventType: 'trade', epoch: 1 }, 0, NOW_MS)
+  ledger.reset({ symbol: SYMBOL, event_type: 'trade', epoch: 1 }, 0, NOW_MS)
   for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
   assert.deepEqual(
     rows.map(({ from_time }) => from_time),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Gap } from '../src/foundation/market/gap.ts'
-import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
@@ -106,7 +106,7 @@ function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
   const mark: EventMark = { symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) }
   memory.event({ ...mark, clockAheadMs: clockAheadMs ?? undefined })
-  return streamMemory(memory.snapshot(SYMBOL), 'bookTicker')
+  return memory.snapshot(SYMBOL).bookTicker ?? assert.fail()
 }
 
 test('P5 a quote acknowledged after a clock step is remembered with the clock that stamped it', () => {
@@ -120,7 +120,7 @@ test('P5 a quote acknowledged after a clock step is remembered with the clock th
       timeMs: at('12:00:00') + id,
       clockAheadMs,
     })
-    return streamMemory(memory.snapshot(SYMBOL), 'bookTicker').clockAheadMs
+    return memory.snapshot(SYMBOL).bookTicker?.clock_ahead
   })
   assert.deepEqual(clocks, [8 * 60 * MINUTE_MS, 0, 0])
 })
@@ -149,7 +149,7 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
 ] as const) {
   test(`Q5 a clock ${what} between two instances: the window covers the outage by both clocks`, () => {
     const { continuity, quote, windows } = scene(() => nowMs)
-    continuity.restore(STREAM, SYMBOL, 'bookTicker', left(last, beforeMs))
+    continuity.restoreQuotes(SYMBOL, left(last, beforeMs))
     quote(2, at(next))
     quote(3, at(next) + 1)
     assert.deepEqual(windows(), [window])

@@ -158,7 +158,7 @@ test('L1 the window of a reset and a gap from the first of the new ids are two r
     ({ gap_id }) => rows.push(gap_id),
     () => 0,
   )
-  const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 1 } as const
+  const sequence = { symbol: 'BTCUSDT', event_type: 'trade', epoch: 1 } as const
   ledger.reset(sequence, 1_795_920_000_000, 1_795_920_005_000)
   const gap = ledger.open(sequence, { from: 1, to: 9 }, 'refused', { fromMs: 0, toMs: 0 })
   assert.deepEqual([...rows, gap.revision], ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1', 1])
@@ -166,14 +166,7 @@ test('L1 the window of a reset and a gap from the first of the new ids are two r
 
 test('S8 a reset without a free epoch ends ingestion with an error that names the symbol', () => {
   const { sent, fatal, handle, continuity } = handler()
-  continuity.restore('btcusdt@trade', 'BTCUSDT', 'trade', {
-    epoch: 1023,
-    last: 1000,
-    lastTimeMs: 1,
-    holes: [],
-    first: null,
-    clockAheadMs: null,
-  })
+  continuity.restore('BTCUSDT', 'trade', { epoch: 1023, last: 1000, last_time: 1, holes: [] })
   for (const id of [1, 2, 3]) handle(trade('BTCUSDT', id))
   assert.deepEqual([sent.length, fatal.length], [0, 1])
   assert.match(String(fatal[0]), /restarted the trade ids of BTCUSDT more than 1023 times/)
@@ -230,7 +223,7 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
 })
 
 test('S10 makes no dead letter of an event that an earlier instance may have forwarded', () => {
-  const sequence = new Sequence<Observed>({ epoch: 0, last: 100, lastTimeMs: 5000, holes: [] })
+  const sequence = new Sequence<Observed>({ epoch: 0, last: 100, last_time: 5000, holes: [] })
   const kinds = [
     { id: 99, timeMs: 6000, connection: 1 },
     { id: 101, timeMs: 6001, connection: 1 },

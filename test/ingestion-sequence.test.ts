@@ -71,7 +71,7 @@ test('S5 detects restarted ids: three far below the last, later in time, on one 
     [1, 2, 4],
   )
   assert.deepEqual(verdict.missing, [{ from: 3, to: 3 }], 'the new sequence begins with its first id')
-  assert.deepEqual([sequence.epoch, sequence.first, sequence.last], [1, 1, 4])
+  assert.deepEqual([sequence.epoch, sequence.memory.first, sequence.last], [1, 1, 4])
 })
 
 test('S5 a ledger row raises the last id without a time: redelivered ids that fill it do not count as new', () => {
@@ -121,7 +121,7 @@ test('S5 detects new ids over two connections that deliver in turn, and forwards
   assert.deepEqual(sequence.observe(at(6, 5999, 1)), { kind: 'late' })
   const lagging = [1, 2].map((connection) => sequence.observe(at(5_000_001, 6004, connection)).kind)
   assert.deepEqual(lagging, ['over', 'duplicate'], 'no jump of the new ids')
-  assert.deepEqual([sequence.first, sequence.last, sequence.holes], [5, 10, []])
+  assert.deepEqual([sequence.memory.first, sequence.last, sequence.holes], [5, 10, []])
 })
 
 test('S5 any number of wrong times of ids near the last cause no reset', () => {
@@ -142,7 +142,7 @@ test('S5 any number of wrong times of ids near the last cause no reset', () => {
 })
 
 test('S5 detects ids set back by a few thousand, a minute later', () => {
-  const sequence = new Sequence<Observed>({ epoch: 0, last: 4_000_000_000, lastTimeMs: 5000, holes: [] })
+  const sequence = new Sequence<Observed>({ epoch: 0, last: 4_000_000_000, last_time: 5000, holes: [] })
   const kinds = [0, 1, 2].map((i) => sequence.observe(at(3_999_995_000 + i, 70_000 + i)).kind)
   assert.deepEqual(kinds, ['held', 'held', 'reset'])
 })
@@ -184,7 +184,7 @@ test('S7 continues from memory: an event in Kafka is a duplicate, one that Kafka
   const sequence = new Sequence<Observed>({
     epoch: 0,
     last: 50,
-    lastTimeMs: 50,
+    last_time: 50,
     holes: [{ from: 20, to: 22 }],
   })
   assert.equal(sequence.observe(at(21)).kind, 'late')
@@ -213,7 +213,7 @@ test('S10 an aggTrade with later trades is no duplicate, whatever its time, but 
   )
   // Trade ids restart while a lagging connection still delivers the old ones.
   assert.deepEqual([kind(17, 3), kind(16, 106), kind(16, 107)], ['next', 'duplicate', 'duplicate'])
-  const remembered = new Sequence<Observed>({ epoch: 0, last: 50, lastTimeMs: 1000, holes: [] })
+  const remembered = new Sequence<Observed>({ epoch: 0, last: 50, last_time: 1000, holes: [] })
   assert.equal(remembered.observe({ id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind, 'duplicate')
 })
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { changePlans, planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { type SelectionChange, SymbolSelection } from '../src/ingestion/symbol-selection.ts'
 import { SymbolWatch, type SymbolWatchOptions } from '../src/ingestion/symbol-watch.ts'
@@ -131,7 +131,7 @@ test('N4 a listed symbol is recorded from its first id also if the process ends 
   const record = checkpointText({ ...emptyCheckpoint('one'), ...first.snapshot('NEWUSDT'), kind: 'start' })
   const next = new AcknowledgedState()
   next.restore('NEWUSDT', parseCheckpoint(record))
-  assert.equal(streamMemory(next.snapshot('NEWUSDT'), 'trade').last, -1)
+  assert.equal(next.snapshot('NEWUSDT').trade?.last, -1)
   next.event({ symbol: 'NEWUSDT', type: 'trade', epoch: 0, id: 7, timeMs: 1 })
   const { trade, aggTrade } = next.snapshot('NEWUSDT')
   assert.deepEqual(trade?.holes, [{ from: 0, to: 6 }])

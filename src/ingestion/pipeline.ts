@@ -3,7 +3,7 @@ import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { beginsAtZero, streamName } from '../foundation/market/event.ts'
+import { beginsAtZero } from '../foundation/market/event.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -19,7 +19,8 @@ import type { RecoveredParts } from './checkpoint/recovery.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
 import { StreamRates } from './connection/stream-rates.ts'
-import { Continuity, type StreamMemory } from './continuity/continuity.ts'
+import { stepText } from './continuity/clock-window.ts'
+import { Continuity } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { GapLedger } from './continuity/gap-ledger.ts'
 import { Core, type Delivery } from './core.ts'
@@ -34,15 +35,7 @@ import { TopicWatch } from './topic-watch.ts'
 const CHECKPOINT_EVERY_MS = 5000
 
 /** For a symbol that the exchange has just listed: the ids from 0 to the first event are a gap. */
-const LISTED: StreamMemory = {
-  epoch: 0,
-  first: 0,
-  last: -1,
-  lastTimeMs: 0,
-  holes: [],
-  clockAheadMs: null,
-  cause: 'listed',
-}
+const LISTED = { epoch: 0, first: 0, last: -1, last_time: 0, holes: [] }
 
 /** What the service provides. */
 export interface PipelineContext {
@@ -238,8 +231,7 @@ export class Pipeline implements SendEvents {
 
   /** Notes that the clock was set, before anything gets a new stamp. @returns what happened */
   clockStepped(step: ClockStep): string {
-    const [from, to] = [step.fromMs, step.toMs].map((ms) => new Date(ms).toISOString())
-    const text = `the clock jumped from ${from} to ${to}`
+    const text = stepText(step)
     this.#context.log.warn(step, `Receipts can no longer be compared with earlier ones: ${text}`)
     this.core.clockStepped()
     this.#continuity.clockStepped(step)
@@ -254,7 +246,7 @@ export class Pipeline implements SendEvents {
     for (const symbol of listed) {
       const types = this.#context.config.eventTypes.filter(beginsAtZero)
       this.#acknowledged.beginAtFirstId(symbol, types)
-      for (const type of types) this.#continuity.restore(streamName(symbol, type), symbol, type, LISTED)
+      for (const type of types) this.#continuity.restore(symbol, type, LISTED, 'listed')
     }
     this.#checkpoints.writeStart(symbols)
   }

@@ -80,8 +80,8 @@ export class Backfill {
   }
 
   async #turn(): Promise<void> {
-    const { news, added, openGaps } = this.#ledger
-    if (this.#known !== added) for (const gap of openGaps) this.#schedule.add(gap)
+    const { news, added } = this.#ledger
+    if (this.#known !== added) for (const gap of this.#ledger.openGaps) this.#schedule.add(gap)
     this.#known = added
     const task = this.#schedule.take()
     const { nextDueMs } = this.#schedule

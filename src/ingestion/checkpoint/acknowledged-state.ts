@@ -2,20 +2,19 @@ import { deleteTopic, keyOf } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import {
   byTradeType,
-  EVENT_TYPES,
   type EventType,
   isTradeType,
   TRADE_TYPES,
   type TradeType,
 } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
-import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import { normalise } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
-import type { StreamMemory } from '../continuity/continuity.ts'
-import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
-import { Sequence } from '../continuity/sequence.ts'
+import type { QuoteMemory } from '../continuity/continuity.ts'
+import { asIdGap, type IdGap, rangeOf } from '../continuity/gap-rows.ts'
+import { Sequence, type SequenceMemory } from '../continuity/sequence.ts'
 import type { EventMark, OutgoingMessage } from '../messages/message.ts'
-import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
+import type { Checkpoint } from './checkpoint.ts'
 
 /** Ledger rows of a symbol that a checkpoint keeps until Kafka takes them: about 400 bytes each. */
 const PENDING_MAX = 1000
@@ -27,7 +26,7 @@ const CLOSED_MAX = 10_000
 
 interface SymbolState {
   readonly sequences: Readonly<Record<TradeType, Sequence<never>>>
-  quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
+  bookTicker: QuoteMemory | null
   /** Open ledger rows, by gap id. */
   readonly openGaps: Map<string, IdGap>
   /** The newest revision of published rows that Kafka does not have yet, by gap id. */
@@ -52,29 +51,23 @@ export class AcknowledgedState {
   readonly #closedRevisions = new Map<string, number>()
   /** Rows of all symbols that Kafka does not have yet. */
   #pending = 0
-  /**
-   * Published rows that are in no checkpoint, because more rows wait for Kafka than a checkpoint
-   * holds.
-   */
+  /** Published rows that are in no checkpoint, because more wait for Kafka than one holds. */
   unsavedRows = 0
 
   /** Restores a symbol from a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
-    const { bookTicker } = memory
-    this.#pending += memory.pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
+    const { bookTicker, open_gaps, pending_gaps } = memory
+    this.#pending += pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
     this.#symbols.set(symbol, {
-      sequences: byTradeType((type) => sequenceOf(memory[type])),
-      quote: bookTicker === null ? null : quoteOf(bookTicker),
-      openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
-      pendingGaps: new Map(memory.pending_gaps.map((gap) => [gap.gap_id, gap])),
+      sequences: byTradeType((type) => new Sequence<never>(memory[type] ?? undefined)),
+      bookTicker,
+      openGaps: new Map(open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
+      pendingGaps: new Map(pending_gaps.map((gap) => [gap.gap_id, gap])),
       changed: false,
     })
   }
 
-  /**
-   * Adds rows that were open for an earlier instance. Kafka may have lost them: they are published
-   * again, unless the topic shows them.
-   */
+  /** Adds rows that were open for an earlier instance. They are published again unless the topic shows them. */
   hadOpen(rows: readonly Gap[]): void {
     for (const row of rows) {
       this.gap(row)
@@ -82,13 +75,9 @@ export class AcknowledgedState {
     }
   }
 
-  /**
-   * Adds the range that an earlier instance had. Kafka has lost part of it: at most `lostTrades` of
-   * the last trades.
-   */
+  /** Adds the range that an earlier instance had. Kafka has lost at most `lostTrades` of the last trades. */
   hadReached(symbol: string, memory: SymbolMemory, lostTrades: number): void {
     const state = this.#stateOf(symbol)
-    const { bookTicker } = memory
     for (const type of TRADE_TYPES) {
       const reached = memory[type]
       if (reached === null || reached.last === null) continue
@@ -96,7 +85,7 @@ export class AcknowledgedState {
       const from = Math.max(first ?? 0, last - lostTrades + 1)
       state.sequences[type].hadReached(epoch, { from, to: last }, holes, reached.last_time)
     }
-    if (bookTicker !== null) state.quote ??= quoteOf(bookTicker)
+    state.bookTicker ??= memory.bookTicker
   }
 
   /** Starts a newly listed symbol: all its ids from 0 on are expected. */
@@ -110,18 +99,12 @@ export class AcknowledgedState {
     this.#nextOffsets.set(keyOf({ topic, partition }), nextOffset)
   }
 
-  /**
-   * Forgets the offsets of a topic that was deleted and recreated; its partitions begin at 0.
-   * Events and gaps stay known.
-   */
+  /** Forgets the offsets of a recreated topic, which begins at 0. Events and gaps stay known. */
   forgetOffsets(topic: string): void {
     deleteTopic(this.#nextOffsets, topic)
   }
 
-  /**
-   * Applies an acknowledgement. `next`: the offset after the messages of one partition; null if the
-   * broker no longer knows it.
-   */
+  /** @param next the offset after the messages of one partition; null if the broker no longer knows it */
   acknowledge(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     for (const { mark, gap } of messages) {
       if (mark !== null) this.event(mark)
@@ -137,8 +120,8 @@ export class AcknowledgedState {
     if (isTradeType(type)) state.sequences[type].record(epoch, id, timeMs)
     // Takes the last quote, not the one with the highest time: the clock may have been set back.
     else {
-      const aheadMs = clockAheadMs === undefined ? (state.quote?.clockAheadMs ?? null) : clockAheadMs
-      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
+      const clock_ahead = clockAheadMs === undefined ? (state.bookTicker?.clock_ahead ?? null) : clockAheadMs
+      state.bookTicker = { last_update_id: id, last_receipt: timeMs, clock_ahead }
     }
   }
 
@@ -187,7 +170,7 @@ export class AcknowledgedState {
       this.#noteClosed(gap)
     }
     for (const one of asIdGap(gap)) {
-      const range = { from: one.from_id, to: one.to_id }
+      const range = rangeOf(one)
       const sequence = state.sequences[one.event_type]
       // If an older instance opens a gap that a newer one has closed, the newer one's row is valid.
       const isOutdated = one.revision <= (this.#closedRevisions.get(one.gap_id) ?? 0)
@@ -227,17 +210,9 @@ export class AcknowledgedState {
   snapshot(symbol: string): SymbolMemory {
     const state = this.#stateOf(symbol)
     state.changed = false
-    const { quote } = state
     return {
       ...byTradeType((type) => memoryOf(state.sequences[type])),
-      bookTicker:
-        quote === null
-          ? null
-          : {
-              last_update_id: quote.lastUpdateId,
-              last_receipt: quote.lastReceiptMs,
-              clock_ahead: quote.clockAheadMs,
-            },
+      bookTicker: state.bookTicker,
       open_gaps: [...state.openGaps.values()],
       pending_gaps: [...state.pendingGaps.values()].slice(0, PENDING_MAX),
     }
@@ -262,7 +237,7 @@ export class AcknowledgedState {
     if (known !== undefined) return known
     const state: SymbolState = {
       sequences: byTradeType(() => new Sequence<never>()),
-      quote: null,
+      bookTicker: null,
       openGaps: new Map(),
       pendingGaps: new Map(),
       changed: false,
@@ -272,50 +247,9 @@ export class AcknowledgedState {
   }
 }
 
-/** Returns the event types of a symbol that have state. */
-export function rememberedTypes(memory: SymbolMemory): EventType[] {
-  return EVENT_TYPES.filter((type) => memory[type] !== null)
-}
-
-function quoteOf(memory: NonNullable<Checkpoint['bookTicker']>): NonNullable<SymbolState['quote']> {
-  return {
-    lastUpdateId: memory.last_update_id,
-    lastReceiptMs: memory.last_receipt,
-    clockAheadMs: memory.clock_ahead,
-  }
-}
-
-function sequenceOf(memory: SequenceMemory | null): Sequence<never> {
-  return new Sequence<never>(memory === null ? undefined : { ...memory, lastTimeMs: memory.last_time })
-}
-
-function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
-  const { epoch, first, last, lastTimeMs } = sequence
-  if (last === null && sequence.holes.length === 0) return null
-  const holes: IdRange[] = normalise(sequence.holes)
-  return { epoch, first, last, last_time: lastTimeMs, holes }
-}
-
-/** Returns the state from which continuity restores a stream. */
-export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
-  const { bookTicker } = memory
-  if (!isTradeType(type)) {
-    return {
-      epoch: 0,
-      first: null,
-      last: bookTicker?.last_update_id ?? null,
-      lastTimeMs: bookTicker?.last_receipt ?? 0,
-      holes: [],
-      clockAheadMs: bookTicker?.clock_ahead ?? null,
-    }
-  }
-  const sequence = memory[type]
-  return {
-    epoch: sequence?.epoch ?? 0,
-    first: sequence?.first ?? null,
-    last: sequence?.last ?? null,
-    lastTimeMs: sequence?.last_time ?? 0,
-    holes: sequence?.holes ?? [],
-    clockAheadMs: null,
-  }
+/** Returns null for a sequence without ids. */
+function memoryOf({ memory }: Sequence<never>): SequenceMemory | null {
+  return memory.last === null && memory.holes.length === 0
+    ? null
+    : { ...memory, holes: normalise(memory.holes) }
 }

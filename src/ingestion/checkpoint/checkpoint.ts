@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { byTradeType, DEFAULT_EVENT_TYPES } from '../../foundation/market/event.ts'
 import { epochField } from '../../foundation/market/field-schemas.ts'
 import { GAP } from '../../foundation/market/gap.ts'
+import type { SequenceMemory } from '../continuity/sequence.ts'
 
 /*
  * The state of a symbol, as its message in the checkpoints topic (key = symbol) stores it.
@@ -18,7 +19,7 @@ const SEQUENCE = z.object({
   last: z.int().nullable(),
   last_time: z.int(),
   /** Ids below the last that Kafka lacks, as [from, to]. */
-  holes: z.array(range),
+  holes: z.array(range).readonly(),
 })
 
 const CHECKPOINT = z.object({
@@ -27,10 +28,7 @@ const CHECKPOINT = z.object({
   kind: z.enum(['start', 'running']),
   /** The ingestion process that wrote it. */
   instance: z.string(),
-  /**
-   * One more than the highest counter read for the symbol. The highest is the newest; clocks play
-   * no part.
-   */
+  /** One more than the highest counter read for the symbol: the highest is the newest. */
   counter: z.int().min(0).default(0),
   /** Milliseconds since the Unix epoch, for information only. */
   written_at: z.int(),
@@ -38,10 +36,7 @@ const CHECKPOINT = z.object({
   offsets: z.record(z.string(), z.int()),
   /** The leader epoch of the message before each offset, by topic; absent if unknown. */
   leader_epochs: z.record(z.string(), z.int()).default({}),
-  /**
-   * Kafka's ids of the topics of those offsets. In a topic that was recreated since, the checkpoint
-   * holds at 0.
-   */
+  /** Kafka's ids of those topics. In a topic that was recreated since, the checkpoint holds at 0. */
   topic_ids: z.record(z.string(), z.string()).default({}),
   /** The partition of those offsets, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
@@ -53,9 +48,6 @@ const CHECKPOINT = z.object({
     .object({
       last_update_id: z.int(),
       last_receipt: z.int(),
-      /**
-       * How far that receipt's clock was ahead of the exchange's, in milliseconds; null if unknown.
-       */
       clock_ahead: z.number().nullable().default(null),
     })
     .nullable(),
@@ -66,7 +58,6 @@ const CHECKPOINT = z.object({
 })
 
 export type Checkpoint = z.infer<typeof CHECKPOINT>
-export type SequenceMemory = z.infer<typeof SEQUENCE>
 
 /** @throws ZodError if the text is no checkpoint of this version */
 export function parseCheckpoint(text: string): Checkpoint {
@@ -94,8 +85,5 @@ export function emptyCheckpoint(instance: string): Checkpoint {
 export function checkpointText(checkpoint: Checkpoint): string {
   const sequence = (memory: SequenceMemory | null) =>
     memory === null ? null : { ...memory, holes: memory.holes.map(({ from, to }) => [from, to]) }
-  return JSON.stringify({
-    ...checkpoint,
-    ...byTradeType((type) => sequence(checkpoint[type])),
-  })
+  return JSON.stringify({ ...checkpoint, ...byTradeType((type) => sequence(checkpoint[type])) })
 }

@@ -4,13 +4,10 @@ import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
 import { asIdGap, type IdGap, isSameSequence, rangeOf } from '../continuity/gap-rows.ts'
-import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
+import type { AcknowledgedState } from './acknowledged-state.ts'
 import type { Recovered } from './recovery.ts'
 
-/**
- * Restores the ledger and continuity from the recovered state, and sends Kafka the rows that it
- * lacked.
- */
+/** Restores ledger and continuity from the recovered state, and sends Kafka the rows that it lacked. */
 export function takeOverMemory<Event extends StreamEvent>(
   memory: AcknowledgedState,
   {
@@ -36,11 +33,10 @@ export function takeOverMemory<Event extends StreamEvent>(
     const others = new Set([...adopted, ...emptied.map(({ gap_id }) => gap_id)])
     const open = known.open_gaps.flatMap(asIdGap).filter(({ gap_id }) => !others.has(gap_id))
     ledger.restore(open.map(standing))
-    for (const type of rememberedTypes(known))
-      continuity.restore(streamName(symbol, type), symbol, type, streamMemory(known, type))
+    for (const type of TRADE_TYPES) if (known[type] !== null) continuity.restore(symbol, type, known[type])
+    if (known.bookTicker !== null) continuity.restoreQuotes(symbol, known.bookTicker)
   }
-  ledger.restoreEmptied(emptied)
-  ledger.restoreClosed(own.filter(({ status }) => status !== 'open'))
+  ledger.restore([...emptied, ...own.filter(({ status }) => status !== 'open')])
   for (const row of foreign) ledger.adopt(row)
   for (const [symbol, { fromMs, toMs }] of lostQuotes) ledger.outage(symbol, fromMs, toMs, 'truncation')
   kafka.writeStart()
@@ -74,16 +70,14 @@ function openForgotten(
   const stream = streamName(symbol, type)
   const [holes, epoch] = [continuity.holesOf(stream), continuity.epochOf(stream)]
   const missingIn = (rows: readonly IdGap[]) => subtract(holes, rows.map(rangeOf))
-  const known = () => ledger.rowsOf({ symbol, event_type: type, epoch })
+  const sequence = { symbol, event_type: type, epoch }
+  const known = () => ledger.rowsOf(sequence)
   for (const row of known().filter(({ status }) => status === 'filled')) {
     const lost = missingIn(ledger.openGaps.filter((gap) => isSameSequence(gap, row)))
     const isLost = lost.some(({ from, to }) => from <= row.to_id && to >= row.from_id)
     if (isLost) ledger.takeOver({ ...row, status: 'open', reason: null, closed_at: null })
   }
   for (const missing of missingIn(known().filter(({ status }) => status === 'open'))) {
-    ledger.open({ symbol, eventType: type, epoch }, missing, 'restart', {
-      fromMs: null,
-      toMs: null,
-    })
+    ledger.open(sequence, missing, 'restart', { fromMs: null, toMs: null })
   }
 }

@@ -1,15 +1,5 @@
 import type { ClockStep } from '../messages/receipt-clock.ts'
 
-/**
- * A window of receipt times that no single clock covers, with the cause `clock`. Whole
- * milliseconds.
- */
-export interface ClockWindow {
-  readonly fromMs: number
-  readonly toMs: number
-  readonly reason: string
-}
-
 /** Merges two consecutive steps with no event between them. */
 export function addSteps(first: ClockStep | null, second: ClockStep): ClockStep {
   if (first === null) return second
@@ -22,21 +12,18 @@ function backOf({ fromMs, toMs, backMs = Math.max(0, fromMs - toMs) }: ClockStep
 }
 
 /**
- * Returns the window around a clock step: the outage as either clock shows it, and everything
- * between. After a step back it contains all receipt times that occur twice.
+ * Returns a window of receipt times that no single clock covers: the outage as either clock shows
+ * it, and everything between. After a step back it contains all receipt times that occur twice.
  *
  * @param lastMs the last receipt before the step
  * @param nextMs the first receipt after it
  */
-export function windowOfStep(lastMs: number, nextMs: number, step: ClockStep): ClockWindow {
+export function windowOfStep(lastMs: number, nextMs: number, step: ClockStep) {
   const backMs = backOf(step)
-  return {
-    fromMs: Math.floor(lastMs - backMs),
-    toMs: Math.ceil(Math.max(lastMs, nextMs + backMs)),
-    reason: `the clock jumped from ${timeText(step.fromMs)} to ${timeText(step.toMs)}`,
-  }
+  const toMs = Math.ceil(Math.max(lastMs, nextMs + backMs))
+  return { fromMs: Math.floor(lastMs - backMs), toMs, reason: stepText(step) }
 }
 
-function timeText(ms: number): string {
-  return new Date(ms).toISOString()
+export function stepText({ fromMs, toMs }: ClockStep): string {
+  return `the clock jumped from ${new Date(fromMs).toISOString()} to ${new Date(toMs).toISOString()}`
 }

@@ -4,6 +4,7 @@ import {
   OF_ENDED_IDS,
   SECOND_UNDER_ID,
   streamName,
+  type TradeType,
 } from '../../foundation/market/event.ts'
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
@@ -15,7 +16,7 @@ import { addSteps, windowOfStep } from './clock-window.ts'
 import { type GapLedger, REASON_RESET } from './gap-ledger.ts'
 import { type IdGap, rangeOf } from './gap-rows.ts'
 import { QuoteSequence } from './quote-sequence.ts'
-import { Sequence } from './sequence.ts'
+import { Sequence, type SequenceMemory } from './sequence.ts'
 import type { Observed } from './verdict.ts'
 
 /** The fields of an event that continuity uses; `receiptMs` is its stamp. */
@@ -28,20 +29,12 @@ export interface StreamEvent extends Observed {
   outage?: Gap
 }
 
-/** The state of a stream that an earlier instance left. */
-export interface StreamMemory {
-  readonly epoch: number
-  /** The lowest id; null for bookTicker, and if unknown. */
-  readonly first: number | null
-  /** The highest id or update id. */
-  readonly last: number | null
-  /** Trade time of the last trade, or receipt of the last bookTicker. */
-  readonly lastTimeMs: number
-  readonly holes: readonly IdRange[]
-  /** How far that receipt's clock was ahead of the exchange's; null if unknown. */
-  readonly clockAheadMs: number | null
-  /** Why events may be missing before the next one; a restart by default. */
-  readonly cause?: GapCause
+/** The last quote of a stream, in the format of checkpoints. */
+export interface QuoteMemory {
+  readonly last_update_id: number
+  readonly last_receipt: number
+  /** How far that receipt's clock was ahead of the exchange's, in milliseconds; null if unknown. */
+  readonly clock_ahead: number | null
 }
 
 /** A clock that is back by more than this between two instances was set; less may be slewing. */
@@ -64,7 +57,7 @@ interface StreamState<Event extends StreamEvent> {
   /** How the wall clock was set since the last event; null if it was not. */
   clockStep: ClockStep | null
   /** Set if the last receipt is an earlier instance's, whose clock may have differed from ours. */
-  restored: Pick<StreamMemory, 'clockAheadMs'> | null
+  restored: QuoteMemory | null
 }
 
 /**
@@ -87,31 +80,29 @@ export class Continuity<Event extends StreamEvent> {
     this.#clockAheadMs = clockAheadMs
   }
 
-  /** Restores a stream; holes that no open gap covers become gaps. */
-  restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
-    const isQuote = !isTradeType(type)
-    const { epoch, first, last, lastTimeMs, holes, clockAheadMs } = memory
-    this.#streams.set(stream, {
-      symbol,
-      type,
-      sequence: new Sequence(isQuote ? undefined : { epoch, first, last, lastTimeMs, holes }),
-      quotes: new QuoteSequence(isQuote ? last : null),
-      lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
-      interruption: memory.cause ?? 'restart',
-      clockStep: null,
-      restored: { clockAheadMs },
-    })
+  /**
+   * Restores a trade stream; holes that no open gap covers become gaps.
+   *
+   * @param cause why events may be missing before the next one
+   */
+  restore(symbol: string, type: TradeType, memory: SequenceMemory, cause: GapCause = 'restart'): void {
+    this.#begin(symbol, type, { sequence: new Sequence(memory), interruption: cause })
+  }
+
+  restoreQuotes(symbol: string, restored: QuoteMemory): void {
+    const { last_update_id, last_receipt: lastReceiptMs } = restored
+    const quotes = new QuoteSequence(last_update_id)
+    this.#begin(symbol, 'bookTicker', { quotes, lastReceiptMs, interruption: 'restart', restored })
   }
 
   /** Returns the events to forward now, in order; several when a new sequence is recognised. */
   observe(event: Event): readonly Event[] {
     const state = this.#stateOf(event)
-    const { interruption } = state
     const isId = isTradeType(event.type)
     const forwarded = isId ? this.#observeId(state, event) : this.#observeQuote(state, event)
     if (forwarded.length > 0) {
       state.lastReceiptMs = event.receiptMs
-      if (interruption !== null) state.interruption = null
+      state.interruption = null
       state.clockStep = null
       state.restored = null
     }
@@ -154,8 +145,7 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   lastIdOf(stream: string): number | null {
-    const state = this.#streams.get(stream)
-    return state?.sequence.last ?? null
+    return this.#streams.get(stream)?.sequence.last ?? null
   }
 
   epochOf(stream: string): number {
@@ -164,9 +154,8 @@ export class Continuity<Event extends StreamEvent> {
 
   /** Returns the ids of a gap that were not forwarded. */
   missingIn(stream: string, gap: Pick<IdGap, 'epoch' | 'from_id' | 'to_id'>): IdRange[] {
-    const range = { from: gap.from_id, to: gap.to_id }
     const sequence = this.#streams.get(stream)?.sequence
-    return sequence?.epoch === gap.epoch ? sequence.holesIn(range) : [range]
+    return sequence?.epoch === gap.epoch ? sequence.holesIn(rangeOf(gap)) : [rangeOf(gap)]
   }
 
   holesOf(stream: string): readonly IdRange[] {
@@ -175,12 +164,12 @@ export class Continuity<Event extends StreamEvent> {
 
   /** Notes that ids of another instance's gap are missing, if this instance does not know them. */
   lack(gap: IdGap): void {
-    this.#sequenceOf(gap).lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
+    this.#sequenceOf(gap).lack(gap.epoch, rangeOf(gap))
   }
 
   /** Reopens the ids of a gap, whether they were forwarded before or not. */
   reopen(gap: IdGap): void {
-    this.#sequenceOf(gap).reopen(gap.epoch, { from: gap.from_id, to: gap.to_id })
+    this.#sequenceOf(gap).reopen(gap.epoch, rangeOf(gap))
   }
 
   /** Notes that forwarded ids did not reach Kafka. */
@@ -199,8 +188,10 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   #stateOf({ stream, symbol, type }: Pick<Event, 'stream' | 'symbol' | 'type'>): StreamState<Event> {
-    const known = this.#streams.get(stream)
-    if (known !== undefined) return known
+    return this.#streams.get(stream) ?? this.#begin(symbol, type, {})
+  }
+
+  #begin(symbol: string, type: EventType, known: Partial<StreamState<Event>>): StreamState<Event> {
     const state: StreamState<Event> = {
       symbol,
       type,
@@ -210,8 +201,9 @@ export class Continuity<Event extends StreamEvent> {
       interruption: null,
       clockStep: null,
       restored: null,
+      ...known,
     }
-    this.#streams.set(stream, state)
+    this.#streams.set(streamName(symbol, type), state)
     return state
   }
 
@@ -229,13 +221,9 @@ export class Continuity<Event extends StreamEvent> {
 
   #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: GapCause): Gap {
     const step = this.#stepBetween(state, lastMs, nextMs)
-    return step === null
-      ? this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
-      : this.#ledger.clockOutage(
-          state.symbol,
-          windowOfStep(lastMs, nextMs, step),
-          cause === 'reset' ? cause : 'clock',
-        )
+    if (step === null) return this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
+    const { fromMs, toMs, reason } = windowOfStep(lastMs, nextMs, step)
+    return this.#ledger.outage(state.symbol, fromMs, toMs, cause === 'reset' ? cause : 'clock', reason)
   }
 
   /** Returns how the clock was set between two receipts; null if it was not, as far as is known. */
@@ -245,16 +233,15 @@ export class Continuity<Event extends StreamEvent> {
     nextMs: number,
   ): ClockStep | null {
     if (restored === null) return clockStep
+    const { clock_ahead: beforeMs } = restored
     const aheadMs = this.#clockAheadMs()
-    const measured =
-      restored.clockAheadMs === null || aheadMs === null
-        ? null
-        : measuredStep(nextMs, aheadMs - restored.clockAheadMs)
+    const setMs = beforeMs === null || aheadMs === null ? 0 : aheadMs - beforeMs
+    // Latency may explain a smaller difference.
+    if (Math.abs(setMs) > MEASURED_STEP_MS) return { fromMs: nextMs - setMs, toMs: nextMs }
     const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
-    const isBack = nextMs < lastMs + forwardMs - SET_BACK_MS
+    if (nextMs >= lastMs + forwardMs - SET_BACK_MS) return clockStep
     // The step is at least that large; a clock that was ahead probably went back by all of it.
-    const backMs = Math.max(lastMs - nextMs, restored.clockAheadMs ?? 0)
-    return measured ?? (isBack ? { fromMs: nextMs + backMs, toMs: nextMs } : clockStep)
+    return { fromMs: nextMs + Math.max(lastMs - nextMs, beforeMs ?? 0), toMs: nextMs }
   }
 
   #observeId(state: StreamState<Event>, event: Event): readonly Event[] {
@@ -286,8 +273,7 @@ export class Continuity<Event extends StreamEvent> {
       case 'reset':
         this.held -= verdict.events.length - 1
         this.#release(verdict.released)
-        this.#abandon(state)
-        this.#noteReset(state, verdict.events[0] ?? event, lastTimeMs)
+        this.#enterReset(state, lastTimeMs, verdict.events[0] ?? event)
         for (const missing of verdict.missing) this.#open(state, missing, 'reset', lastTimeMs, event.timeMs)
         return verdict.events
     }
@@ -306,16 +292,11 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   #open(state: StreamState<Event>, missing: IdRange, cause: GapCause, fromMs: number, toMs: number): void {
-    if (!isTradeType(state.type)) return
-    const sequence = { symbol: state.symbol, eventType: state.type, epoch: state.sequence.epoch }
+    const { symbol, type: event_type, sequence } = state
+    if (!isTradeType(event_type)) return
     // The later id may have the earlier time.
     const times = { fromMs: Math.min(fromMs, toMs), toMs: Math.max(fromMs, toMs) }
-    this.#ledger.open(sequence, missing, cause, times)
-  }
-
-  #noteReset({ symbol, type, sequence }: StreamState<Event>, first: Event, lastTimeMs: number): void {
-    if (isTradeType(type))
-      this.#ledger.reset({ symbol, eventType: type, epoch: sequence.epoch }, lastTimeMs, first.timeMs)
+    this.#ledger.open({ symbol, event_type, epoch: sequence.epoch }, missing, cause, times)
   }
 
   /** Closes a gap of an earlier instance if its ids have restarted since. */
@@ -324,19 +305,17 @@ export class Continuity<Event extends StreamEvent> {
     this.#ledger.unrecoverable(gap, rangeOf(gap), REASON_RESET)
   }
 
-  /** Closes the gaps of the old ids after a reset: the exchange no longer serves them. */
-  #abandon(state: StreamState<Event>): void {
+  /** Enters a reset, and closes the gaps of the old ids: the exchange no longer serves them. */
+  #enterReset({ symbol, type, sequence }: StreamState<Event>, lastTimeMs: number, first: Event): void {
+    if (!isTradeType(type)) return
+    const { epoch } = sequence
     for (const gap of this.#ledger.openGaps) {
-      const isOfStream = gap.symbol === state.symbol && gap.event_type === state.type
-      if (isOfStream && gap.epoch !== state.sequence.epoch)
+      if (gap.symbol === symbol && gap.event_type === type && gap.epoch !== epoch)
         this.#ledger.unrecoverable(gap, rangeOf(gap), REASON_RESET)
     }
+    this.#ledger.reset({ symbol, event_type: type, epoch }, lastTimeMs, first.timeMs)
   }
 }
-
-/** Returns the step; null for a difference that latency may explain. */
-const measuredStep = (nextMs: number, forwardMs: number): ClockStep | null =>
-  Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
 
 function noEpochLeft({ symbol, type }: Pick<StreamEvent, 'symbol' | 'type'>): TapelineError {
   return new TapelineError(

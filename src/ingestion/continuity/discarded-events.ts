@@ -4,11 +4,9 @@ import { type IdRange, normalise, subtract } from '../../foundation/market/id-ra
 import type { EventMark, OutgoingMessage } from '../messages/message.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
 import type { GapLedger } from './gap-ledger.ts'
+import { rangeOf } from './gap-rows.ts'
 
-/**
- * Discarded events of a stream are entered together, after a quiet time or at the latest after a
- * minute.
- */
+/** Discarded events of a stream are entered together: after a quiet time, or after a minute. */
 const QUIET_MS = 2000
 const ENTER_EVERY_MS = 60_000
 
@@ -26,13 +24,10 @@ interface DiscardedStream {
   toMs: number
 }
 
-/**
- * Collects received events that Kafka did not take, and enters them into the ledger. Specification:
- * K9.
- */
+/** Collects received events that Kafka did not take, and enters them into the ledger (K9). */
 export class DiscardedEvents {
   readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>
-  readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'rowsOf'>
+  readonly #ledger: GapLedger
   /** By stream. */
   readonly #streams = new Map<string, DiscardedStream>()
   /** Discarded quotes after which none was kept yet, by symbol. */
@@ -40,7 +35,7 @@ export class DiscardedEvents {
 
   constructor(
     continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>,
-    ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'rowsOf'>,
+    ledger: GapLedger,
   ) {
     this.#continuity = continuity
     this.#ledger = ledger
@@ -54,16 +49,9 @@ export class DiscardedEvents {
     if (isTradeType(type)) this.#continuity.lose(stream, epoch, range)
     const known = this.#streams.get(stream)
     if (known !== undefined && (known.epoch !== epoch || known.cause !== cause)) this.#enter(stream, known)
-    const one = this.#streams.get(stream) ?? {
-      symbol,
-      type,
-      epoch,
-      cause,
-      sinceMs: nowMs,
-      lastMs: nowMs,
-      ranges: [],
-      fromMs: timeMs,
-      toMs: timeMs,
+    const one: DiscardedStream = this.#streams.get(stream) ?? {
+      ...{ symbol, type, epoch, cause, sinceMs: nowMs, lastMs: nowMs },
+      ...{ ranges: [], fromMs: timeMs, toMs: timeMs },
     }
     one.lastMs = nowMs
     one.fromMs = Math.min(one.fromMs, timeMs)
@@ -75,10 +63,7 @@ export class DiscardedEvents {
     if (!isTradeType(type)) this.#unfollowed.set(symbol, one)
   }
 
-  /**
-   * Puts the window of discarded quotes into the next quote for Kafka: the process may end before
-   * the ledger has it.
-   */
+  /** Puts the window of discarded quotes into the next quote: the process may end before the ledger has it. */
   onKept(message: OutgoingMessage): void {
     const { mark } = message
     if (mark === null || isTradeType(mark.type)) return
@@ -104,15 +89,13 @@ export class DiscardedEvents {
       return
     }
     // Some may have arrived again meanwhile, from another connection or by backfill of an open gap.
-    const lacking = normalise(ranges).flatMap((range) =>
-      this.#continuity.missingIn(stream, { epoch, from_id: range.from, to_id: range.to }),
+    const lacking = normalise(ranges).flatMap(({ from: from_id, to: to_id }) =>
+      this.#continuity.missingIn(stream, { epoch, from_id, to_id }),
     )
-    const named = this.#ledger
-      .rowsOf({ symbol, event_type: type, epoch })
-      .filter(({ status }) => status !== 'filled')
-      .map((gap) => ({ from: gap.from_id, to: gap.to_id }))
-    for (const missing of subtract(lacking, named)) {
-      const gap = this.#ledger.open({ symbol, eventType: type, epoch }, missing, cause, { fromMs, toMs })
+    const sequence = { symbol, event_type: type, epoch }
+    const named = this.#ledger.rowsOf(sequence).filter(({ status }) => status !== 'filled')
+    for (const missing of subtract(lacking, named.map(rangeOf))) {
+      const gap = this.#ledger.open(sequence, missing, cause, { fromMs, toMs })
       // REST would return trades of the current epoch instead.
       this.#continuity.abandonIfOver(gap)
     }

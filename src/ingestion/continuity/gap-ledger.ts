@@ -1,11 +1,17 @@
-import type { EventType } from '../../foundation/market/event.ts'
 import { type Gap, gapId } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import { type Clock, Wake } from '../../foundation/runtime/clock.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
-import type { ClockWindow } from './clock-window.ts'
-import { emptied, type IdGap, isSameSequence, rangeOf, remember } from './gap-rows.ts'
+import {
+  asIdGap,
+  emptied,
+  type GapSequence,
+  type IdGap,
+  isSameSequence,
+  rangeOf,
+  remember,
+} from './gap-rows.ts'
 
 export const REASON_RESET = 'the exchange restarted its ids'
 /** Maximum of PostgreSQL's integer. */
@@ -13,10 +19,7 @@ const MAX_REVISION = 2 ** 31 - 1
 
 const REASON_QUOTES = 'the exchange keeps no past quotes'
 
-/**
- * Holds the open gaps. Publishes every change as a new revision; a closed gap is published and then
- * forgotten. Specification: L1 to L5.
- */
+/** Holds the open gaps, and publishes every change as a new revision. Specification: L1 to L5. */
 export class GapLedger {
   readonly #publish: (gap: Gap) => void
   readonly #wallMs: () => number
@@ -53,65 +56,49 @@ export class GapLedger {
   }
 
   /** Returns the known rows of a stream and epoch, open and closed. */
-  rowsOf(sequence: Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>): IdGap[] {
+  rowsOf(sequence: GapSequence): IdGap[] {
     return [...this.#open.values(), ...this.#closed.values()].filter((gap) => isSameSequence(gap, sequence))
   }
 
-  /**
-   * Publishes the rows again after the topic was deleted and recreated, since a consumer may not
-   * have read them. Open rows come last.
-   */
+  /** Publishes the rows again, open ones last: a consumer may not have read them in a deleted topic. */
   publishAgain(): void {
     for (const gap of [...this.#windows.values(), ...this.#closed.values(), ...this.#open.values()])
       this.#publish(gap)
   }
 
-  /** Restores the gaps that an earlier instance left open; publishes nothing. */
-  restore(openGaps: readonly IdGap[]): void {
-    for (const gap of openGaps) this.#hold(gap)
-  }
-
   /**
-   * Restores gaps that an earlier instance closed, because an older one may still enter their ids.
+   * Restores rows of an earlier instance; publishes nothing. Closed ones too, because an older
+   * instance may still enter their ids, and rows without ids, because they have used revisions.
    */
-  restoreClosed(gaps: readonly IdGap[]): void {
-    for (const gap of gaps) remember(this.#closed, gap)
+  restore(rows: readonly Gap[]): void {
+    for (const row of rows) {
+      const [gap] = asIdGap(row)
+      if (gap === undefined) remember(this.#windows, row)
+      else if (gap.status === 'open') this.#hold(gap)
+      else remember(this.#closed, gap)
+    }
   }
 
-  /** Restores rows whose ids moved to other rows: their gap ids have used these revisions. */
-  restoreEmptied(rows: readonly Gap[]): void {
-    for (const row of rows) remember(this.#windows, row)
-  }
-
+  /** @param window null times are unknown */
   open(
-    sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
-    range: IdRange,
+    sequence: GapSequence,
+    { from, to }: IdRange,
     cause: GapCause,
-    window: { readonly fromMs: number | null; readonly toMs: number | null },
+    { fromMs, toMs }: { readonly fromMs: number | null; readonly toMs: number | null },
   ): IdGap {
     const nowMs = this.#wallMs()
-    const { symbol, eventType, epoch } = sequence
-    const id = gapId(symbol, eventType, epoch, range.from)
-    const gap: IdGap = {
+    const { symbol, event_type, epoch } = sequence
+    const id = gapId(symbol, event_type, epoch, from)
+    this.opened.add(event_type, cause)
+    return this.#put({
       gap_id: id,
       revision: this.#nextRevision(id),
-      symbol,
-      event_type: eventType,
-      epoch,
-      from_id: range.from,
-      to_id: range.to,
+      ...{ symbol, event_type, epoch, from_id: from, to_id: to },
       // A sequence known only from a ledger row has no time yet.
-      from_time: window.fromMs === 0 ? null : window.fromMs,
-      to_time: window.toMs,
-      cause,
-      status: 'open',
-      reason: null,
-      detected_at: nowMs,
-      updated_at: nowMs,
-      closed_at: null,
-    }
-    this.opened.add(eventType, cause)
-    return this.#put(gap)
+      from_time: fromMs === 0 ? null : fromMs,
+      to_time: toMs,
+      ...{ cause, status: 'open', reason: null, detected_at: nowMs, updated_at: nowMs, closed_at: null },
+    })
   }
 
   /**
@@ -121,15 +108,14 @@ export class GapLedger {
   adopt(row: IdGap): void {
     const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
     const others = this.rowsOf(row)
-    const [first, ...rest] = subtract([rangeOf(row)], others.map(rangeOf))
+    const own = subtract([rangeOf(row)], others.map(rangeOf))
     const revision = row.revision + 1
     if (known !== undefined) {
       // The other instance's row may have replaced ours in the table, and lacks our ids.
       if (row.revision >= known.revision) this.#put({ ...known, revision, updated_at: this.#wallMs() })
-      for (const range of first === undefined ? [] : [first, ...rest]) this.#put(this.#remainder(row, range))
-      return
-    }
-    if (first?.from !== row.from_id || first.to !== row.to_id) this.#split(row, revision, first, rest, others)
+      for (const range of own) this.#put(this.#remainder(row, range))
+    } else if (own[0]?.from !== row.from_id || own[0].to !== row.to_id)
+      this.#split({ ...row, revision }, own, others)
     else if (row.status === 'open') this.#hold(row)
   }
 
@@ -140,83 +126,52 @@ export class GapLedger {
   takeOver(request: IdGap): void {
     const known = this.#open.get(request.gap_id)
     // Two consumers may send the same request, the second after the gap was closed.
-    const own = known?.revision ?? this.#closed.get(request.gap_id)?.revision ?? 0
-    const revision = Math.max(request.revision, own) + 1
+    const before = known?.revision ?? this.#closed.get(request.gap_id)?.revision ?? 0
+    const revision = Math.max(request.revision, before) + 1
     const others = this.openGaps.filter((gap) => isSameSequence(gap, request))
-    const [first, ...rest] = subtract([rangeOf(request)], others.map(rangeOf))
+    const own = subtract([rangeOf(request)], others.map(rangeOf))
     if (known === undefined) {
       this.opened.add(request.event_type, request.cause)
-      this.#split(request, revision, first, rest, others)
+      this.#split({ ...request, revision }, own, others)
       return
     }
     const gap = this.#put({ ...known, revision, updated_at: this.#wallMs() })
-    for (const range of first === undefined ? [] : [first, ...rest])
-      this.#put({ ...this.#remainder(gap, range), cause: request.cause })
+    for (const range of own) this.#put({ ...this.#remainder(gap, range), cause: request.cause })
   }
 
-  /** Narrows a row to ids that no other row has; the row may end up without ids. */
-  #split(
-    row: IdGap,
-    revision: number,
-    first: IdRange | undefined,
-    rest: readonly IdRange[],
-    others: readonly IdGap[],
-  ): void {
+  /** Narrows a row to its own ids, which no other row has; without any it becomes a row without ids. */
+  #split(row: IdGap, [first, ...rest]: readonly IdRange[], others: readonly IdGap[]): void {
     const nowMs = this.#wallMs()
-    const gap = { ...row, revision, updated_at: nowMs }
+    const gap = { ...row, updated_at: nowMs }
     if (first === undefined) this.#putWindow(emptied(gap, others, nowMs))
     else this.#put({ ...gap, from_id: first.from, to_id: first.to })
     for (const range of rest) this.#put(this.#remainder(gap, range))
   }
 
-  /**
-   * Enters a reset of ids. Whether old ids followed the last one between the two times can never be
-   * known.
-   */
-  reset(
-    sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
-    fromMs: number,
-    toMs: number,
-  ): void {
-    const { symbol, eventType, epoch } = sequence
-    const row = this.#windowRow(symbol, eventType, epoch, 0, fromMs, toMs, 'reset', REASON_RESET)
+  /** Enters a reset of ids. Whether old ids followed the last one between the two times is never known. */
+  reset(sequence: GapSequence, fromMs: number, toMs: number): void {
+    const { symbol, event_type, epoch } = sequence
     // The reset has its own id, because a gap may begin at any of the new ids.
-    this.#putWindow({ ...row, gap_id: `${symbol}/${eventType}/${epoch}/reset` })
+    const id = `${symbol}/${event_type}/${epoch}/reset`
+    this.#putWindow(this.#windowRow(sequence, id, fromMs, toMs, 'reset', REASON_RESET))
   }
 
-  /**
-   * Enters a window in which a bookTicker stream was out. It cannot be filled: the exchange keeps
-   * no past quotes.
-   */
-  outage(symbol: string, fromMs: number, toMs: number, cause: GapCause): Gap {
-    return this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
-  }
-
-  /**
-   * Like {@link outage}, for a window that no single clock covers.
-   *
-   * @param cause `reset` if the exchange has also restarted its update ids from a lower one
-   */
-  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow, cause: 'clock' | 'reset'): Gap {
-    return this.#publishOutage(symbol, fromMs, toMs, cause, reason)
+  /** Enters a window in which a bookTicker stream was out; it cannot be filled. */
+  outage(symbol: string, fromMs: number, toMs: number, cause: GapCause, reason = REASON_QUOTES): Gap {
+    this.outages.add('count', cause)
+    this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
+    return this.#putWindow(this.outageRow(symbol, fromMs, toMs, cause, reason))
   }
 
   /** Returns the row of {@link outage} without publishing it. */
-  outageRow(symbol: string, fromMs: number, toMs: number, cause: GapCause): Gap {
-    return this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
-  }
-
-  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: GapCause, reason: string): Gap {
-    this.outages.add('count', cause)
-    this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
-    return this.#putWindow(this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason))
+  outageRow(symbol: string, fromMs: number, toMs: number, cause: GapCause, reason = REASON_QUOTES): Gap {
+    const sequence = { symbol, event_type: 'bookTicker', epoch: 0 } as const
+    return this.#windowRow(sequence, gapId(symbol, 'bookTicker', 0, fromMs), fromMs, toMs, cause, reason)
   }
 
   #windowRow(
-    symbol: string,
-    eventType: EventType,
-    epoch: number,
-    from: number,
+    { symbol, event_type, epoch }: Pick<Gap, keyof GapSequence>,
+    id: string,
     fromMs: number,
     toMs: number,
     cause: GapCause,
@@ -226,32 +181,29 @@ export class GapLedger {
     // A clock that was set back a little must not reverse the window.
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
-    const id = gapId(symbol, eventType, epoch, from)
     return {
       // After a clock step, a longer window need not contain a shorter one with the same start.
       gap_id: cause === 'clock' ? `${id}/${cause}/${untilMs}` : id,
       // Consecutive instances may end a window with the same start differently: the longer one
       // wins.
       revision: Math.min(MAX_REVISION, 1 + untilMs - sinceMs),
-      symbol,
-      event_type: eventType,
-      epoch,
-      from_id: null,
-      to_id: null,
-      from_time: sinceMs,
-      to_time: untilMs,
-      cause,
-      status: 'unrecoverable',
-      reason,
-      detected_at: nowMs,
-      updated_at: nowMs,
-      closed_at: nowMs,
+      ...{
+        symbol,
+        event_type,
+        epoch,
+        from_id: null,
+        to_id: null,
+        from_time: sinceMs,
+        to_time: untilMs,
+        cause,
+      },
+      ...{ status: 'unrecoverable', reason, detected_at: nowMs, updated_at: nowMs, closed_at: nowMs },
     }
   }
 
   /** Closes a gap as `filled`: Kafka has acknowledged every id. */
   filled(gap: IdGap): void {
-    this.#close(gap, { from: gap.from_id, to: gap.to_id }, 'filled', null)
+    this.#close(gap, rangeOf(gap), 'filled', null)
   }
 
   /**
@@ -262,31 +214,20 @@ export class GapLedger {
   unrecoverable({ gap_id, ...given }: IdGap, lost: IdRange, reason: string): void {
     const gap = this.#open.get(gap_id) ?? { gap_id, ...given }
     const { from_id: from, to_id: to } = gap
-    if (lost.from > from) {
-      this.#close(gap, { from, to: lost.from - 1 }, 'filled', null)
-      this.#close(this.#remainder(gap, lost), lost, 'unrecoverable', reason)
-    } else {
-      this.#close(gap, lost, 'unrecoverable', reason)
-    }
+    const isPartFilled = lost.from > from
+    if (isPartFilled) this.#close(gap, { from, to: lost.from - 1 }, 'filled', null)
+    this.#close(isPartFilled ? this.#remainder(gap, lost) : gap, lost, 'unrecoverable', reason)
     if (lost.to < to) this.#put(this.#remainder(gap, { from: lost.to + 1, to }))
   }
 
   #remainder(gap: IdGap, range: IdRange): IdGap {
     const id = gapId(gap.symbol, gap.event_type, gap.epoch, range.from)
-    return {
-      ...gap,
-      gap_id: id,
-      revision: Math.max(gap.revision, this.#nextRevision(id)),
-      from_id: range.from,
-      to_id: range.to,
-      updated_at: this.#wallMs(),
-    }
+    const revision = Math.max(gap.revision, this.#nextRevision(id))
+    const updated_at = this.#wallMs()
+    return { ...gap, gap_id: id, revision, from_id: range.from, to_id: range.to, updated_at }
   }
 
-  /**
-   * Returns the next revision. Filled ids, or ids in another row, may go missing again under that
-   * row's id.
-   */
+  /** Returns the next revision. Ids that were filled or moved may go missing again under that row's id. */
   #nextRevision(id: string): number {
     const known = [this.#closed.get(id), this.#windows.get(id)]
     return 1 + Math.max(0, ...known.map((row) => row?.revision ?? 0))
@@ -318,16 +259,8 @@ export class GapLedger {
     this.#open.delete(gap.gap_id)
     this.closed.add(gap.event_type, status)
     const revision = known === undefined ? gap.revision : known.revision + 1
-    const closed = {
-      ...gap,
-      revision,
-      from_id: from,
-      to_id: to,
-      status,
-      reason,
-      updated_at: nowMs,
-      closed_at: nowMs,
-    }
+    const end = { status, reason, updated_at: nowMs, closed_at: nowMs }
+    const closed = { ...gap, revision, from_id: from, to_id: to, ...end }
     remember(this.#closed, closed)
     this.#publish(closed)
   }

@@ -3,9 +3,7 @@ import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 
-/**
- * A gap of ids, of trade or aggTrade. Gaps of bookTicker are time windows, closed from the start.
- */
+/** A gap of ids. Gaps of bookTicker are time windows instead, closed from the start. */
 export interface IdGap extends Gap {
   readonly event_type: TradeType
   readonly from_id: number
@@ -20,13 +18,14 @@ export function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): voi
   setNewest(rows, row.gap_id, row, MAX_CLOSED)
 }
 
-type Sequence = Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>
+/** Names a sequence of ids. */
+export type GapSequence = Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>
 
-export function isSameSequence(one: Sequence, other: Sequence): boolean {
+export function isSameSequence(one: GapSequence, other: GapSequence): boolean {
   return one.symbol === other.symbol && one.event_type === other.event_type && one.epoch === other.epoch
 }
 
-export function rangeOf({ from_id, to_id }: IdGap): IdRange {
+export function rangeOf({ from_id, to_id }: Pick<IdGap, 'from_id' | 'to_id'>): IdRange {
   return { from: from_id, to: to_id }
 }
 

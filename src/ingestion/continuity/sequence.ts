@@ -6,63 +6,61 @@ import type { Observed, Verdict } from './verdict.ts'
 /** A sequence ended by a reset, whose events a lagging connection may still deliver. */
 interface EndedSequence {
   readonly last: number
-  /** The highest trade time seen in it. */
   readonly lastTimeMs: number
-  /**
-   * From this id on, ids cannot be confused with new ones: they belong to this sequence until the
-   * trade time `untilMs`.
-   */
+  /** Ids from here on cannot be new ones: they belong to this sequence until the time `untilMs`. */
   readonly fromId: number
   readonly untilMs: number
 }
+
+/** What is known of a sequence, in the format of checkpoints. */
+export interface SequenceMemory {
+  readonly epoch: number
+  /** The lowest id that was forwarded or is missing; null before the first, and if unknown. */
+  readonly first?: number | null | undefined
+  /** The highest id forwarded; null before the first. */
+  readonly last: number | null
+  /** The highest trade time; 0 if unknown. */
+  readonly last_time: number
+  /** Ids below the last that were not forwarded, in order. */
+  readonly holes: readonly IdRange[]
+}
+
+const NOTHING = { last: null, last_time: 0, holes: [] }
 
 /**
  * Tracks the ids of one symbol, event type and epoch. Ids are contiguous at the exchange, so a jump
  * is a gap. Only forwarded ids are duplicates, so an event in a hole passes whenever it arrives.
  */
 export class Sequence<Event extends Observed> {
-  #epoch: number
-  /** The lowest id that was forwarded or is missing; null before the first, and if unknown. */
-  #first: number | null
-  #last: number | null
-  #lastTimeMs: number
+  #epoch = 0
+  #first: number | null = null
+  #last: number | null = null
+  #lastTimeMs = 0
   /** The highest id that the last trade time covers. Higher ids are known only from the ledger. */
-  #timedTo: number
+  #timedTo = -1
   /** The highest trade id in the aggTrades observed; +∞ if unknown, and for trades. */
   #lastTradeId = Number.POSITIVE_INFINITY
   /** The sequence before a reset that this process recognised. */
   #ended: EndedSequence | null = null
-  #holes: IdRange[]
+  #holes: IdRange[] = []
   /** Null until an event contradicts the sequence. */
   #evidence: ResetEvidence<Event> | null = null
   /** The lowest id forwarded by {@link observe}; null before the first. */
   #observedFrom: number | null = null
 
-  /** @param memory the state of an earlier instance; none for a new sequence */
-  constructor(memory?: {
-    epoch: number
-    first?: number | null | undefined
-    last: number | null
-    lastTimeMs: number
-    holes: readonly IdRange[]
-  }) {
-    this.#epoch = memory?.epoch ?? 0
-    this.#first = memory?.first ?? null
-    this.#last = memory?.last ?? null
-    this.#lastTimeMs = memory?.lastTimeMs ?? 0
-    this.#timedTo = memory?.last ?? -1
-    this.#holes = [...(memory?.holes ?? [])]
+  constructor(memory: SequenceMemory = { ...NOTHING, epoch: 0 }) {
+    this.#begin(memory)
+  }
+
+  get memory(): SequenceMemory {
+    const [epoch, first, last, last_time] = [this.#epoch, this.#first, this.#last, this.#lastTimeMs]
+    return { epoch, first, last, last_time, holes: this.#holes }
   }
 
   get epoch(): number {
     return this.#epoch
   }
 
-  get first(): number | null {
-    return this.#first
-  }
-
-  /** The highest id forwarded; null before the first. */
   get last(): number | null {
     return this.#last
   }
@@ -71,7 +69,6 @@ export class Sequence<Event extends Observed> {
     return this.#lastTimeMs
   }
 
-  /** Ids below the last that were not forwarded, in order. */
   get holes(): readonly IdRange[] {
     return this.#holes
   }
@@ -117,9 +114,7 @@ export class Sequence<Event extends Observed> {
 
   /** Records a forwarded id of an epoch, in any order. */
   record(epoch: number, id: number, timeMs: number): void {
-    // An id of an earlier sequence.
-    if (epoch < this.#epoch) return
-    if (epoch > this.#epoch) this.#begin(epoch)
+    if (!this.#follow(epoch)) return
     if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
     else if (this.#first !== null && id < this.#first)
       this.#extendDown({ from: id + 1, to: this.#first - 1 }, id)
@@ -134,8 +129,7 @@ export class Sequence<Event extends Observed> {
 
   /** Makes ids missing again, whether they were forwarded before or not. */
   reopen(epoch: number, range: IdRange): void {
-    if (epoch > this.#epoch && this.#last === null) this.#begin(epoch)
-    if (epoch !== this.#epoch) return
+    if (epoch !== this.#epoch && (this.#last !== null || !this.#follow(epoch))) return
     // Without a last id, it is unknown whether ids after the range are missing: the next event
     // decides.
     if (this.#last !== null) this.expect(range.to, 0)
@@ -161,8 +155,7 @@ export class Sequence<Event extends Observed> {
 
   /** Notes that ids of a range are missing. Those not known to be there become holes. */
   lack(epoch: number, { from, to }: IdRange): void {
-    if (epoch < this.#epoch) return
-    if (epoch > this.#epoch) this.#begin(epoch)
+    if (!this.#follow(epoch)) return
     // These ids are known only from a request to reopen them.
     if (this.#last === null && this.#first !== null) {
       this.reopen(epoch, { from, to })
@@ -178,13 +171,9 @@ export class Sequence<Event extends Observed> {
     this.expect(to, 0)
   }
 
-  /**
-   * Notes that ids up to the end of a range were forwarded, except for some holes. Ids of the range
-   * above the last one known now may be missing.
-   */
+  /** Notes that a range, except holes, was forwarded; its ids above the last one known may be missing. */
   hadReached(epoch: number, { from, to }: IdRange, holes: readonly IdRange[], timeMs: number): void {
-    if (epoch < this.#epoch) return
-    if (epoch > this.#epoch) this.#begin(epoch)
+    if (!this.#follow(epoch)) return
     if (this.#last === null) {
       this.#first = Math.min(this.#first ?? from, from)
       this.#last = from - 1
@@ -222,8 +211,7 @@ export class Sequence<Event extends Observed> {
   }
 
   /**
-   * Removes ids from the holes that were forwarded another way (backfill, a replayed topic).
-   * Returns how many.
+   * Removes ids from the holes that were forwarded another way. Returns how many.
    *
    * @param timeMs of the trade. A ledger row may have raised the last id without a time; without
    *   this time, repeats of events since then would look like a new sequence
@@ -254,25 +242,33 @@ export class Sequence<Event extends Observed> {
     return low
   }
 
-  #begin(epoch: number): void {
+  #begin({ epoch, first = null, last, last_time, holes }: SequenceMemory): void {
     this.#epoch = epoch
-    this.#first = null
-    this.#last = null
-    this.#lastTimeMs = 0
-    this.#timedTo = -1
+    this.#first = first
+    this.#last = last
+    this.#lastTimeMs = last_time
+    this.#timedTo = last ?? -1
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#observedFrom = null
     this.#ended = null
-    this.#holes = []
+    this.#holes = [...holes]
+  }
+
+  /** @returns false if it knows a newer epoch */
+  #follow(epoch: number): boolean {
+    if (epoch > this.#epoch) this.#begin({ ...NOTHING, epoch })
+    return epoch === this.#epoch
   }
 
   /** Raises the last id; skipped ids become a hole. */
   #advance(id: number, timeMs: number): IdRange | null {
     const missing = this.#last === null || id === this.#last + 1 ? null : { from: this.#last + 1, to: id - 1 }
-    // Ids from the first event on arrive after it, or later events show that they are missing.
-    if (this.#last === null) this.#holes = subtract(this.#holes, [{ from: id, to: Number.MAX_SAFE_INTEGER }])
+    if (this.#last === null) {
+      // Ids from the first event on arrive after it, or later events show that they are missing.
+      this.#holes = subtract(this.#holes, [{ from: id, to: Number.MAX_SAFE_INTEGER }])
+      this.#first = Math.min(this.#first ?? id, id)
+    }
     if (missing !== null) this.#holes.push(missing)
-    if (this.#last === null) this.#first = Math.min(this.#first ?? id, id)
     this.#last = id
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#noteTime(id, timeMs)
@@ -282,8 +278,7 @@ export class Sequence<Event extends Observed> {
   #noteTime(id: number, timeMs: number): void {
     if (timeMs === 0) return
     this.#timedTo = Math.max(this.#timedTo, id)
-    // The later of two trades may have the earlier time. With that one, repeats would look like a
-    // new sequence.
+    // The later of two trades may have the earlier time, with which repeats would look like new ids.
     this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
   }
 
@@ -304,10 +299,7 @@ export class Sequence<Event extends Observed> {
     }
   }
 
-  /**
-   * Begins a new sequence at its first id. One connection has proven it; others may have delivered
-   * parts of it.
-   */
+  /** Begins a sequence that one connection has proven, with what others have delivered of it. */
   #reset(): Verdict<Event> {
     const suspects = this.#evidence?.takeSuspects() ?? []
     const byId = new Map(suspects.map((event) => [event.id, event]))
@@ -317,7 +309,7 @@ export class Sequence<Event extends Observed> {
     const last = this.#last ?? 0
     const lastTimeMs = this.#lastTimeMs
     const isFar = first.id < last - farIds(last) * 2
-    this.#begin(this.#epoch + 1)
+    this.#follow(this.#epoch + 1)
     for (const { id, timeMs } of events) this.#advance(id, timeMs)
     this.#ended = {
       last,
@@ -331,9 +323,7 @@ export class Sequence<Event extends Observed> {
     return { kind: 'reset', events, missing: [...this.#holes], released: suspects.length - events.length }
   }
 
-  /**
-   * Whether an event belongs to the ended sequence: a lagging connection still delivers old ids.
-   */
+  /** Whether an event belongs to the ended sequence: a lagging connection still delivers old ids. */
   #isOf({ lastTimeMs, fromId, untilMs }: EndedSequence, { id, timeMs }: Event): boolean {
     return timeMs <= lastTimeMs || (id >= fromId && id > (this.#last ?? id) + 1 && timeMs < untilMs)
   }
