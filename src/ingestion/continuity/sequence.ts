@@ -12,7 +12,7 @@ interface EndedSequence {
   readonly untilMs: number
 }
 
-/** What is known of a sequence, in the format of checkpoints. */
+/** The memory of a sequence, in the format of checkpoints. */
 export interface SequenceMemory {
   readonly epoch: number
   /** The lowest id that was forwarded or is missing; null before the first, and if unknown. */
