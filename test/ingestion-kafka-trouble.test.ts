@@ -197,8 +197,8 @@ test('K9 a slow partition has a different reason from a refused one of the same 
   kafka.send('quotes', 0)
   kafka.send('trades', 1)
   await kafka.clock.advance(60_000)
-  const reasons = kafka.producer.batches
-    .heldPartitions(0)
+  const reasons = kafka.producer.batches.held
+    .status(0)
     .map(({ topic, partition, reason }) => [`${topic}/${partition}`, reason] as const)
   assert.match(new Map(reasons).get('quotes/0') ?? '', /right/)
   assert.match(new Map(reasons).get('trades/1') ?? '', /not answered/)

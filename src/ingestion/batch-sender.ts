@@ -12,7 +12,7 @@ import { describeError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { LatencySummary } from '../foundation/telemetry/status.ts'
-import { HeldPartition, HeldPartitions } from './messages/held-partition.ts'
+import { HeldPartition, HeldPartitions, type HeldView } from './messages/held-partition.ts'
 import { countEvents, type DiscardCause, type OutgoingMessage, type SendEvents } from './messages/message.ts'
 import { SendProblem } from './messages/send-problem.ts'
 import type { Ports } from './ports.ts'
@@ -29,9 +29,7 @@ const DISCARD_LOG_MS = 60_000
 
 /** In uncompressed bytes. Brokers take 1 MiB per partition and send by default, compressed. */
 export const SEND_MAX_BYTES = 900_000
-/**
- * A partition unacknowledged for so long is set aside, if Kafka takes others or names its leader.
- */
+/** A partition unacknowledged for so long is set aside, if Kafka takes others or names its leader. */
 const HOLD_AFTER_MS = 2000
 
 /** A send that takes longer is counted. */
@@ -45,12 +43,14 @@ const SLOW_SEND_MS = 10_000
 export class BatchSender {
   readonly #options: BatchSenderOptions
   readonly #clock: Ports['clock']
-  /** Learns the fate of messages; null before the start. */
-  events: SendEvents | null = null
   readonly #log: Logger
   readonly #problem: SendProblem
   readonly #producer: RecordProducer
   readonly #held = new HeldPartitions()
+  /** The set-aside partitions. */
+  readonly held: HeldView = this.#held
+  /** Learns the fate of messages; null before the start. */
+  events: SendEvents | null = null
   /** Running sends, and set-aside partitions that are being drained. */
   readonly #background = new Set<Promise<void>>()
   #closing: Promise<void> | null = null
@@ -86,15 +86,6 @@ export class BatchSender {
     return this.#underWay.events + this.#held.inFlight
   }
 
-  /** Events that wait in set-aside partitions. */
-  get heldEvents(): number {
-    return this.#held.events
-  }
-
-  get heldBytes(): number {
-    return this.#held.bytes
-  }
-
   /** Why the current batch is not acknowledged; null when nothing failed since the last success. */
   get problem(): string | null {
     return this.#problem.reason
@@ -109,23 +100,8 @@ export class BatchSender {
   get oldestQueuedAtMs(): number | null {
     const held = this.#held.oldestQueuedAtMs
     const { batch, messages } = this.#underWay
-    const [first] = batch
-    return first === undefined || messages === 0
-      ? held
-      : Math.min(first.queuedAtMs, held ?? Number.POSITIVE_INFINITY)
-  }
-
-  /** Whether Kafka permanently refuses a partition. */
-  get isAnyRefused(): boolean {
-    return this.#held.isAnyRefused
-  }
-
-  isHeld(place: TopicPartition): boolean {
-    return this.#held.get(place) !== undefined
-  }
-
-  heldPartitions(nowMs: number): ReturnType<HeldPartitions['status']> {
-    return this.#held.status(nowMs)
+    const first = messages === 0 ? undefined : batch[0]
+    return first === undefined ? held : Math.min(first.queuedAtMs, held ?? Number.POSITIVE_INFINITY)
   }
 
   /** Times from sending a batch to its acknowledgement, over the last minute. */
@@ -133,16 +109,14 @@ export class BatchSender {
     return this.#sendTimes.summary(nowMs)
   }
 
-  /**
-   * Whether nothing may be discarded: set-aside messages fill up while Kafka acknowledges nothing.
-   */
+  /** Whether nothing may be discarded: set-aside messages fill up while Kafka takes nothing. */
   isFull(nowMs: number): boolean {
-    return (
-      this.#held.size > 0 &&
-      this.#held.bytes >= this.#options.queueMaxBytes / 2 &&
-      nowMs - this.#acknowledgedAtMs >= SLOW_SEND_MS &&
-      !this.#held.isAnyRefused
-    )
+    const isSilent = nowMs - this.#acknowledgedAtMs >= SLOW_SEND_MS
+    return this.#held.size > 0 && this.#isHeldFull && isSilent && !this.#held.isAnyRefused
+  }
+
+  get #isHeldFull(): boolean {
+    return this.#held.bytes >= this.#options.queueMaxBytes / 2
   }
 
   /** Resolves once every partition of the batch is acknowledged or set aside, or on close. */
@@ -304,11 +278,8 @@ export class BatchSender {
   #split({ topic, partition, records }: PartitionRecords<OutgoingMessage>, reason: string): void {
     this.#settle(records)
     const [first] = records
-    if (records.length === 1 && first !== undefined) {
-      this.#discard(first, 'too large', reason)
-    } else {
-      this.#heldOf({ topic, partition }, reason).split(records)
-    }
+    if (records.length === 1 && first !== undefined) this.#discard(first, 'too large', reason)
+    else this.#heldOf({ topic, partition }, reason).split(records)
     this.#drainHeld({ topic, partition })
   }
 
@@ -323,7 +294,7 @@ export class BatchSender {
     const held = this.#held.get(message)
     // Ledger rows and checkpoints, which have keys and no mark, are few: they are always kept.
     const mayBeDiscarded = message.mark !== null || message.key === null
-    if (held !== undefined && mayBeDiscarded && this.#held.bytes >= this.#options.queueMaxBytes / 2) {
+    if (held !== undefined && mayBeDiscarded && this.#isHeldFull) {
       held.discarded++
       this.#discard(message, 'refused', held.reason)
       return true

@@ -12,13 +12,13 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
 import type { BackfillPorts } from './backfill/backfill.ts'
 import type { SilenceCheck } from './backfill/silence-check.ts'
-import type { BatchSender } from './batch-sender.ts'
 import type { StreamRates } from './connection/stream-rates.ts'
 import type { Continuity } from './continuity/continuity.ts'
 import type { IdGap } from './continuity/gap-rows.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { StreamMerge } from './continuity/stream-merge.ts'
 import { Forwarder, frameOf, type StampedEvent } from './forwarder.ts'
+import type { HeldView } from './messages/held-partition.ts'
 import type { Router } from './messages/message.ts'
 import type { MessageQueue } from './messages/message-queue.ts'
 import type { ReceiptClock, ReceiptStamp } from './messages/receipt-clock.ts'
@@ -27,7 +27,7 @@ import { RejectedFrames } from './rejected-frames.ts'
 /** The way to Kafka. */
 export interface Delivery {
   readonly queue: Pick<MessageQueue, 'push' | 'whenRoom'>
-  readonly batches: Pick<BatchSender, 'isHeld'>
+  readonly batches: { readonly held: Pick<HeldView, 'has'> }
   /** Resolves when everything queued so far is acknowledged, discarded or set aside. */
   settled(signal: AbortSignal): Promise<void>
 }
@@ -267,7 +267,7 @@ export class Core implements BackfillPorts {
 
   isHeld({ symbol, event_type, epoch }: IdGap): boolean {
     const { producer, router } = this.#options
-    return producer.batches.isHeld(router.route(streamName(symbol, event_type), symbol, event_type, epoch))
+    return producer.batches.held.has(router.route(streamName(symbol, event_type), symbol, event_type, epoch))
   }
 
   settled(signal: AbortSignal): Promise<void> {

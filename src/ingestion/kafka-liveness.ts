@@ -2,18 +2,15 @@ import type { KafkaPort } from '../foundation/kafka/kafka-port.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
-import type { BatchSender } from './batch-sender.ts'
+import type { KafkaProducer } from './kafka-producer.ts'
 import type { Ports } from './ports.ts'
 
-/**
- * No acknowledgement for so long, while messages wait and Kafka is reachable, is a fault of this
- * process.
- */
+/** So long without an acknowledgement, while Kafka is reachable, is a fault of this process. */
 const STUCK_MS = 5 * 60_000
 
-/** A new client counts as connected if it reached every leader within this time */
+/** Kafka counts as reached if a new client reached every leader within this time, */
 const REACHED_MS = 30_000
-/** and for at least this time: a Kafka that has just returned needs time to acknowledge. */
+/** and since this time: a Kafka that has just returned needs time to acknowledge. */
 const REACHED_FOR_MS = 60_000
 
 const PROBE_EVERY_MS = 10_000
@@ -21,10 +18,7 @@ const PROBE_EVERY_MS = 10_000
 /** For so long, missing replicas explain the lack of acknowledgements. */
 const LACKING_MS = 60_000
 
-interface Sent {
-  readonly batches: Pick<BatchSender, 'acknowledgedAtMs' | 'isAnyRefused' | 'lackedReplicasAtMs'>
-  oldestUnacknowledgedMs(nowMs: number): number
-}
+type LivenessPorts = Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> }
 
 /**
  * Decides whether a restart of this process could help: Kafka acknowledged nothing for 5 minutes
@@ -32,18 +26,18 @@ interface Sent {
  * messages, a restart would only lose the queue.
  */
 export class KafkaLiveness {
-  readonly #ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> }
+  readonly #ports: LivenessPorts
   readonly #topics: readonly string[]
-  readonly #sent: Sent
+  readonly #sent: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>
   readonly #log: Logger
   #reachedAtMs = Number.NEGATIVE_INFINITY
   /** Since when every check with a new client has reached every leader. */
   #reachedSinceMs = Number.POSITIVE_INFINITY
 
   constructor(
-    ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> },
+    ports: LivenessPorts,
     topics: readonly string[],
-    sent: Sent,
+    sent: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
     log: Logger,
   ) {
     this.#ports = ports
@@ -72,9 +66,9 @@ export class KafkaLiveness {
   }
 
   #isStuck(nowMs: number, limitMs: number): boolean {
-    const { acknowledgedAtMs, isAnyRefused, lackedReplicasAtMs } = this.#sent.batches
+    const { acknowledgedAtMs, held, lackedReplicasAtMs } = this.#sent.batches
     return (
-      !isAnyRefused &&
+      !held.isAnyRefused &&
       nowMs - lackedReplicasAtMs >= LACKING_MS &&
       this.#sent.oldestUnacknowledgedMs(nowMs) >= limitMs &&
       nowMs - acknowledgedAtMs >= limitMs

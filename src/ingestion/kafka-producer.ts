@@ -1,4 +1,4 @@
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { Wake } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
@@ -12,16 +12,10 @@ export interface KafkaProducerOptions extends BatchSenderOptions {
 
 const CHECK_MS = 200
 
-/**
- * Interval at which one batch passes a full set-aside partition: only its acknowledgement shows
- * that Kafka takes other partitions.
- */
+/** Interval at which one batch passes full set-aside partitions, to see whether Kafka takes others. */
 const PROBE_EVERY_MS = 10_000
 
-/**
- * Node truncates a timer to whole milliseconds. One that fired too early would need another, and a
- * wake-up costs more than a message.
- */
+/** Node truncates a timer to whole milliseconds; one that fires too early would need another. */
 const TIMER_MS = 1
 
 /** Sends its queue to Kafka in order, one batch at a time. */
@@ -56,7 +50,7 @@ export class KafkaProducer {
 
   /** Events that wait to be sent. */
   get queued(): number {
-    return this.#left?.queued ?? this.queue.events + this.batches.heldEvents
+    return this.#left?.queued ?? this.queue.events + this.batches.held.events
   }
 
   /** Events sent and not acknowledged yet. */
@@ -75,34 +69,19 @@ export class KafkaProducer {
     this.#running ??= this.#run().catch((error: unknown) => events.onDefect(error))
   }
 
-  /**
-   * Resolves when everything queued so far is acknowledged, discarded or set aside. Rejects with
-   * the signal's reason if it aborts first.
-   */
+  /** Resolves when everything queued so far is acknowledged, discarded or set aside. */
   settled(signal: AbortSignal): Promise<void> {
     const after = this.queue.pushed
     if (after <= this.#passedMessages) return Promise.resolve()
-    if (signal.aborted) return Promise.reject(signal.reason)
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-    this.#fences.push({
-      after,
-      resolve: () => {
-        signal.removeEventListener('abort', onAbort)
-        resolve()
-      },
-    })
-    return promise
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#fences.push({ after, resolve })
+    return unlessAborted(promise, signal)
   }
 
-  /**
-   * Resolves when everything queued so far for a topic is acknowledged or discarded; rejects if the
-   * signal aborts first.
-   */
+  /** Resolves when everything queued so far for a topic is acknowledged or discarded. */
   async allAcknowledged(topic: string, signal: AbortSignal): Promise<void> {
     await this.settled(signal)
-    const isHeld = () => this.batches.heldPartitions(0).some((held) => held.topic === topic)
+    const isHeld = () => this.batches.held.status(0).some((held) => held.topic === topic)
     while (isHeld()) await sleep(CHECK_MS, signal, this.#clock)
   }
 
@@ -160,7 +139,7 @@ export class KafkaProducer {
   async #sendNext(): Promise<number> {
     const taken = this.queue.take(this.#options.batchSize, SEND_MAX_BYTES)
     const batch = this.batches.setAside(taken)
-    this.queue.reserve(this.batches.heldBytes)
+    this.queue.reserve(this.batches.held.bytes)
     if (batch.length > 0) await this.batches.send(batch)
     if (this.#giveUp.signal.aborted) return batch.length
     this.#passedMessages += taken.length

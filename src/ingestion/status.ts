@@ -57,8 +57,8 @@ export function ingestionStatus(sources: StatusSources): IngestionStatus {
     ignoredByReason: core?.reasons('ignored') ?? {},
     rejectedByReason: core?.reasons('rejected') ?? {},
     rejectedStreams: core?.rejections.status(nowMs) ?? [],
-    queueBytes: producer.queue.bytes + producer.batches.heldBytes,
-    heldPartitions: producer.batches.heldPartitions(nowMs),
+    queueBytes: producer.queue.bytes + producer.batches.held.bytes,
+    heldPartitions: producer.batches.held.status(nowMs),
     kafkaProblem: producer.batches.problem,
     oldestUnacknowledgedMs: Math.round(producer.oldestUnacknowledgedMs(nowMs)),
     eventToReceiptMs: core?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
@@ -91,7 +91,7 @@ function whyNotReady({
   // Kafka first: without it a start waits, or a full queue pauses the connections, which the
   // exchange then closes.
   const { batches } = producer
-  const held = batches.heldPartitions(nowMs)
+  const held = batches.held.status(nowMs)
   const [first] = held
   if (first !== undefined) {
     const { topic, partition, heldMs, reason } = first

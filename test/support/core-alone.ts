@@ -11,7 +11,7 @@ import type { ReceiptStamp } from '../../src/ingestion/messages/receipt-clock.ts
 export function deliveryTo(push: (message: OutgoingMessage) => void): Delivery {
   return {
     queue: { push, whenRoom: async () => {} },
-    batches: { isHeld: () => false },
+    batches: { held: { has: () => false } },
     settled: async () => {},
   }
 }

@@ -5,10 +5,7 @@ import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { countEvents, type OutgoingMessage } from './message.ts'
 import { MessageQueue } from './message-queue.ts'
 
-/**
- * A partition that is set aside. Its messages wait here, in order, so that others do not wait for
- * them.
- */
+/** A set-aside partition. Its messages wait here, in order, so that others do not wait for them. */
 export class HeldPartition {
   readonly topic: string
   readonly partition: number
@@ -86,15 +83,15 @@ export class HeldPartition {
     return all
   }
 
-  /**
-   * Splits messages that are too large together, to be sent in smaller parts before everything
-   * else.
-   */
+  /** Splits messages that are too large together, to be sent before everything else. */
   split(messages: readonly OutgoingMessage[]): void {
     this.#limit = Math.max(1, Math.ceil(messages.length / 2))
     this.#again = [...messages, ...this.#again]
   }
 }
+
+/** What others may know of the set-aside partitions. */
+export type HeldView = Pick<HeldPartitions, 'bytes' | 'events' | 'isAnyRefused' | 'has' | 'status'>
 
 /** All set-aside partitions. */
 export class HeldPartitions {
@@ -109,8 +106,9 @@ export class HeldPartitions {
     return this.#sum(({ bytes }) => bytes)
   }
 
+  /** Whether Kafka permanently refuses a partition. */
   get isAnyRefused(): boolean {
-    return this.#sum(({ isRefused }) => (isRefused ? 1 : 0)) > 0
+    return this.#sum(({ isRefused }) => Number(isRefused)) > 0
   }
 
   /** Waiting events. */
@@ -127,6 +125,10 @@ export class HeldPartitions {
   get oldestQueuedAtMs(): number | null {
     const times = [...this.#byPlace.values()].flatMap(({ oldestQueuedAtMs: atMs }) => atMs ?? [])
     return times.length === 0 ? null : Math.min(...times)
+  }
+
+  has(place: TopicPartition): boolean {
+    return this.#byPlace.has(keyOf(place))
   }
 
   get(place: TopicPartition): HeldPartition | undefined {
