@@ -14,9 +14,14 @@ interface Line {
 function rejections(readOf: (stream: string) => number = () => 0) {
   const lines: Line[] = []
   const log = { warn: (line: unknown) => lines.push(line as Line) }
-  const letters = { topic: 'd', queue: { push() {} }, clock: { monotonicMs: () => 0 } }
   const frames = new MinuteCount()
-  const rejected = new RejectedFrames(log as never, { lastMinute: readOf, frames }, letters)
+  const rejected = new RejectedFrames({
+    log: log as never,
+    rates: { lastMinute: readOf, frames },
+    deadLettersTopic: 'd',
+    queue: { push() {} },
+    clock: { monotonicMs: () => 0 },
+  })
   return { lines, frames, rejected }
 }
 

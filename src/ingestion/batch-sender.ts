@@ -29,7 +29,7 @@ const DISCARD_LOG_MS = 60_000
 
 /** In uncompressed bytes. Brokers take 1 MiB per partition and send by default, compressed. */
 export const SEND_MAX_BYTES = 900_000
-/** A partition unacknowledged for so long is set aside, if Kafka takes others or names its leader. */
+/** Wait before a partition is set aside, if Kafka takes others or names its leader. */
 const HOLD_AFTER_MS = 2000
 
 /** A send that takes longer is counted. */

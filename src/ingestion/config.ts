@@ -1,70 +1,41 @@
 import type { TopicRight } from '../foundation/kafka/access.ts'
-import type { KafkaConnection } from '../foundation/kafka/client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
-import type { Compression } from '../foundation/kafka/record-sender.ts'
-import type { EventType } from '../foundation/market/event.ts'
-import type { TimeUnit } from '../foundation/market/time-unit.ts'
-import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
-import { CLOCK_LIMITS, type ClockLimits } from './messages/receipt-clock.ts'
+import { CLOCK_LIMITS } from './messages/receipt-clock.ts'
 
 const HOUR_MS = 3_600_000
 
 /** Settings of the ingestion service; durations in milliseconds, sizes in bytes. */
-export interface IngestionConfig {
-  /** Upper-case names; `*` alone selects every spot symbol that trades. */
-  readonly symbols: readonly string[]
-  readonly eventTypes: readonly EventType[]
-  /** Interval between two requests for the exchange's symbols. */
-  readonly symbolsEveryMs: number
-  readonly shard: { readonly index: number; readonly count: number }
-  readonly wsUrl: string
-  /** 2 reads every stream over two connections and merges them. */
-  readonly connectionsPerStream: number
-  readonly connectionMaxAgeMs: number
-  readonly restUrl: string
-  /** Name of an exchange that does not announce one; null to use its host. */
-  readonly venue: string | null
-  /** API key (a secret), for exchanges that require one for trades by id. */
-  readonly apiKey?: string | undefined
-  /** Requested from the exchange; if the exchange announces another unit, that one is used. */
-  readonly timeUnit: TimeUnit
-  /** Part of the 6,000 per minute that Binance allows an IP. */
-  readonly restWeightPerMinute: number
-  /** Larger gaps are not backfilled. */
-  readonly backfillMaxIds: number
-  readonly kafka: KafkaConnection
-  readonly topics: TopicNames
-  readonly compression: Compression
-  readonly lingerMs: number
-  /** Maximum number of messages in one send. */
-  readonly batchSize: number
-  readonly queueMaxBytes: number
-  readonly backoff: BackoffPolicy
-  readonly clockLimits: ClockLimits
-  readonly host: string
-  readonly port: number
-}
+export type IngestionConfig = Readonly<ReturnType<typeof ingestionConfig>>
 
-export function ingestionConfig(settings: Settings): IngestionConfig {
+export function ingestionConfig(settings: Settings) {
   return {
+    /** Upper-case names; `*` alone selects every spot symbol that trades. */
     symbols: settings.SYMBOLS,
     eventTypes: settings.STREAM_TYPES,
+    /** Interval between two requests for the exchange's symbols. */
     symbolsEveryMs: settings.SYMBOLS_REFRESH_SECONDS * 1000,
     shard: settings.SHARD,
     wsUrl: settings.BINANCE_WS_URL,
+    /** 2 reads every stream over two connections and merges them. */
     connectionsPerStream: settings.CONNECTIONS_PER_STREAM,
     connectionMaxAgeMs: settings.CONNECTION_MAX_AGE_HOURS * HOUR_MS,
     restUrl: settings.BINANCE_REST_URL,
+    /** Name of an exchange that does not announce one; null to use its host. */
     venue: settings.VENUE ?? null,
+    /** API key (a secret), for exchanges that require one for trades by id. */
     apiKey: settings.BINANCE_API_KEY,
+    /** Requested from the exchange; if the exchange announces another unit, that one is used. */
     timeUnit: settings.TIME_UNIT,
+    /** Part of the 6,000 per minute that Binance allows an IP. */
     restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
+    /** Larger gaps are not backfilled. */
     backfillMaxIds: settings.BACKFILL_MAX_IDS,
     kafka: kafkaConnection(settings),
     topics: topicNames(settings),
     compression: settings.KAFKA_COMPRESSION,
     lingerMs: settings.KAFKA_LINGER_MS,
+    /** Maximum number of messages in one send. */
     batchSize: settings.KAFKA_BATCH_SIZE,
     queueMaxBytes: settings.KAFKA_QUEUE_MAX_BYTES,
     backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },

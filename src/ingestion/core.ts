@@ -8,21 +8,18 @@ import type { IdRange } from '../foundation/market/id-ranges.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
 import type { BackfillPorts } from './backfill/backfill.ts'
 import type { SilenceCheck } from './backfill/silence-check.ts'
 import type { StreamRates } from './connection/stream-rates.ts'
-import type { Continuity } from './continuity/continuity.ts'
 import type { IdGap } from './continuity/gap-rows.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { StreamMerge } from './continuity/stream-merge.ts'
-import { Forwarder, frameOf, type StampedEvent } from './forwarder.ts'
+import { Forwarder, type ForwarderOptions, frameOf, type StampedEvent } from './forwarder.ts'
 import type { HeldView } from './messages/held-partition.ts'
-import type { Router } from './messages/message.ts'
 import type { MessageQueue } from './messages/message-queue.ts'
 import type { ReceiptClock, ReceiptStamp } from './messages/receipt-clock.ts'
-import { RejectedFrames } from './rejected-frames.ts'
+import { RejectedFrames, type RejectedFramesOptions } from './rejected-frames.ts'
 
 /** The way to Kafka. */
 export interface Delivery {
@@ -32,25 +29,16 @@ export interface Delivery {
   settled(signal: AbortSignal): Promise<void>
 }
 
-export interface CoreOptions {
+export interface CoreOptions extends Omit<ForwarderOptions & RejectedFramesOptions, 'queue'> {
   /** Unit of the exchange's times. */
   readonly timeUnit: TimeUnit
   readonly clock: Clock
   readonly receipts: Pick<ReceiptClock, 'stampFrame' | 'stamp'>
   readonly rates: StreamRates
-  readonly continuity: Continuity<StampedEvent>
-  readonly router: Pick<Router, 'route'>
-  /** How far the clock is ahead of the exchange's, in milliseconds; null while unknown. */
-  readonly clockOffset: { readonly aheadMs: number | null }
   /** The recorded symbols, which may become more. */
   readonly symbols: ReadonlySet<string>
   readonly silence: Pick<SilenceCheck, 'watch'>
-  /** Topic of rejected frames. */
-  readonly deadLettersTopic: string
   readonly producer: Delivery
-  /** Called with an error after which no event may be recorded: the process has to end. */
-  readonly onFatal: (error: unknown) => void
-  readonly log: Pick<Logger, 'warn'>
 }
 
 /** The counters before the first frame. */
@@ -87,12 +75,12 @@ export class Core implements BackfillPorts {
   readonly #counters = { received: 0, control: 0, ignored: 0 }
 
   constructor(options: CoreOptions) {
-    const { clock, rates, continuity, timeUnit, log, deadLettersTopic } = options
+    const { clock, rates, continuity, timeUnit } = options
     const { queue } = options.producer
     this.#options = options
     this.rates = rates
     this.#reader = new FrameReader(timeUnit)
-    this.rejections = new RejectedFrames(log, rates, { topic: deadLettersTopic, queue, clock })
+    this.rejections = new RejectedFrames({ ...options, queue })
     this.#forwarder = new Forwarder({ ...options, queue }, this.rejections)
     this.#merge = new StreamMerge(clock, this.#forwarder, rates, continuity)
   }
@@ -139,39 +127,26 @@ export class Core implements BackfillPorts {
     }
   }
 
-  #observe(
-    { stream, event, data }: EventFrame,
-    stamp: ReceiptStamp,
-    connection: number,
-    nowMs: number,
-  ): void {
+  #observe(frame: EventFrame, stamp: ReceiptStamp, connection: number, nowMs: number): void {
+    const { stream, event, data } = frame
     const { type, id, lastTradeId, eventTimeUs, tradeTimeUs } = event
     const symbol = event.symbol.text
+    const receiptMs = stamp.ms
     const isTrade = isTradeType(type)
-    const timeMs = isTrade ? Math.floor(tradeTimeUs / 1000) : stamp.ms
+    const timeMs = isTrade ? Math.floor(tradeTimeUs / 1000) : receiptMs
     this.rates.seen(stream, id, nowMs, connection)
     if (isTrade && eventTimeUs !== ABSENT)
-      this.#eventToReceipt.record(stamp.ms - Math.floor(eventTimeUs / 1000), nowMs)
-    this.#merge.offer(
-      { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs: stamp.ms, data, stamp },
-      nowMs,
-    )
+      this.#eventToReceipt.record(receiptMs - Math.floor(eventTimeUs / 1000), nowMs)
+    const offered = { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs, data, stamp }
+    this.#merge.offer(offered, nowMs)
   }
 
-  /**
-   * Notes an open connection. Streams that it alone delivers are expected soon; if they stay silent,
-   * the silence check asks REST.
-   */
-  connected(
-    connection: number,
-    { streams, subscriptions }: Pick<ConnectionPlan, 'streams' | 'subscriptions'>,
-  ): void {
-    this.#await(this.#merge.opened(connection, streams, subscriptions.flat()))
+  /** Notes an open connection. Streams that it alone delivers are expected to deliver soon. */
+  connected(connection: number, plan: Pick<ConnectionPlan, 'streams' | 'subscriptions'>): void {
+    this.#await(this.#merge.opened(connection, plan.streams, plan.subscriptions.flat()))
   }
 
-  /**
-   * Notes further streams of an open connection; they count once the exchange confirms them.
-   */
+  /** Notes further streams of an open connection; they count once the exchange confirms them. */
   joining(connection: number, streams: readonly string[]): void {
     this.#await(this.#merge.joined(connection, streams, streams))
   }
@@ -193,10 +168,7 @@ export class Core implements BackfillPorts {
     this.#merge.left(connection, streams, 'delisted')
   }
 
-  /**
-   * Notes quiet streams of a connection. If no other connection delivers them, an outage lasts until
-   * their next event.
-   */
+  /** Notes quiet streams: an outage, unless another connection delivers them. */
   quiet(streams: readonly string[]): void {
     const nowMs = this.#options.clock.monotonicMs()
     const { rates } = this
@@ -205,10 +177,7 @@ export class Core implements BackfillPorts {
     this.#options.continuity.interrupted(streams.filter(isOut), 'stall')
   }
 
-  /**
-   * Notes that a connection has closed. Events of streams that it alone delivered may be missing
-   * before the next event.
-   */
+  /** Notes a closed connection. Streams that it alone delivered may have missed events. */
   disconnected(connection: number, streams: readonly string[]): void {
     const { silence, symbols } = this.#options
     this.rates.forget(connection, streams)

@@ -17,7 +17,7 @@ import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Ports } from './ports.ts'
 
-/** After this limit the reason is logged and shown, and the start retries. */
+/** After this limit the start logs the reason and retries. */
 const SEND_LIMIT_MS = 5000
 
 /**
@@ -44,11 +44,9 @@ export async function askIdentity(
   if (rest === null) return identity
   if (rest.named !== streams.named) {
     const nameOf = (name: string | null) => (name === null ? 'does not name itself' : `is "${name}"`)
-    throw new TapelineError(
-      'SETTINGS',
-      `The exchange at ${config.wsUrl} ${nameOf(streams.named)}, and that at BINANCE_REST_URL=${config.restUrl} ${nameOf(rest.named)}: gaps would be filled with trades of another exchange`,
-      { fix: 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.' },
-    )
+    const text = `The exchange at ${config.wsUrl} ${nameOf(streams.named)}, and that at BINANCE_REST_URL=${config.restUrl} ${nameOf(rest.named)}: gaps would be filled with trades of another exchange`
+    const fix = 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.'
+    throw new TapelineError('SETTINGS', text, { fix })
   }
   if (rest.timeUnit !== null && rest.timeUnit !== identity.timeUnit)
     throw otherUnit('REST', rest.timeUnit, identity.timeUnit, 'BINANCE_REST_URL')
@@ -69,26 +67,16 @@ export async function claimExchangeIdentity(
 ): Promise<void> {
   const topic = topics.checkpoints
   const own = markOf(identity, topics)
-  const text = await latestValueBy(
-    kafka.fetcher('tapeline-ingestion-source', [topic]),
-    topic,
-    EXCHANGE_IDENTITY_KEY,
-  )
+  const fetcher = kafka.fetcher('tapeline-ingestion-source', [topic])
+  const text = await latestValueBy(fetcher, topic, EXCHANGE_IDENTITY_KEY)
   if (text !== null) {
     const marked = parseMark(text, topic)
-    rejectOtherExchange(
-      'These Kafka topics',
-      marked.source,
-      identity.source,
-      'Use other topics for this exchange (KAFKA_TRADES_TOPIC, …) or another broker, and another database.',
-    )
+    const what = 'These Kafka topics'
+    const others = 'topics (KAFKA_TRADES_TOPIC, …) or another broker, and another database.'
+    rejectOtherExchange(what, marked.source, identity.source, `Use other ${others}`)
     rejectOtherTopics(topic, marked, own)
-    rejectOtherTimeUnit(
-      'These Kafka topics',
-      marked.timeUnit,
-      identity.timeUnit,
-      `Set TIME_UNIT=${marked.timeUnit}; or use other topics (KAFKA_TRADES_TOPIC, …) or another broker, and another database.`,
-    )
+    const fix = `Set TIME_UNIT=${marked.timeUnit}; or use other ${others}`
+    rejectOtherTimeUnit(what, marked.timeUnit, identity.timeUnit, fix)
     return
   }
   const producer = kafka.producer('tapeline-ingestion-source', 'none')
@@ -105,9 +93,8 @@ export async function claimExchangeIdentity(
     await producer.send([message], { limitMs: SEND_LIMIT_MS })
   } catch (error) {
     if (isTapelineError(error)) throw error
-    throw new Error(`Cannot write the exchange identity to ${topic}: ${describeError(error)}`, {
-      cause: error,
-    })
+    const text = `Cannot write the exchange identity to ${topic}: ${describeError(error)}`
+    throw new Error(text, { cause: error })
   } finally {
     await producer.close()
   }

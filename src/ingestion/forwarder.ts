@@ -13,10 +13,7 @@ import type { RejectedFrames } from './rejected-frames.ts'
 
 /** An event with its stamp. */
 export interface StampedEvent extends StreamEvent {
-  /**
-   * The data object as received: a slice of the chunk that was read, or a copy once the event is
-   * held.
-   */
+  /** The data object as received: a slice of the chunk that was read, or a copy of a held event. */
   data: ByteSlice
   readonly stamp: ReceiptStamp
 }
@@ -68,11 +65,8 @@ export class Forwarder {
     }
   }
 
-  #forward(
-    { stream, symbol, type, id, timeMs, data, stamp, outage }: StampedEvent,
-    epoch: number,
-    nowMs: number,
-  ): void {
+  #forward(event: StampedEvent, epoch: number, nowMs: number): void {
+    const { stream, symbol, type, id, timeMs, data, stamp, outage } = event
     const { router, clockOffset, queue } = this.#options
     const route = router.route(stream, symbol, type, epoch)
     const slice = this.#values.write(data, this.#suffix.of(stamp))
@@ -80,8 +74,7 @@ export class Forwarder {
     // Integers are stored without a heap object.
     const clockAheadMs = aheadMs === null ? undefined : Math.round(aheadMs)
     const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs, clockAheadMs)
-    // Kafka may take the quote and the process end before the ledger row is sent. The next start
-    // would then not know of the outage, so the message carries the row.
+    // The process may end before the ledger row is sent, so the message carries the row, too.
     if (outage !== undefined) message.endOutage(outage)
     queue.push(message)
     this.forwarded++

@@ -12,7 +12,7 @@ export interface KafkaProducerOptions extends BatchSenderOptions {
 
 const CHECK_MS = 200
 
-/** Interval at which one batch passes full set-aside partitions, to see whether Kafka takes others. */
+/** Interval of batches that show whether Kafka takes others while set-aside partitions are full. */
 const PROBE_EVERY_MS = 10_000
 
 /** Node truncates a timer to whole milliseconds; one that fires too early would need another. */

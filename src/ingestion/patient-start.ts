@@ -7,33 +7,25 @@ import type { Ports } from './ports.ts'
 const EXCHANGE_FIX =
   'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. To try Tapeline without network: npm run demo'
 
+type PatientStartPorts = Pick<Ports, 'clock' | 'random'>
+
 /** Runs the start steps that need Kafka or the exchange, retrying each until it succeeds. */
 export class PatientStart {
-  readonly #ports: Pick<Ports, 'clock' | 'random'>
+  readonly #ports: PatientStartPorts
   readonly #backoff: BackoffPolicy
   readonly #signal: AbortSignal
   readonly #log: Logger
   /** Why ingestion is not running yet; empty once it is. */
   waitingFor = 'Kafka has not answered yet'
 
-  constructor(
-    ports: Pick<Ports, 'clock' | 'random'>,
-    backoff: BackoffPolicy,
-    signal: AbortSignal,
-    log: Logger,
-  ) {
+  constructor(ports: PatientStartPorts, backoff: BackoffPolicy, signal: AbortSignal, log: Logger) {
     this.#ports = ports
     this.#backoff = backoff
     this.#signal = signal
     this.#log = log
   }
 
-  /**
-   * Retries until it succeeds.
-   *
-   * @throws errors that waiting does not fix: a TapelineError, except `KAFKA` for a topic that does
-   *   not exist yet
-   */
+  /** Retries until it succeeds. @throws TapelineError, except `KAFKA` for a missing topic */
   async until<Result>(what: 'Kafka' | 'The exchange', attempt: () => Promise<Result>): Promise<Result> {
     let refused = ''
     for (let failures = 1; ; failures++) {

@@ -17,15 +17,12 @@ const SHARE_LIMIT = 0.01
 const LOG_EVERY_MS = 60_000
 const EXCERPT_MAX = 120
 
-/** Limits the stream names that are kept: rejected frames may name anything. */
+/** Limits the kept stream names: rejected frames may name anything. */
 const STREAMS_MAX = 1000
 const HEAD_BYTES = 300
 const STREAM_NAME = /"stream"\s?:\s?"([^"\\]{1,200})"/
 
-/**
- * Reasons of events that were parsed but have no place in their sequence. The exchange's own data
- * has such events, which say nothing of the others.
- */
+/** Reasons of valid events without a place in their sequence; the exchange's own data has such. */
 const READ: ReadonlySet<string> = new Set([SECOND_UNDER_ID, OF_ENDED_IDS])
 
 interface RejectedStream {
@@ -41,9 +38,11 @@ interface LoggedReason {
   excerpt: string
 }
 
-/** Where dead letters go. */
-interface DeadLetters {
-  readonly topic: string
+export interface RejectedFramesOptions {
+  readonly log: Pick<Logger, 'warn'>
+  readonly rates: Pick<StreamRates, 'lastMinute' | 'frames'>
+  /** Topic of the dead letters. */
+  readonly deadLettersTopic: string
   readonly queue: MessageSink
   readonly clock: Pick<Clock, 'monotonicMs'>
 }
@@ -54,9 +53,7 @@ interface DeadLetters {
  * monotonic clock.
  */
 export class RejectedFrames {
-  readonly #log: Pick<Logger, 'warn'>
-  readonly #rates: Pick<StreamRates, 'lastMinute' | 'frames'>
-  readonly #letters: DeadLetters
+  readonly #options: RejectedFramesOptions
   readonly #counts = new Tally()
   readonly #reasons = new Map<string, LoggedReason>()
   /** By name; the empty name is for frames without a stream. */
@@ -65,14 +62,8 @@ export class RejectedFrames {
   /** Number of rejected frames. */
   rejected = 0
 
-  constructor(
-    log: Pick<Logger, 'warn'>,
-    rates: Pick<StreamRates, 'lastMinute' | 'frames'>,
-    letters: DeadLetters,
-  ) {
-    this.#log = log
-    this.#rates = rates
-    this.#letters = letters
+  constructor(options: RejectedFramesOptions) {
+    this.#options = options
   }
 
   /** Rejected frames by reason. */
@@ -92,13 +83,12 @@ export class RejectedFrames {
    * @param receiptMs milliseconds since the Unix epoch
    */
   send(data: Buffer, reason: string, receiptMs: number, epoch = 0): void {
-    const { topic, queue, clock } = this.#letters
+    const { deadLettersTopic: topic, queue, clock } = this.#options
     queue.push({
       topic,
       partition: 0,
       key: null,
-      // A copy, so that the message does not keep a chunk of hundreds of frames until Kafka takes
-      // it.
+      // A copy: the message must not keep a chunk of hundreds of frames in memory.
       value: Buffer.from(data.subarray(0, KEPT_FRAME_BYTES)),
       headers: new Map([
         [Buffer.from(HEADER.origin), Buffer.from('ingestion')],
@@ -118,9 +108,9 @@ export class RejectedFrames {
     this.send(frame, reason, receiptMs, epoch)
     const head = frame.toString('utf8', 0, HEAD_BYTES)
     const stream = outsideText(STREAM_NAME.exec(head)?.[1] ?? '')
-    const known = this.#reasons.get(reason)
-    const logged = known ?? { loggedAtMs: Number.NEGATIVE_INFINITY, unlogged: 0, stream: '', excerpt: '' }
-    if (known === undefined) this.#reasons.set(reason, logged)
+    const unknown = { loggedAtMs: Number.NEGATIVE_INFINITY, unlogged: 0, stream: '', excerpt: '' }
+    const logged = this.#reasons.get(reason) ?? unknown
+    this.#reasons.set(reason, logged)
     logged.unlogged++
     logged.stream = stream
     logged.excerpt = outsideText(head, EXCERPT_MAX)
@@ -143,13 +133,14 @@ export class RejectedFrames {
    */
   status(nowMs: number): IngestionStatus['rejectedStreams'] {
     const streams: Array<IngestionStatus['rejectedStreams'][number]> = []
+    const { rates } = this.#options
     for (const [stream, { rejected, reason }] of this.#streams) {
       const count = rejected.at(nowMs)
       if (count === 0) {
         this.#streams.delete(stream)
         continue
       }
-      const all = stream === '' ? this.#rates.frames.at(nowMs) : count + this.#rates.lastMinute(stream, nowMs)
+      const all = stream === '' ? rates.frames.at(nowMs) : count + rates.lastMinute(stream, nowMs)
       const share = Math.min(1, count / Math.max(count, all))
       if (share > SHARE_LIMIT) streams.push({ stream, share, reason })
     }
@@ -158,13 +149,11 @@ export class RejectedFrames {
 
   /** Returns why ingestion is not ready; empty if rejected frames are no reason. */
   problem(nowMs: number): string {
-    const streams = this.status(nowMs)
-    const [first] = streams
+    const [first, ...more] = this.status(nowMs)
     if (first === undefined) return ''
     const { stream, share, reason } = first
-    const name = stream === '' ? 'all streams' : stream
-    const others =
-      streams.length === 1 ? '' : `, and of ${plural(streams.length - 1, 'other stream')} more than 1 %`
+    const name = stream || 'all streams'
+    const others = more.length === 0 ? '' : `, and of ${plural(more.length, 'other stream')} more than 1 %`
     return `${Math.ceil(share * 100)} % of the frames of ${name} in the last minute were rejected${others}: ${reason}`
   }
 
@@ -173,7 +162,7 @@ export class RejectedFrames {
     const { unlogged: count, stream, excerpt } = logged
     logged.loggedAtMs = nowMs
     logged.unlogged = 0
-    this.#log.warn(
+    this.#options.log.warn(
       { reason, count, stream: stream === '' ? null : stream, excerpt },
       `Rejected ${plural(count, 'frame')}, which ${count === 1 ? 'is a dead letter' : 'are dead letters'}: ${reason}`,
     )

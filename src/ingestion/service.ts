@@ -17,6 +17,7 @@ import { Connections } from './connections.ts'
 import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
 import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
+import type { OutgoingMessage } from './messages/message.ts'
 import { INGESTION_METRICS, metricSources } from './metrics.ts'
 import { PatientStart } from './patient-start.ts'
 import { Pipeline } from './pipeline.ts'
@@ -41,10 +42,10 @@ export async function startIngestion(
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'INGEST_PORT' },
     {
-      readiness: () => ingestion.readiness(),
+      readiness: () => readiness(ingestion.sources),
       whyNotLive: () => ingestion.whyNotLive(),
       status: () => ingestion.status(),
-      metrics: createMetrics('ingestion', () => ingestion.metricSources(), INGESTION_METRICS),
+      metrics: createMetrics('ingestion', () => metricSources(ingestion.sources), INGESTION_METRICS),
     },
   )
   ingestion.start()
@@ -133,22 +134,16 @@ export class Ingestion {
     const unsent = await this.#producer.stop(signal)
     // The next start rewrites both: it derives checkpoints from the messages after the last one.
     const { checkpoints } = this.#config.topics
-    const left = unsent.filter(
-      ({ topic, key }) => topic !== checkpoints && key?.toString() !== RECORDING_KEY,
-    ).length
+    const isLost = ({ topic, key }: OutgoingMessage) =>
+      topic !== checkpoints && key?.toString() !== RECORDING_KEY
+    const left = unsent.filter(isLost).length
     if (left > 0) {
-      throw new TapelineError(
-        'STOPPED_DIRTY',
-        `${plural(left, 'message')} received but not acknowledged by Kafka`,
-        { fix: 'Start ingestion again once Kafka answers; it finds the missing trades and backfills them.' },
-      )
+      const text = `${plural(left, 'message')} received but not acknowledged by Kafka`
+      const fix = 'Start ingestion again once Kafka answers; it finds the missing trades and backfills them.'
+      throw new TapelineError('STOPPED_DIRTY', text, { fix })
     }
     if (unsent.length > 0)
       this.#log.warn('Kafka did not take the last checkpoints; the next start reads more of the topics')
-  }
-
-  readiness(): { ready: boolean; reason: string } {
-    return readiness(this.#sources)
   }
 
   /** The reason for which a restart would help; empty while it would not. */
@@ -157,14 +152,10 @@ export class Ingestion {
   }
 
   status(): IngestionStatus {
-    return ingestionStatus(this.#sources)
+    return ingestionStatus(this.sources)
   }
 
-  metricSources(): ReturnType<typeof metricSources> {
-    return metricSources(this.#sources)
-  }
-
-  get #sources(): StatusSources {
+  get sources(): StatusSources {
     return {
       config: this.#config,
       producer: this.#producer,
@@ -267,10 +258,8 @@ export class Ingestion {
         return await this.#askSymbols(signal)
       } catch (error) {
         if (isAll || isTapelineError(error) || signal.aborted) throw error
-        this.#log.warn(
-          { fix: 'Check BINANCE_REST_URL and the network.' },
-          `Symbols were not checked: ${describeError(error)}`,
-        )
+        const fix = 'Check BINANCE_REST_URL and the network.'
+        this.#log.warn({ fix }, `Symbols were not checked: ${describeError(error)}`)
         return null
       }
     })

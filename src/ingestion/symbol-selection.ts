@@ -7,28 +7,23 @@ import type { IngestionConfig } from './config.ts'
 export const LEFT_OUT_REASONS = ['halted', 'delisted', 'other shard'] as const
 export type LeftOutReason = (typeof LEFT_OUT_REASONS)[number]
 
+/** Symbols by what an answer of the exchange has changed. */
 export interface SelectionChange {
-  /** Symbols new to this instance, which need start records. */
-  readonly added: readonly string[]
-  /**
-   * Those of `added` that were absent from an earlier answer of the exchange: recorded from their
-   * first id.
-   */
-  readonly listed: readonly string[]
-  /** Symbols to subscribe to. */
-  readonly joined: readonly string[]
-  /** Symbols to unsubscribe from. */
-  readonly left: readonly string[]
-  /** Subscribed symbols that no longer trade. */
-  readonly halted: readonly string[]
-  /** Subscribed symbols that trade again. */
-  readonly resumed: readonly string[]
+  /** New to this instance: they need start records. */
+  readonly added: string[]
+  /** Those of `added` that an earlier answer lacked: recorded from their first id. */
+  readonly listed: string[]
+  /** To subscribe to. */
+  readonly joined: string[]
+  /** To unsubscribe from. */
+  readonly left: string[]
+  /** Subscribed, and no longer trading. */
+  readonly halted: string[]
+  /** Subscribed, and trading again. */
+  readonly resumed: string[]
 }
 
-/**
- * A symbol is dropped after so many consecutive answers without it: one answer may be truncated by
- * a defect.
- */
+/** A symbol is dropped after so many consecutive answers without it: one may be truncated. */
 const ABSENT_ANSWERS = 2
 
 /**
@@ -37,13 +32,18 @@ const ABSENT_ANSWERS = 2
  */
 export class SymbolSelection {
   readonly #config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>
-  readonly #isAll: boolean
-  /** Symbols whose state this instance keeps, subscribed or not. */
+  readonly isAll: boolean
   readonly #taken = new Set<string>()
   readonly #subscribed = new Set<string>()
-  /** Subscribed symbols that do not trade. */
   readonly #halted = new Set<string>()
   readonly #leftOut = new Map<string, LeftOutReason>()
+  /** Symbols whose state this instance keeps, subscribed or not. */
+  readonly taken: ReadonlySet<string> = this.#taken
+  readonly subscribed: ReadonlySet<string> = this.#subscribed
+  /** Subscribed symbols that do not trade. */
+  readonly halted: ReadonlySet<string> = this.#halted
+  /** Symbols without a subscription, with the reason. */
+  readonly leftOut: ReadonlyMap<string, LeftOutReason> = this.#leftOut
   /** The names in the first answer; null before it. */
   #first: ReadonlySet<string> | null = null
   /** How many consecutive answers did not have a subscribed symbol. */
@@ -51,30 +51,7 @@ export class SymbolSelection {
 
   constructor(config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>) {
     this.#config = config
-    this.#isAll = config.symbols.join() === '*'
-  }
-
-  get isAll(): boolean {
-    return this.#isAll
-  }
-
-  /** Symbols whose state this instance keeps. */
-  get taken(): ReadonlySet<string> {
-    return this.#taken
-  }
-
-  get subscribed(): ReadonlySet<string> {
-    return this.#subscribed
-  }
-
-  /** Subscribed symbols that do not trade. */
-  get halted(): ReadonlySet<string> {
-    return this.#halted
-  }
-
-  /** Symbols without a subscription, with the reason. */
-  get leftOut(): ReadonlyMap<string, LeftOutReason> {
-    return this.#leftOut
+    this.isAll = config.symbols.join() === '*'
   }
 
   /** Returns why nothing can be recorded now; empty while a symbol trades. */
@@ -87,7 +64,7 @@ export class SymbolSelection {
 
   /** Returns the configured names that the exchange does not list. */
   unlisted(statuses: ReadonlyMap<string, string>): string[] {
-    return this.#isAll ? [] : this.#config.symbols.filter((symbol) => !statuses.has(symbol))
+    return this.isAll ? [] : this.#config.symbols.filter((symbol) => !statuses.has(symbol))
   }
 
   /**
@@ -106,35 +83,26 @@ export class SymbolSelection {
         fix: 'Correct SYMBOLS; the exchange sends nothing for unknown streams.',
       })
     }
-    if (!this.#isAll && !symbols.some((symbol) => this.#isOurs(symbol))) {
+    if (!this.isAll && !symbols.some((symbol) => this.#isOurs(symbol))) {
       throw new TapelineError(
         'EXCHANGE',
         `Shard ${shard.index}/${shard.count} has none of the ${symbols.length} symbols`,
-        {
-          fix: 'Use fewer shards than symbols; the murmur2 hash of a symbol decides its shard.',
-        },
+        { fix: 'Use fewer shards than symbols; the murmur2 hash of a symbol decides its shard.' },
       )
     }
-    for (const symbol of this.#isAll ? known : symbols) if (this.#isOurs(symbol)) this.#taken.add(symbol)
+    for (const symbol of this.isAll ? known : symbols) if (this.#isOurs(symbol)) this.#taken.add(symbol)
     if (statuses !== null) this.update(statuses)
     else for (const symbol of this.#taken) this.#subscribed.add(symbol)
   }
 
   /** Applies an answer of the exchange. */
   update(statuses: ReadonlyMap<string, string>): SelectionChange {
-    const change = {
-      added: [] as string[],
-      listed: [] as string[],
-      joined: [] as string[],
-      left: [] as string[],
-      halted: [] as string[],
-      resumed: [] as string[],
-    }
+    const change: SelectionChange = { added: [], listed: [], joined: [], left: [], halted: [], resumed: [] }
     this.#first ??= new Set(statuses.keys())
     this.#leftOut.clear()
-    for (const symbol of this.#isAll ? statuses.keys() : this.#config.symbols)
+    for (const symbol of this.isAll ? statuses.keys() : this.#config.symbols)
       if (!this.#isOurs(symbol)) this.#leftOut.set(symbol, 'other shard')
-    for (const [symbol, status] of this.#isAll ? statuses : []) {
+    for (const [symbol, status] of this.isAll ? statuses : []) {
       if (this.#taken.has(symbol) || !this.#isOurs(symbol)) continue
       if (status !== TRADING) {
         this.#leftOut.set(symbol, 'halted')
@@ -152,11 +120,7 @@ export class SymbolSelection {
     return change
   }
 
-  #see(
-    symbol: string,
-    isTrading: boolean,
-    change: { joined: string[]; halted: string[]; resumed: string[] },
-  ): void {
+  #see(symbol: string, isTrading: boolean, change: SelectionChange): void {
     this.#absences.delete(symbol)
     if (!this.#subscribed.has(symbol)) {
       this.#subscribed.add(symbol)

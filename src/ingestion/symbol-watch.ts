@@ -5,19 +5,13 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { SelectionChange, SymbolSelection } from './symbol-selection.ts'
 
-/**
- * Minimum time between two requests. A quiet stream may belong to a halted symbol, which triggers a
- * request at once.
- */
+/** Minimum time between two requests, since each quiet stream triggers one. */
 const SOONEST_MS = 20_000
 
 /** Maximum names in one log line. */
 const NAMES_MAX = 20
 
-/**
- * More symbols that begin to trade at once are not new listings: trading resumes, as after
- * maintenance of the exchange.
- */
+/** More symbols that begin to trade at once are not new listings: trading resumes. */
 const FIRST_TRADES_MAX = 20
 const FIRST_TRADE_LIMIT_MS = 10_000
 
@@ -31,10 +25,7 @@ export interface SymbolWatchOptions {
   readonly onChange: (change: SelectionChange) => Promise<void>
 }
 
-/**
- * Requests the exchange's symbols periodically and reports changes. A failure changes nothing.
- * Specification: N1.
- */
+/** Requests the exchange's symbols periodically and reports changes. Specification: N1. */
 export class SymbolWatch {
   readonly #options: SymbolWatchOptions
   readonly #selection: SymbolSelection
@@ -83,10 +74,7 @@ export class SymbolWatch {
     }
   }
 
-  /**
-   * Adds to `listed` the symbols that first traded after this start, because the exchange names
-   * most symbols before they trade.
-   */
+  /** Adds to `listed` the symbols that first traded after this start, but were named before. */
   async #withFirstTrades(change: SelectionChange, signal: AbortSignal): Promise<SelectionChange> {
     const begun = change.added.filter((symbol) => !change.listed.includes(symbol))
     if (begun.length > FIRST_TRADES_MAX) return change
@@ -99,11 +87,8 @@ export class SymbolWatch {
         const firstMs = await firstTradeMs(symbol, AbortSignal.any([signal, limit.signal]))
         if (firstMs !== null && firstMs >= this.#startedAtMs) listed.push(symbol)
       } catch (error) {
-        if (!signal.aborted)
-          this.#log.warn(
-            { symbol, err: error },
-            `${symbol} is recorded from now on: its first trade is not known`,
-          )
+        const text = `${symbol} is recorded from now on: its first trade is not known`
+        if (!signal.aborted) this.#log.warn({ symbol, err: error }, text)
       } finally {
         cancel()
       }

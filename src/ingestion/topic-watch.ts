@@ -6,15 +6,9 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 const CLIENT_ID = 'tapeline-ingestion-topics'
 
 export interface TopicWatchEvents {
-  /**
-   * Called when the topic was deleted and recreated under its name; its id here is already the new
-   * one.
-   */
+  /** Called when a topic was deleted and recreated; its id here is already the new one. */
   onRecreated(topic: string): void
-  /**
-   * Called when its number of partitions has changed: this process assigned its messages to the old
-   * ones.
-   */
+  /** Called when its number of partitions has changed: messages were assigned to the old ones. */
   onFatal(error: TapelineError): void
 }
 
@@ -51,8 +45,7 @@ export class TopicWatch {
 
   /** Names the missing topics; empty when none is missing. */
   get problem(): string {
-    const [first] = this.#missing
-    if (first === undefined) return ''
+    if (this.#missing.length === 0) return ''
     return `Missing on the broker: ${this.#missing.join(', ')}. Create the topics with: bin/tapeline topics init`
   }
 
@@ -64,8 +57,8 @@ export class TopicWatch {
     return this.#checking
   }
 
-  async close(): Promise<void> {
-    await this.#fetcher.close()
+  close(): Promise<void> {
+    return this.#fetcher.close()
   }
 
   async #check(): Promise<boolean> {
@@ -109,15 +102,9 @@ export class TopicWatch {
       const known = this.#known.get(topic)
       if (known === undefined || known.id === id || this.#deletedIds.has(id)) continue
       if (known.partitions !== partitions) {
-        this.#events.onFatal(
-          new TapelineError(
-            'KAFKA',
-            `Topic ${topic} was deleted and recreated with ${partitions} instead of ${known.partitions} partitions`,
-            {
-              fix: 'Restart ingestion (its supervisor does): it assigns the messages to the new partitions.',
-            },
-          ),
-        )
+        const text = `Topic ${topic} was deleted and recreated with ${partitions} instead of ${known.partitions} partitions`
+        const fix = 'Restart ingestion (its supervisor does): it assigns the messages to the new partitions.'
+        this.#events.onFatal(new TapelineError('KAFKA', text, { fix }))
         return
       }
       this.#deletedIds.add(known.id)

@@ -385,6 +385,7 @@ function configOf(
     connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
     restUrl: 'https://exchange',
     venue: null,
+    apiKey: undefined,
     timeUnit: 'millisecond',
     restWeightPerMinute: 3000,
     backfillMaxIds: 1_000_000,

@@ -19,7 +19,7 @@ export type LifeEvent =
   /** It has closed, its streams were refused, or it was silent for too long. */
   | 'successor failed'
   | 'successor shutdown'
-  /** The current connection is due by age or about to be shut down, a stream has stalled, or a retry is due. */
+  /** The current connection is due by age or shuts down, a stream has stalled, or a retry is due. */
   | 'replace'
   | 'overlap over'
   | 'stop'
