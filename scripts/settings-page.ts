@@ -101,7 +101,7 @@ function readersOf(names: readonly string[]): Map<string, string[]> {
       .map(read)
       .join('\n')
     for (const name of names) {
-      if (!new RegExp(`(?:\\.|['{] ?)${name}\\b|^ *${name}[,:]`, 'm').test(code)) continue
+      if (!new RegExp(`(?:\\.|['{] ?)${name}\\b|(?:^ *|, )${name}(?:[,:]| })`, 'm').test(code)) continue
       readers.set(name, [...(readers.get(name) ?? []), command])
     }
   }

@@ -133,7 +133,7 @@ test("B7 separates permanent from temporary errors, and gives the fix and the ex
     const found = await outcome(status, {}, body)
     assert.ok(found.kind === 'refused')
     const { isFinal, stops, fix } = ruleOf(found.refusal)
-    return [found.refusal.reason, isFinal, stops, /BINANCE_API_KEY/.test(fix)]
+    return [found.refusal.reason, isFinal === true, stops, /BINANCE_API_KEY/.test(fix)]
   }
   assert.deepEqual(await seen(400, '{"code":-1121,"msg":"Invalid symbol."}'), [
     'HTTP 400: Invalid symbol. (-1121)',

@@ -14,7 +14,7 @@ test('the specification lists each cause of a gap as the program has it', () => 
         .join('|'),
     )
   for (const cause of GAP_CAUSE_NAMES) {
-    const { by, hasWindows, meaning } = GAP_CAUSES[cause]
+    const [by, hasWindows, meaning] = GAP_CAUSES[cause]
     assert.ok(rows.includes([`\`${cause}\``, by, hasWindows ? 'yes' : 'no', meaning].join('|')), cause)
   }
 })

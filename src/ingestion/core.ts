@@ -1,7 +1,7 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
-import { otherUnit } from '../foundation/binance/other-unit.ts'
 import { type EventFrame, type Frame, FrameReader } from '../foundation/binance/stream-frame.ts'
 import { backfillJson, type RestTrade } from '../foundation/binance/trade-rest.ts'
+import { otherUnit } from '../foundation/binance/venue.ts'
 import { isTradeType, SECOND_UNDER_ID, streamName } from '../foundation/market/event.ts'
 import { ABSENT } from '../foundation/market/event-fields.ts'
 import type { IdRange } from '../foundation/market/id-ranges.ts'
@@ -122,7 +122,7 @@ export class Core implements BackfillPorts {
         return 'other'
       case 'other unit':
         this.rejections.count(`times in ${frame.unit}s`)
-        onFatal(otherUnit('The exchange', frame.unit, timeUnit, 'BINANCE_WS_URL'))
+        onFatal(otherUnit('The exchange', frame.unit, timeUnit))
         return 'other'
     }
   }

@@ -1,6 +1,5 @@
 import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
-import { otherUnit } from '../foundation/binance/other-unit.ts'
-import { exchangeIdentity, type VenueSettings } from '../foundation/binance/venue.ts'
+import { exchangeIdentity, otherUnit, type VenueSettings } from '../foundation/binance/venue.ts'
 import type { TopicNames } from '../foundation/kafka/config.ts'
 import {
   EXCHANGE_IDENTITY_KEY,
@@ -49,7 +48,7 @@ export async function askIdentity(
     throw new TapelineError('SETTINGS', text, { fix })
   }
   if (rest.timeUnit !== null && rest.timeUnit !== identity.timeUnit)
-    throw otherUnit('REST', rest.timeUnit, identity.timeUnit, 'BINANCE_REST_URL')
+    throw otherUnit('REST', rest.timeUnit, identity.timeUnit)
   return identity
 }
 

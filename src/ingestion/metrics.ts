@@ -1,5 +1,5 @@
 import { EVENT_TYPES, eventTypeOf, TRADE_TYPES } from '../foundation/market/event.ts'
-import { GAP_CAUSES, INGESTION_CAUSES } from '../foundation/market/gap-causes.ts'
+import { INGESTION_CAUSES, OUTAGE_CAUSES } from '../foundation/market/gap-causes.ts'
 import { countIds } from '../foundation/market/id-ranges.ts'
 import { byLabel, type Metrics, quantiles, type Series, seconds } from '../foundation/telemetry/metrics.ts'
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
@@ -9,7 +9,6 @@ import { LEFT_OUT_REASONS } from './symbol-selection.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
 const CONNECTION_STATES = ['waiting', 'connecting', 'open', 'streaming', 'paused'] as const
-const OUTAGE_CAUSES = INGESTION_CAUSES.filter((cause) => GAP_CAUSES[cause].hasWindows)
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
 const HANDSHAKE_STATUSES = ['403', '418', '429', '451', '5xx', 'other'] as const
 

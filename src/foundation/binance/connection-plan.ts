@@ -9,21 +9,14 @@ const MAX_URL_CHARACTERS = 7000
 /** Maximum streams in one SUBSCRIBE message. */
 const SUBSCRIBE_CHUNK = 200
 
-/**
- * The streams of one connection: those that fit go into its URL, the rest into SUBSCRIBE messages.
- */
+/** The streams of one connection: its URL has those that fit, SUBSCRIBE messages the rest. */
 export interface ConnectionPlan {
   readonly streams: readonly string[]
   readonly url: string
   readonly subscriptions: ReadonlyArray<readonly string[]>
 }
 
-/**
- * Spreads streams over as few connections as the exchange's limits allow.
- *
- * @param baseUrl like `wss://stream.binance.com:9443`
- * @param unit of the times
- */
+/** Spreads streams over as few connections as the exchange's limits allow. */
 export function planConnections(
   baseUrl: string,
   streams: readonly string[],
@@ -37,11 +30,9 @@ export function planConnections(
 }
 
 /**
- * Applies a change of streams: removes the leaving ones, and adds the joining ones to connections
- * with room before it adds connections.
+ * Removes the leaving streams, and adds the joining ones, to connections with room first.
  *
- * @returns the plans in the same order, identical objects where nothing changed, new ones at the
- *   end
+ * @returns the plans in the same order, identical objects where nothing changed, new ones at the end
  */
 export function changePlans(
   baseUrl: string,

@@ -9,10 +9,7 @@ export type ExchangeSide = 'rest' | 'handshakes'
 const MAX_HANDSHAKES = 150
 const HANDSHAKES_WINDOW_MS = 5 * 60_000
 
-/**
- * After a stop, one attempt probes whether a side serves again. Others wait for it, at most this
- * long.
- */
+/** After a stop, one attempt probes whether a side serves again. Others wait for it, at most this long. */
 const PROBE_MS = 10_000
 
 /** Interval at which waiting attempts check the probe. */
@@ -43,9 +40,8 @@ interface Stop {
 }
 
 /**
- * Tracks for the whole process which side of the exchange refuses us and until when, since the
- * exchange counts by address. Reports each change once. Processes that share the address, such as
- * other shards, are unknown here.
+ * Tracks which side of the exchange refuses this process and until when, since the exchange counts by
+ * address. Reports each change once. Other processes with the address, such as shards, are unknown.
  */
 export class ExchangeGate {
   readonly #clock: Clock
@@ -68,10 +64,7 @@ export class ExchangeGate {
     return Math.max(0, (this.#stops[side]?.untilMs ?? 0) - this.#clock.monotonicMs())
   }
 
-  /**
-   * Waits until a side may be tried; handshakes also wait for their rate limit. After a stop one
-   * attempt goes first, and the others after its success.
-   */
+  /** Waits until a side may be tried, and handshakes for their rate limit. After a stop one goes first. */
   async wait(side: ExchangeSide, signal: AbortSignal): Promise<void> {
     await this.#untilServed(side, signal)
     if (side !== 'handshakes') return
@@ -92,12 +85,7 @@ export class ExchangeGate {
     }
   }
 
-  /**
-   * Makes an attempt and notes its result.
-   *
-   * @throws ExchangeRefusal without an attempt while the side refuses us; otherwise what the
-   *   attempt throws
-   */
+  /** Makes an attempt and notes its result. @throws ExchangeRefusal without one while the side is refused */
   async attempt<Result>(side: ExchangeSide, make: () => Promise<Result>): Promise<Result> {
     const stop = this.#stops[side]
     if (stop !== null && this.leftMs(side) > 0)

@@ -15,20 +15,15 @@ const SYMBOL = z.object({
 /** The answer with a number in place of each list object. */
 const OUTLINE = z.object({ symbols: z.array(z.int()) })
 
-/**
- * Work between two yields to the event loop: about the interval of two frames at 5,000 per second.
- */
+/** Work between two yields to the event loop: about the interval of two frames at 5,000 per second. */
 const PORTION_BYTES = 16_384
 
 const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST, QUOTE, BACKSLASH] = Buffer.from('{}[]"\\')
 
 /**
- * Reads the symbol statuses from an `exchangeInfo` answer in portions. The answer for the whole
- * market has several megabytes, and one `JSON.parse` would block the event loop for tens of
- * milliseconds.
+ * Reads the status of each symbol from an `exchangeInfo` answer in portions: one `JSON.parse` of several
+ * megabytes would block the event loop for tens of milliseconds.
  *
- * @returns the status of each symbol: `TRADING`, or `HALT`, `BREAK` and others after which it may
- *   trade again
  * @throws if the answer is not JSON, is truncated, or has no list of symbols
  */
 export async function readExchangeInfo(body: AsyncIterable<Uint8Array>): Promise<Map<string, string>> {

@@ -4,10 +4,7 @@ import { parseTimeUnit, type TimeUnit } from '../market/time-unit.ts'
 import { byProxy, tunnelTo } from './proxy.ts'
 import { ExchangeRefusal, refusalOf } from './refusal.ts'
 
-/**
- * The header in which our simulated exchanges announce their name, in WebSocket upgrades and REST
- * answers.
- */
+/** The header in which our simulated exchanges announce their name, also in REST answers. */
 export const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
 /** The header in which a replay announces the time unit of its capture, which it cannot change. */
@@ -23,10 +20,7 @@ export interface ExchangeAnswer {
   readonly timeUnit: TimeUnit | null
 }
 
-/**
- * Returns the name that the exchange announces in its upgrade response; null for Binance, which
- * sends none.
- */
+/** Returns the name that the exchange announces in its upgrade; null for Binance, which sends none. */
 export function namedIn(response: IncomingMessage): string | null {
   return response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? null
 }

@@ -8,12 +8,10 @@ import { withoutPassword } from '../runtime/without-password.ts'
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
 
 /**
- * Returns the proxy for a URL from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in
- * upper or lower case; null for none. `wss` counts as `https` and `ws` as `http`. Local addresses
- * are never proxied.
+ * Returns the proxy for a URL from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either
+ * case; null for none. `wss` counts as `https`, `ws` as `http`. Local addresses are never proxied.
  *
- * @throws TapelineError `SETTINGS` for a proxy that is not a URL; the error leaves out its text, since
- *   any part may contain a password
+ * @throws TapelineError `SETTINGS` for another text than a URL, without it: it may contain a password
  */
 function proxyFor(url: string): string | null {
   const target = url.replace(/^ws/, 'http')
@@ -51,17 +49,10 @@ export function tunnelTo(url: string): Agent | undefined {
 /** One dispatcher per proxy, which keeps connections open between requests. */
 const dispatchers = new Map<string, ProxyAgent>()
 
-/**
- * Four times the size of `exchangeInfo` for the whole market. A larger answer is not from an
- * exchange.
- */
+/** Four times `exchangeInfo` of the whole market. A larger answer is not from an exchange. */
 const ANSWER_MAX_BYTES = 64 << 20
 
-/**
- * Fetches a URL through the proxy of the environment.
- *
- * @returns the response, whose body fails after 64 MiB
- */
+/** Fetches a URL through the proxy of the environment. @returns a response whose body fails after 64 MiB */
 export async function fetchByProxy(url: string, init: RequestInit): Promise<Response> {
   const proxy = proxyFor(url)
   return bounded(proxy === null ? await fetch(url, init) : await fetch(url, viaProxy(proxy, init)))

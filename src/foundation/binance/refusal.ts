@@ -3,10 +3,7 @@ import { type BackoffPolicy, delayFor } from '../runtime/backoff.ts'
 import { TapelineError } from '../runtime/errors.ts'
 import { OUTSIDE_TEXT_MAX, outsideText, parseJson } from '../runtime/outside-text.ts'
 
-/**
- * An HTTP error from the exchange, or from something on the way to it, instead of the requested
- * answer.
- */
+/** An HTTP error from the exchange, or from something on the way to it, in place of the answer. */
 export interface Refusal {
   readonly status: number
   /** From the exchange's JSON body `{code, msg}`; null without one. */
@@ -18,11 +15,7 @@ export interface Refusal {
 }
 
 /** A current refusal of one side (REST, or WebSocket handshakes). */
-export interface RefusalStatus {
-  /** The HTTP status. */
-  readonly status: number
-  /** One line: the status and the exchange's message. */
-  readonly reason: string
+export interface RefusalStatus extends Pick<Refusal, 'status' | 'reason'> {
   /** Time of the next attempt, ISO 8601 in UTC; in the past while the attempt runs. */
   readonly retryAt: string
 }
@@ -34,16 +27,10 @@ export interface RefusalRule {
    * `Retry-After`, a refused request also stops its side for that time.
    */
   readonly stops: 'request' | 'side' | 'both'
-  /**
-   * The wait without `Retry-After`: the minimum, doubled with each consecutive refusal up to the
-   * maximum.
-   */
+  /** The wait without `Retry-After`, doubled with each consecutive refusal up to the maximum. */
   readonly wait: BackoffPolicy
-  /**
-   * Whether the exchange always answers this request so: if it repeats the answer, the request is
-   * abandoned.
-   */
-  readonly isFinal: boolean
+  /** If the exchange repeats the answer to this request, the request is abandoned. */
+  readonly isFinal?: true
   /** What an operator can do; empty if waiting is enough. */
   readonly fix: string
 }
@@ -57,41 +44,29 @@ const BY_STATUS: Readonly<Record<number, RefusalRule>> = {
   403: {
     stops: 'side',
     wait: between(10 * SECOND_MS, 5 * MINUTE_MS),
-    isFinal: false,
     fix: 'The firewall of the exchange, or a proxy, blocks this address. Find what else sends requests from it.',
   },
   // A ban of the address for at least 2 minutes.
   418: {
     stops: 'both',
     wait: between(2 * MINUTE_MS, 10 * MINUTE_MS),
-    isFinal: false,
     fix: 'The exchange has banned this address temporarily. Find what else sends requests from it; divide REST_WEIGHT_PER_MINUTE by the number of shards.',
   },
   // The limit is per minute.
-  429: { stops: 'side', wait: between(MINUTE_MS, MINUTE_MS), isFinal: false, fix: '' },
+  429: { stops: 'side', wait: between(MINUTE_MS, MINUTE_MS), fix: '' },
   451: {
     stops: 'side',
     wait: between(5 * SECOND_MS, 10 * MINUTE_MS),
-    isFinal: false,
     fix: 'If it persists: run from a region that the exchange serves, or set BINANCE_REST_URL and BINANCE_WS_URL to the hosts for your region.',
   },
 }
 
-const SERVER_ERROR: RefusalRule = {
-  stops: 'request',
-  wait: between(SECOND_MS, MINUTE_MS),
-  isFinal: false,
-  fix: '',
-}
+const SERVER_ERROR: RefusalRule = { stops: 'request', wait: between(SECOND_MS, MINUTE_MS), fix: '' }
 
-/**
- * Any other answer. An error page of a proxy may look like this and will pass; a changed interface
- * also does, and needs an operator.
- */
+/** An error page of a proxy, which will pass, or a changed interface, which needs an operator. */
 const UNKNOWN: RefusalRule = {
   stops: 'request',
   wait: between(SECOND_MS, 10 * MINUTE_MS),
-  isFinal: false,
   fix: 'If it persists: check BINANCE_REST_URL and BINANCE_WS_URL, and any proxy.',
 }
 
@@ -100,10 +75,7 @@ const KEY_NEEDED: RefusalRule = {
   fix: 'This exchange requires an API key for trades by id: set BINANCE_API_KEY to a valid one.',
 }
 
-/**
- * Rules by error code, for other statuses.
- * https://developers.binance.com/docs/binance-spot-api-docs/errors
- */
+/** By error code: https://developers.binance.com/docs/binance-spot-api-docs/errors */
 const BY_CODE: Readonly<Record<number, RefusalRule>> = {
   // Invalid symbol: delisted, or never listed.
   [-1121]: { ...UNKNOWN, isFinal: true, fix: '' },
@@ -112,10 +84,7 @@ const BY_CODE: Readonly<Record<number, RefusalRule>> = {
   [-2015]: KEY_NEEDED,
 }
 
-/**
- * Returns the reaction to a refusal, for WebSocket handshakes, `exchangeInfo`, the server time and
- * trades.
- */
+/** Returns the reaction to a refusal, of handshakes and of all REST requests. */
 export function ruleOf({ status, code }: Pick<Refusal, 'status' | 'code'>): RefusalRule {
   const byStatus = BY_STATUS[status] ?? (status >= 500 ? SERVER_ERROR : null)
   if (byStatus !== null) return byStatus
@@ -123,7 +92,7 @@ export function ruleOf({ status, code }: Pick<Refusal, 'status' | 'code'>): Refu
 }
 
 /**
- * Returns how long to pause after a refusal: the `Retry-After` time, otherwise with backoff.
+ * Returns how long to pause: the `Retry-After` time, otherwise with backoff.
  *
  * @param times consecutive equal refusals, from 1
  * @param random a number in [0, 1)
@@ -133,10 +102,7 @@ export function refusalWaitMs(refusal: Refusal, times: number, random: number): 
   return refusal.retryAfterMs ?? delayFor(times, wait, random, wait.initialMs)
 }
 
-/**
- * The exchange, or something on the way to it, answered with an HTTP error. Retrying later can
- * help.
- */
+/** The error for a {@link Refusal}. Retrying later can help. */
 export class ExchangeRefusal extends Error {
   readonly refusal: Refusal
   readonly fix: string
@@ -189,10 +155,8 @@ export async function refusalOfResponse(response: Response, nowMs: number): Prom
 const LONGEST_MS = 3 * 24 * 3_600_000
 
 /**
- * Parses `Retry-After` into milliseconds; null if it is absent, empty, malformed, 0, or in the
- * past. Seconds or an HTTP date (RFC 9110, 10.2.3).
- *
- * @param nowMs the wall clock, milliseconds since the Unix epoch
+ * Parses seconds or an HTTP date (RFC 9110, 10.2.3) into milliseconds from now; null for any other text, 0
+ * and the past.
  */
 function retryAfterMs(header: string | null, nowMs: number): number | null {
   const text = header?.trim() ?? ''

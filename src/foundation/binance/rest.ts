@@ -21,11 +21,10 @@ export const EXCHANGE_INFO_WEIGHT = 20
 export const SERVER_TIME_WEIGHT = 1
 
 /**
- * Returns the exchange's symbols with their status (`GET /api/v3/exchangeInfo`): `TRADING`, or
- * `HALT`, `BREAK` and others after which it may trade again.
+ * Returns the status of each symbol (`GET /api/v3/exchangeInfo`): `TRADING`, or `HALT`, `BREAK` and others
+ * after which it may trade again.
  *
- * @throws ExchangeRefusal if it answers with an HTTP error; other errors if it cannot be reached or
- *   the answer is invalid
+ * @throws ExchangeRefusal for an HTTP error; other errors without a valid answer
  */
 export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promise<Map<string, string>> {
   const response = await get(restUrl, `exchangeInfo${SMALL}`, signal).catch((error: unknown) => {
@@ -37,23 +36,16 @@ export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promi
   return readExchangeInfo(response.body)
 }
 
-/**
- * Returns the exchange's clock (`GET /api/v3/time`), milliseconds since the Unix epoch.
- *
- * @throws like `fetchSymbols`
- */
+/** Returns the exchange's clock (`GET /api/v3/time`), ms since the Unix epoch. @throws like `fetchSymbols` */
 export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Promise<number> {
   const response = await get(restUrl, 'time', signal)
   return SERVER_TIME.parse(await response.json()).serverTime
 }
 
 /**
- * Returns the identity that REST announces (`GET /api/v3/time`).
+ * Returns the identity that REST announces (`GET /api/v3/time`). @throws like `fetchSymbols`
  *
- * @param unit the unit to request
- * @returns its name, null if it announces none, like Binance; and the unit of its times, null if
- *   its time is invalid
- * @throws like `fetchSymbols`
+ * @returns also the unit of its times; null if its time is invalid
  */
 export async function fetchIdentity(
   restUrl: string,

@@ -9,11 +9,9 @@ import { parseJson } from '../runtime/outside-text.ts'
 import { memberText } from './json-member.ts'
 
 /**
- * A parsed frame of a combined stream.
- *
- * Shapes after the exchange's "WebSocket Streams" documentation: market data comes in the envelope
- * `{"stream":…,"data":{…}}`; answers to SUBSCRIBE and errors come outside it; `serverShutdown` may
- * come either way.
+ * A parsed frame of a combined stream, after the exchange's "WebSocket Streams" documentation: market data
+ * comes in the envelope `{"stream":…,"data":{…}}`; answers to SUBSCRIBE and errors come outside it;
+ * `serverShutdown` may come either way.
  */
 export type Frame =
   | EventFrame
@@ -38,10 +36,7 @@ export interface EventFrame {
 /** Bytes of a rejected frame that its dead letter keeps; longer frames are truncated. */
 export const KEPT_FRAME_BYTES = 800_000
 
-/**
- * The exchange's frames have a few hundred bytes, answers to our requests some thousand. Longer
- * frames are rejected.
- */
+/** The exchange's frames have a few hundred bytes, answers some thousand. Longer frames are rejected. */
 export const FRAME_MAX_BYTES = 64 << 10
 
 /** Members that only Tapeline adds, with the origin and receipt of a message. */
@@ -79,19 +74,14 @@ export class FrameReader {
 
   /**
    * @param unit of the exchange's times; null accepts both
-   * @param isOurs whether the frames contain messages of Tapeline, whose members an exchange must
-   *   not send
+   * @param isOurs accepts members that only Tapeline writes, not an exchange
    */
   constructor(unit: TimeUnit | null, isOurs = false) {
     this.#unit = unit
     this.#isOurs = isOurs
   }
 
-  /**
-   * Interprets a frame. Total: returns one of the kinds for any bytes.
-   *
-   * @returns for an event: fields that are valid until the next frame is read
-   */
+  /** Interprets any bytes. @returns for an event: fields that are valid until the next frame is read */
   read(bytes: Buffer): Frame {
     return this.#scan(bytes) ?? this.#parse(bytes)
   }
@@ -152,10 +142,7 @@ function holds(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
   return true
 }
 
-/**
- * Returns null for a stream of another type, or with a name in another spelling than the
- * exchange's.
- */
+/** Returns null for a stream of another type, or in another spelling than the exchange's. */
 function knownStream(bytes: Buffer): KnownStream | null {
   const name = bytes.toString()
   const type = eventTypeOf(name)

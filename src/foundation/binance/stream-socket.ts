@@ -6,16 +6,9 @@ import { tunnelTo } from './proxy.ts'
 
 /** Callbacks of a connection to the combined stream. Nothing follows `onFailed` or `onClose`. */
 export interface SocketEvents {
-  /**
-   * Called when the socket is open and paused: nothing is read before `resume`.
-   *
-   * @param named the name that the exchange announces in the upgrade; null for none
-   */
+  /** The socket is open and paused: nothing is read before `resume`. @param named announced; null for none */
   onOpen(named: string | null): void
-  /**
-   * Called when the connection failed to open; with an ExchangeRefusal if an HTTP status answered
-   * the handshake.
-   */
+  /** The connection did not open: an ExchangeRefusal if an HTTP status answered the handshake. */
   onFailed(error: unknown): void
   onFrame(frame: Buffer, isBinary?: boolean): void
   onPing(): void
@@ -42,10 +35,7 @@ const MAX_FRAME_BYTES = 1 << 20
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const CLOSE_TIMEOUT_MS = 1000
 
-/**
- * The exchange sends a ping every 20 s. After three missed ones the connection is dead, whatever
- * TCP reports.
- */
+/** The exchange sends a ping every 20 s. After three missed ones the connection is dead. */
 export const SILENCE_LIMIT_MS = 60_000
 
 /** Opens a WebSocket. */

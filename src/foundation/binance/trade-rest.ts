@@ -12,13 +12,11 @@ import {
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
 import { EXCHANGE_IDENTITY_HEADER } from './handshake.ts'
-import { otherUnit } from './other-unit.ts'
 import { fetchByProxy } from './proxy.ts'
 import { type Refusal, refusalOfResponse } from './refusal.ts'
+import { otherUnit } from './venue.ts'
 
-/**
- * A row of REST, with the fields of the stream's payload except the event time `E`.
- */
+/** A row of REST, with the fields of the stream's payload except the event time `E`. */
 export interface RestTrade {
   readonly id: number
   readonly price: string
@@ -32,13 +30,7 @@ export interface RestTrade {
   readonly trades: IdRange | null
 }
 
-/**
- * The outcome of a request.
- *
- * - `rows`: an answer with rows in ascending order of id.
- * - `refused`: an HTTP error.
- * - `failed`: no answer, or an invalid one.
- */
+/** The outcome of a request: rows in ascending order of id; an HTTP error; or no valid answer. */
 export type RestOutcome = (
   | { readonly kind: 'rows'; readonly rows: readonly RestTrade[] }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
@@ -67,7 +59,6 @@ export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promis
 /**
  * Returns requests over HTTP, as the declarations say.
  *
- * @param unit of the times
  * @param wallMs milliseconds since the Unix epoch, for a Retry-After with a date
  * @param apiKey for exchanges that require one; undefined to send none
  * @param source name of the exchange; checked here, because REST may have been down at the start
@@ -123,14 +114,12 @@ function usedWeightOf(response: Response): number | null {
   return /^\d+$/.test(header) ? Number(header) : null
 }
 
-/**
- * Returns microseconds. Rows in the other unit would be stored again, beside those of the stream.
- */
+/** Returns microseconds. Rows in the other unit would be stored again, beside those of the stream. */
 function timeUs(time: number, unit: TimeUnit): number {
   if (isTime(time, unit)) return time * MICROSECONDS_IN[unit]
   const other = TIME_UNITS.find((one) => isTime(time, one))
   if (other === undefined) throw new Error(`${time} is no time`)
-  const { message, fix } = otherUnit('REST', other, unit, 'BINANCE_REST_URL')
+  const { message, fix } = otherUnit('REST', other, unit)
   throw new Error(`${message}. ${fix}`)
 }
 
@@ -174,10 +163,7 @@ function parseRows(type: TradeType, unit: TimeUnit, body: unknown): RestTrade[] 
   }))
 }
 
-/**
- * Returns a trade as the value of a Kafka message: the fields of the stream, marked as backfilled, without the
- * event time, which REST does not give.
- */
+/** Returns a trade as the stream's fields, marked as backfilled, without the event time, which REST lacks. */
 export function backfillJson(
   symbol: string,
   type: TradeType,

@@ -1,3 +1,4 @@
+import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
 
 /** Binance itself; `up` keeps its data in the directory of this name. */
@@ -38,12 +39,10 @@ export function venueProblems({ wsUrl, restUrl, venue }: VenueSettings): string[
 }
 
 /**
- * Returns the name under which data is recorded: the announced one, as of our simulators; otherwise
- * the venue.
+ * Returns the name under which data is recorded: the announced one, as of our simulators, or the venue.
  *
- * @param named the name announced in the WebSocket upgrade; null for none
- * @throws TapelineError `SETTINGS` if the name is unknown, or if streams and REST are of different
- *   exchanges
+ * @param named announced in the WebSocket upgrade; null for none
+ * @throws TapelineError `SETTINGS` if it is unknown, or if streams and REST are of different exchanges
  */
 export function exchangeIdentity(named: string | null, { wsUrl, restUrl, venue }: VenueSettings): string {
   if (named !== null) {
@@ -63,6 +62,18 @@ export function exchangeIdentity(named: string | null, { wsUrl, restUrl, venue }
     `The exchange at ${unknown} announces no name, and its host is unknown`,
     {
       fix: 'Set VENUE to the name of the exchange, such as binance or binance-us: data of two exchanges must not be mixed.',
+    },
+  )
+}
+
+/** Returns the error for times in another unit. A trade in both units would become two rows. */
+export function otherUnit(side: 'REST' | 'The exchange', unit: TimeUnit, asked: TimeUnit): TapelineError {
+  const setting = `BINANCE_${side === 'REST' ? 'REST' : 'WS'}_URL`
+  return new TapelineError(
+    'EXCHANGE',
+    `${side} sends times in ${unit}s, although Tapeline requested ${asked}s`,
+    {
+      fix: `Set TIME_UNIT=${unit}, with topics and a database that hold no times in ${asked}s; or correct ${setting}.`,
     },
   )
 }

@@ -5,8 +5,8 @@ const IP_WEIGHT = 6000
 const IP_WEIGHT_KEPT_FREE = 600
 
 /**
- * The REST weight that this process may use: a limit per minute, and nothing while the whole IP,
- * which other processes share, is near its limit or the exchange has told us to wait.
+ * The REST weight that this process may use: a limit per minute, and nothing while the whole IP is near its
+ * limit or the exchange has told us to wait.
  */
 export class WeightBudget {
   readonly #perMinute: number
@@ -22,9 +22,7 @@ export class WeightBudget {
     this.#perMinute = perMinute
   }
 
-  /**
-   * Spends `weight` and returns 0, or returns how many milliseconds to wait before trying again.
-   */
+  /** Spends `weight` and returns 0, or returns how many milliseconds to wait before trying again. */
   take(weight: number, nowMs: number): number {
     // Rounded to 0, the wait would count as permission, or never end.
     if (nowMs < this.#notBeforeMs) return Math.max(1, this.#notBeforeMs - nowMs)

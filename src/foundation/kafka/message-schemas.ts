@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { declarationOf, EVENT_TYPES, type EventType, INVALIDATED, ROLES, type Role } from '../market/event.ts'
-import { decimalField, idField, symbolField, timeMsField, timeUsField } from '../market/field-schemas.ts'
+import { decimalField, idField, symbolField, timeMsField, timeUsField } from '../market/fields.ts'
 import { GAP } from '../market/gap.ts'
 import { RECORDING } from '../market/recording.ts'
 import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'

@@ -13,10 +13,8 @@ export const ABSENT = -1
 const NO_BYTES = Buffer.alloc(0)
 
 /**
- * The fields of one event; decimals stay slices of its bytes. One instance is refilled for each
- * event, which saves an object per event. To keep a field, copy it.
- *
- * A bookTicker has its bid in `price` and `quantity`, and its ask in the ask fields.
+ * The fields of one event; decimals stay slices of its bytes. One instance is refilled for each event,
+ * which saves an object. To keep a field, copy it. A bookTicker has its bid in `price` and `quantity`.
  */
 export class EventFields {
   type: EventType = 'trade'

@@ -81,10 +81,7 @@ const QUOTE = 0x22
 const DOT = 0x2e
 const ZERO = 0x30
 const CLOSING_BRACE = 0x7d
-/**
- * Digits of 2⁵³ − 1, the largest integer that a double represents exactly; longer numbers are
- * rejected early.
- */
+/** Digits of 2⁵³ − 1, the largest integer that a double represents exactly. */
 const INTEGER_DIGITS = 16
 const WHOLE_DIGITS = 12
 const FRACTION_DIGITS = 8
@@ -92,10 +89,7 @@ const FRACTION_DIGITS = 8
 /** A symbol has at most 40 characters. */
 const SYMBOL_MAX_BYTES = 160
 
-/**
- * Reads events in the exchange's layout into {@link fields}, which are meaningless after a failed
- * read.
- */
+/** Reads events in the exchange's layout into {@link fields}, which are meaningless after a failure. */
 export class EventScanner {
   readonly fields: EventFields
   readonly #symbols = new SharedBytes<KnownSymbol | null>((bytes) => knownSymbol(bytes))
@@ -108,10 +102,8 @@ export class EventScanner {
   }
 
   /**
-   * Reads an event as the exchange sends it.
+   * Reads an event as the exchange sends it, from its opening brace to after the closing one.
    *
-   * @param start of the opening brace
-   * @param end after the closing brace
    * @returns false if it is not in the layout
    */
   readEvent(bytes: Buffer, start: number, end: number): boolean {
@@ -221,10 +213,7 @@ export class EventScanner {
     return true
   }
 
-  /**
-   * Reads a time in either unit, notes the unit, and returns microseconds; {@link ABSENT} if it is
-   * not a time.
-   */
+  /** Reads a time, notes its unit, and returns microseconds; {@link ABSENT} if it is not a time. */
   #time(): number {
     const time = this.#integer()
     const { fields } = this

@@ -4,7 +4,7 @@
  */
 
 /** Fields in order, each with its name, its role, and what to say about it if that is not the role's text. */
-export type Layout = ReadonlyArray<readonly [name: string, role: Role, about?: string]>
+export type Layout = ReadonlyArray<readonly [name: string, role: Role, about: string | undefined]>
 
 /**
  * What a field means. `kind` decides which values are valid (`fields.ts`); `about` is for the documents.
@@ -30,6 +30,14 @@ export const ROLES = {
 } as const
 
 export type Role = keyof typeof ROLES
+
+/** @param about by the names of the fields */
+function fieldsOf(
+  roles: Readonly<Record<string, Role>>,
+  about: Readonly<Record<string, string>> = {},
+): Layout {
+  return Object.entries(roles).map(([name, role]) => [name, role, about[name]])
+}
 
 /** `f` and `l` of an aggTrade that the exchange has invalidated. */
 export const INVALIDATED = -1
@@ -66,6 +74,15 @@ export interface EventDeclaration {
   readonly rest: RestDeclaration | null
 }
 
+const HEAD = { e: 'type', E: 'eventTime', s: 'symbol' } as const
+const AMOUNT = { p: 'price', q: 'quantity' } as const
+const TAKER = { T: 'tradeTime', m: 'isBuyerMaker' } as const
+const TRADE = { t: 'id', ...AMOUNT, ...TAKER } as const
+const TILES = { f: 'firstTradeId', l: 'lastTradeId' } as const
+const AGGREGATE = { a: 'id', ...AMOUNT, ...TILES, ...TAKER, M: 'unused' } as const
+const REST_AMOUNT = { price: 'price', qty: 'quantity' } as const
+const REST_TRADE = { id: 'id', ...REST_AMOUNT, time: 'tradeTime', isBuyerMaker: 'isBuyerMaker' } as const
+
 export const EVENT_DECLARATIONS = {
   trade: {
     about: 'A trade: the exchange’s object, byte for byte, and the time of its receipt.',
@@ -73,30 +90,13 @@ export const EVENT_DECLARATIONS = {
     similar: 'aggTrade',
     beginsAtZero: true,
     topic: 'trades',
-    layout: [
-      ['e', 'type'],
-      ['E', 'eventTime'],
-      ['s', 'symbol'],
-      ['t', 'id', 'Trade id.'],
-      ['p', 'price'],
-      ['q', 'quantity'],
-      ['T', 'tradeTime'],
-      ['m', 'isBuyerMaker'],
-      ['M', 'unused'],
-    ],
+    layout: fieldsOf({ ...HEAD, ...TRADE, M: 'unused' }, { t: 'Trade id.' }),
     rest: {
       path: 'historicalTrades',
       weight: 25,
       isKeyed: true,
       hasLatest: true,
-      row: [
-        ['id', 'id'],
-        ['price', 'price'],
-        ['qty', 'quantity'],
-        ['time', 'tradeTime'],
-        ['isBuyerMaker', 'isBuyerMaker'],
-        ['isBestMatch', 'unused'],
-      ],
+      row: fieldsOf({ ...REST_TRADE, isBestMatch: 'unused' }),
     },
   },
   aggTrade: {
@@ -106,34 +106,13 @@ export const EVENT_DECLARATIONS = {
     similar: 'trade',
     beginsAtZero: true,
     topic: 'trades',
-    layout: [
-      ['e', 'type'],
-      ['E', 'eventTime'],
-      ['s', 'symbol'],
-      ['a', 'id', 'Aggregate trade id.'],
-      ['p', 'price'],
-      ['q', 'quantity'],
-      ['f', 'firstTradeId'],
-      ['l', 'lastTradeId'],
-      ['T', 'tradeTime'],
-      ['m', 'isBuyerMaker'],
-      ['M', 'unused'],
-    ],
+    layout: fieldsOf({ ...HEAD, ...AGGREGATE }, { a: 'Aggregate trade id.' }),
     rest: {
       path: 'aggTrades',
       weight: 4,
       isKeyed: false,
       hasLatest: true,
-      row: [
-        ['a', 'id'],
-        ['p', 'price'],
-        ['q', 'quantity'],
-        ['f', 'firstTradeId'],
-        ['l', 'lastTradeId'],
-        ['T', 'tradeTime'],
-        ['m', 'isBuyerMaker'],
-        ['M', 'unused'],
-      ],
+      row: fieldsOf(AGGREGATE),
     },
   },
   blockTrade: {
@@ -142,28 +121,13 @@ export const EVENT_DECLARATIONS = {
     similar: null,
     beginsAtZero: false,
     topic: 'trades',
-    layout: [
-      ['e', 'type'],
-      ['E', 'eventTime'],
-      ['s', 'symbol'],
-      ['t', 'id', 'Block trade id.'],
-      ['p', 'price'],
-      ['q', 'quantity'],
-      ['T', 'tradeTime'],
-      ['m', 'isBuyerMaker'],
-    ],
+    layout: fieldsOf({ ...HEAD, ...TRADE }, { t: 'Block trade id.' }),
     rest: {
       path: 'historicalBlockTrades',
       weight: 25,
       isKeyed: true,
       hasLatest: false,
-      row: [
-        ['id', 'id'],
-        ['price', 'price'],
-        ['qty', 'quantity'],
-        ['time', 'tradeTime'],
-        ['isBuyerMaker', 'isBuyerMaker'],
-      ],
+      row: fieldsOf(REST_TRADE),
     },
   },
   bookTicker: {
@@ -172,14 +136,10 @@ export const EVENT_DECLARATIONS = {
     similar: 'trade',
     beginsAtZero: false,
     topic: 'bookTicker',
-    layout: [
-      ['u', 'id', 'Update id; increasing, not contiguous.'],
-      ['s', 'symbol'],
-      ['b', 'price', 'Best bid price.'],
-      ['B', 'quantity', 'Best bid quantity.'],
-      ['a', 'askPrice'],
-      ['A', 'askQuantity'],
-    ],
+    layout: fieldsOf(
+      { u: 'id', s: 'symbol', b: 'price', B: 'quantity', a: 'askPrice', A: 'askQuantity' },
+      { u: 'Update id; increasing, not contiguous.', b: 'Best bid price.', B: 'Best bid quantity.' },
+    ),
     rest: null,
   },
 } as const satisfies Record<string, EventDeclaration>
@@ -235,9 +195,7 @@ export function restOf(type: TradeType): RestDeclaration {
   return EVENT_DECLARATIONS[type].rest
 }
 
-/**
- * `trade` → `btcusdt@trade`. Stream names are lower-case; the exchange sends nothing for others.
- */
+/** `trade` → `btcusdt@trade`. Stream names are lower-case; the exchange sends nothing for others. */
 export function streamName(symbol: string, type: EventType): string {
   return `${symbol.toLowerCase()}@${type}`
 }
@@ -248,14 +206,8 @@ export function eventTypeOf(stream: string): EventType | null {
   return Object.hasOwn(EVENT_DECLARATIONS, type) ? (type as EventType) : null
 }
 
-/**
- * Dead-letter reason of an event whose id another event has. The exchange's own data has such
- * aggregates.
- */
+/** Dead-letter reason of an event whose id another event has, as some of the exchange's aggregates do. */
 export const SECOND_UNDER_ID = 'another event is stored under its id'
 
-/**
- * Dead-letter reason of an event with an old id, delivered after another connection had shown that
- * the ids restarted.
- */
+/** Dead-letter reason of an event with an old id, which came after another connection showed new ids. */
 export const OF_ENDED_IDS = 'it came after the ids of its stream had begun again'

@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
 /*
@@ -19,8 +20,8 @@ export const LAST_TIME_US = LAST_TIME_MS * 1000
 export const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
 /**
- * The maximum number of restarts of an id sequence. With ten bits, `(epoch::bigint << 53) +
- * trade_id` orders all trades of a symbol, since ids are below 2^53.
+ * The maximum number of restarts of an id sequence: with ten bits, `(epoch::bigint << 53) + trade_id`
+ * orders all trades of a symbol.
  */
 export const EPOCH_MAX = 1023
 
@@ -33,10 +34,7 @@ export function isId(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
-/**
- * Since the Unix epoch. Milliseconds have 13 digits and microseconds 16, so no number is valid in
- * both units.
- */
+/** Milliseconds since the Unix epoch have 13 digits, microseconds 16: no number is valid in both units. */
 export function isTime(value: unknown, unit: TimeUnit): value is number {
   return Number.isSafeInteger(value) && isTimeUs((value as number) * MICROSECONDS_IN[unit])
 }
@@ -50,3 +48,32 @@ export function isTimeUs(value: unknown): value is number {
 export function isSymbol(value: unknown): value is string {
   return typeof value === 'string' && SYMBOL.test(value) && value === value.toUpperCase()
 }
+
+/*
+ * The same rules as zod schemas, for less frequent data and for the JSON Schemas in docs.
+ * `test/market-schemas.test.ts` compares both.
+ */
+
+/** A trade, aggregate trade or update id. */
+export const idField = z.int().min(0)
+
+/** Milliseconds since the Unix epoch. */
+export const timeMsField = z
+  .int()
+  .min(FIRST_TIME_MS)
+  .max(LAST_TIME_MS - 1)
+
+/** Microseconds since the Unix epoch. */
+export const timeUsField = z
+  .int()
+  .min(FIRST_TIME_MS * 1000)
+  .max(LAST_TIME_MS * 1000 - 1)
+
+/** A price or quantity, as text to keep every digit. */
+export const decimalField = z.string().regex(DECIMAL)
+
+/** Upper-case, which a JSON Schema cannot express for all letters. */
+export const symbolField = z.string().regex(SYMBOL).refine(isSymbol, 'a symbol')
+
+/** How often the exchange had restarted the id sequence. */
+export const epochField = z.int().min(0).max(EPOCH_MAX)

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { OUTSIDE_TEXT_MAX } from '../runtime/outside-text.ts'
 import { EVENT_TYPES } from './event.ts'
-import { epochField, idField, symbolField, timeMsField } from './field-schemas.ts'
+import { epochField, idField, symbolField, timeMsField } from './fields.ts'
 
 /*
  * A ledger row as its Kafka message (`schema` = `gap/1`, key = `gap_id`). Gaps of trades
@@ -39,10 +39,7 @@ export const GAP = z
 
 export type Gap = z.infer<typeof GAP>
 
-/**
- * Returns the id of a gap, from the parts that never change: a partly filled gap keeps its id and
- * narrows.
- */
+/** Returns the id of a gap, from the parts that stay when it is partly filled. */
 export function gapId(symbol: string, eventType: Gap['event_type'], epoch: number, from: number): string {
   return `${symbol}/${eventType}/${epoch}/${from}`
 }

@@ -21,13 +21,12 @@ const checked = byEventType((type) =>
 )
 
 /**
- * Reads an event that was parsed as JSON, except stamps and epoch. Fields that the declaration does not name are
- * ignored; the exchange adds some now and then.
+ * Reads an event that was parsed as JSON, except stamps and epoch. Ignores fields that are not declared.
  *
  * @param unit of the times; undefined if their digits decide
  * @param into meaningless after a failure
- * @returns null on success, otherwise why the event cannot be stored exactly: a short stable text that names
- *   the field, used as a metric label and as the reason of a dead letter
+ * @returns null, or why the event cannot be stored exactly: a stable text that names the field, used as a
+ *   metric label and as the reason of a dead letter
  */
 export function readPayload(
   type: EventType,

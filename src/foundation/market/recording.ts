@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { EVENT_TYPES } from './event.ts'
-import { symbolField, timeMsField } from './field-schemas.ts'
+import { symbolField, timeMsField } from './fields.ts'
 import { TIME_UNITS } from './time-unit.ts'
 
 /*

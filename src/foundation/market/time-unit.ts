@@ -1,7 +1,4 @@
-/**
- * Units of the exchange's times; the first is the default. A deployment uses one unit, because a
- * trade's time is part of its identity.
- */
+/** The first is the default. A deployment uses one, since a trade's time is part of its identity. */
 export const TIME_UNITS = ['microsecond', 'millisecond'] as const
 
 export type TimeUnit = (typeof TIME_UNITS)[number]
@@ -9,10 +6,7 @@ export type TimeUnit = (typeof TIME_UNITS)[number]
 /** Microseconds per unit. */
 export const MICROSECONDS_IN: Readonly<Record<TimeUnit, number>> = { microsecond: 1, millisecond: 1000 }
 
-/**
- * Returns the unit in the exchange's spelling, for stream URLs (`timeUnit`) and
- * {@link TIME_UNIT_HEADER}.
- */
+/** Returns the exchange's spelling, for stream URLs (`timeUnit`) and {@link TIME_UNIT_HEADER}. */
 export function exchangeTimeUnit(unit: TimeUnit): string {
   return unit.toUpperCase()
 }

@@ -1,83 +1,69 @@
 import { venueProblems } from '../binance/venue.ts'
-import type { SettingValues } from './definitions.ts'
+import type { SettingName, SettingValues } from './definitions.ts'
+
+const TOPICS = [
+  'KAFKA_TRADES_TOPIC',
+  'KAFKA_BOOK_TICKER_TOPIC',
+  'KAFKA_GAPS_TOPIC',
+  'KAFKA_CHECKPOINTS_TOPIC',
+  'KAFKA_DEAD_LETTERS_TOPIC',
+] as const
+
+const PORTS = ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const
+
+type NumberName = {
+  [Name in SettingName]: number extends SettingValues[Name] ? Name : never
+}[SettingName]
 
 /** Returns the contradictions between settings that are valid alone, one line each. */
 export function contradictions(values: SettingValues): string[] {
-  const problems: string[] = []
-  const expect = (holds: boolean, problem: string) => {
-    if (!holds) problems.push(problem)
+  const shown = (name: SettingName) => `${name}=${values[name]}`
+  const problems = venueProblems({
+    wsUrl: values.BINANCE_WS_URL,
+    restUrl: values.BINANCE_REST_URL,
+    venue: values.VENUE ?? null,
+  })
+  const refuse = (isWrong: boolean, subject: string, expected: string) => {
+    if (isWrong) problems.push(`${subject}: expected ${expected}`)
   }
-  problems.push(
-    ...venueProblems({
-      wsUrl: values.BINANCE_WS_URL,
-      restUrl: values.BINANCE_REST_URL,
-      venue: values.VENUE ?? null,
-    }),
-  )
-  expect(
-    values.KAFKA_HEARTBEAT_INTERVAL_MS * 3 <= values.KAFKA_SESSION_TIMEOUT_MS,
-    `KAFKA_HEARTBEAT_INTERVAL_MS=${values.KAFKA_HEARTBEAT_INTERVAL_MS}: expected at most a third of KAFKA_SESSION_TIMEOUT_MS=${values.KAFKA_SESSION_TIMEOUT_MS}`,
-  )
-  expect(
-    values.KAFKA_SESSION_TIMEOUT_MS <= values.KAFKA_REBALANCE_TIMEOUT_MS,
-    `KAFKA_REBALANCE_TIMEOUT_MS=${values.KAFKA_REBALANCE_TIMEOUT_MS}: expected at least KAFKA_SESSION_TIMEOUT_MS=${values.KAFKA_SESSION_TIMEOUT_MS}`,
-  )
-  expect(
-    (values.KAFKA_FETCH_MAX_WAIT_MS ?? 0) * 4 <= values.FLUSH_INTERVAL_MS,
-    `KAFKA_FETCH_MAX_WAIT_MS=${values.KAFKA_FETCH_MAX_WAIT_MS}: expected at most a quarter of FLUSH_INTERVAL_MS=${values.FLUSH_INTERVAL_MS}`,
-  )
-  expect(
-    values.DB_POOL_MIN <= values.DB_POOL_MAX,
-    `DB_POOL_MIN=${values.DB_POOL_MIN}: expected at most DB_POOL_MAX=${values.DB_POOL_MAX}`,
-  )
-  expect(
-    values.BACKOFF_INITIAL_MS <= values.BACKOFF_MAX_MS,
-    `BACKOFF_INITIAL_MS=${values.BACKOFF_INITIAL_MS}: expected at most BACKOFF_MAX_MS=${values.BACKOFF_MAX_MS}`,
-  )
-  expect(
-    (values.KAFKA_MIN_INSYNC_REPLICAS ?? 1) <= (values.KAFKA_REPLICATION_FACTOR ?? 100),
-    `KAFKA_MIN_INSYNC_REPLICAS=${values.KAFKA_MIN_INSYNC_REPLICAS}: expected at most KAFKA_REPLICATION_FACTOR=${values.KAFKA_REPLICATION_FACTOR}`,
-  )
-  expect(
-    values.KAFKA_SASL_MECHANISM === undefined ||
-      (values.KAFKA_SASL_USERNAME !== undefined && values.KAFKA_SASL_PASSWORD !== undefined),
-    `KAFKA_SASL_MECHANISM=${values.KAFKA_SASL_MECHANISM}: expected KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD as well`,
-  )
-  expect(
-    values.KAFKA_SASL_MECHANISM !== undefined || values.KAFKA_SASL_USERNAME === undefined,
-    `KAFKA_SASL_USERNAME=${values.KAFKA_SASL_USERNAME}: expected KAFKA_SASL_MECHANISM as well`,
-  )
-  expect(
-    (values.KAFKA_TLS_CERT === undefined) === (values.KAFKA_TLS_KEY === undefined),
-    'KAFKA_TLS_CERT and KAFKA_TLS_KEY: expected both or none',
-  )
-  expect(
-    values.KAFKA_TLS || (values.KAFKA_TLS_CA === undefined && values.KAFKA_TLS_CERT === undefined),
-    'KAFKA_TLS=false: expected true because KAFKA_TLS_CA or KAFKA_TLS_CERT is set',
-  )
-  for (const repeated of repeats({
-    KAFKA_TRADES_TOPIC: values.KAFKA_TRADES_TOPIC,
-    KAFKA_BOOK_TICKER_TOPIC: values.KAFKA_BOOK_TICKER_TOPIC,
-    KAFKA_GAPS_TOPIC: values.KAFKA_GAPS_TOPIC,
-    KAFKA_CHECKPOINTS_TOPIC: values.KAFKA_CHECKPOINTS_TOPIC,
-    KAFKA_DEAD_LETTERS_TOPIC: values.KAFKA_DEAD_LETTERS_TOPIC,
-  })) {
-    problems.push(`${repeated}: expected a different topic for each`)
+  const atMost = (name: NumberName, limit: NumberName, times = 1, share = '') => {
+    const [value = 0, most = Number.POSITIVE_INFINITY] = [values[name], values[limit]]
+    refuse(value * times > most, shown(name), `at most ${share}${shown(limit)}`)
   }
-  for (const repeated of repeats({
-    INGEST_PORT: values.INGEST_PORT,
-    CONSUMER_PORT: values.CONSUMER_PORT,
-    DASHBOARD_PORT: values.DASHBOARD_PORT,
-  })) {
-    problems.push(`${repeated}: expected a different port for each`)
+  const distinct = (names: readonly SettingName[], what: string) => {
+    for (const same of Map.groupBy(names, (name) => values[name]).values())
+      refuse(same.length > 1, same.map(shown).join(' and '), `a different ${what} for each`)
   }
-  return problems
-}
 
-/** Returns the names that share a value, as `A=x and B=x`. */
-function repeats(named: Readonly<Record<string, string | number>>): string[] {
-  const byValue = Map.groupBy(Object.keys(named), (name) => named[name])
-  return [...byValue].flatMap(([value, names]) =>
-    names.length > 1 ? [names.map((name) => `${name}=${value}`).join(' and ')] : [],
+  atMost('KAFKA_HEARTBEAT_INTERVAL_MS', 'KAFKA_SESSION_TIMEOUT_MS', 3, 'a third of ')
+  refuse(
+    values.KAFKA_SESSION_TIMEOUT_MS > values.KAFKA_REBALANCE_TIMEOUT_MS,
+    shown('KAFKA_REBALANCE_TIMEOUT_MS'),
+    `at least ${shown('KAFKA_SESSION_TIMEOUT_MS')}`,
   )
+  atMost('KAFKA_FETCH_MAX_WAIT_MS', 'FLUSH_INTERVAL_MS', 4, 'a quarter of ')
+  atMost('DB_POOL_MIN', 'DB_POOL_MAX')
+  atMost('BACKOFF_INITIAL_MS', 'BACKOFF_MAX_MS')
+  atMost('KAFKA_MIN_INSYNC_REPLICAS', 'KAFKA_REPLICATION_FACTOR')
+
+  const { KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD } = values
+  const hasLogin = KAFKA_SASL_USERNAME !== undefined && KAFKA_SASL_PASSWORD !== undefined
+  refuse(
+    KAFKA_SASL_MECHANISM !== undefined && !hasLogin,
+    shown('KAFKA_SASL_MECHANISM'),
+    'KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD as well',
+  )
+  refuse(
+    KAFKA_SASL_MECHANISM === undefined && KAFKA_SASL_USERNAME !== undefined,
+    shown('KAFKA_SASL_USERNAME'),
+    'KAFKA_SASL_MECHANISM as well',
+  )
+  const { KAFKA_TLS, KAFKA_TLS_CA, KAFKA_TLS_CERT, KAFKA_TLS_KEY } = values
+  const hasPair = (KAFKA_TLS_CERT === undefined) === (KAFKA_TLS_KEY === undefined)
+  refuse(!hasPair, 'KAFKA_TLS_CERT and KAFKA_TLS_KEY', 'both or none')
+  const isUnused = !KAFKA_TLS && (KAFKA_TLS_CA ?? KAFKA_TLS_CERT) !== undefined
+  refuse(isUnused, shown('KAFKA_TLS'), 'true because KAFKA_TLS_CA or KAFKA_TLS_CERT is set')
+  distinct(TOPICS, 'topic')
+  distinct(PORTS, 'port')
+  return problems
 }

@@ -16,8 +16,8 @@ const optional = <Schema extends z.ZodType>(schema: Schema) => ({
 })
 
 /**
- * All settings with their defaults, as text. `.env.example` explains each in one line. From both,
- * `scripts/generate.ts` makes `docs/settings.md`. CONTRIBUTING.md 3.6: how to add a setting.
+ * All settings with their defaults, as text. From them and `.env.example`, which explains each, comes
+ * `docs/settings.md`. CONTRIBUTING.md 3.6: how to add a setting.
  */
 export const DEFINITIONS = {
   SYMBOLS: required(kind.symbols, 'BTCUSDT,ETHUSDT,BNBUSDT'),

@@ -11,7 +11,6 @@ import {
   type SettingName,
   type SettingValues,
 } from './definitions.ts'
-import { nearMisses } from './near-miss.ts'
 
 /** All settings, validated and frozen, with whether each was set or has its default. */
 export type Settings = SettingValues & { isSet(name: SettingName): boolean }
@@ -20,10 +19,8 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /**
  * Reads the environment, then the file `.env` of `cwd` if it exists. An empty text counts as unset.
- * One error reports all problems.
  *
- * @throws TapelineError `SETTINGS` naming each wrong setting, its value (secrets as `***`) and the
- *   expected value
+ * @throws TapelineError `SETTINGS` naming every wrong setting, its value (secrets as `***`) and a right one
  */
 export function loadSettings(environment: Environment, options: { cwd: string }): Settings {
   const problems: string[] = []
@@ -58,10 +55,7 @@ export function loadSettings(environment: Environment, options: { cwd: string })
   return Object.freeze({ ...(values as SettingValues), isSet: (name: SettingName) => set.has(name) })
 }
 
-/**
- * Matches texts that may contain a secret: a user with a password, a parameter with one, or a
- * private key. In the wrong setting such a text does not parse.
- */
+/** Matches texts that may contain a secret: a user with a password, a parameter with one, a private key. */
 const MAY_HOLD_A_SECRET = /:.*@|(pass|pwd|secret|token|key)\w*\s*=|-----BEGIN/is
 
 /** Uses the text only, since a wrong value has no parsed parts. */
@@ -107,10 +101,39 @@ function textOf(name: SettingName, texts: Environment, problems: string[]): stri
   }
 }
 
-/**
- * Returns a setting's value for display, and whether it was set or is the default, so that messages
- * do not ask to correct a setting that was never set.
- */
+/** Returns a setting's value for display with its origin: nobody has to correct what was never set. */
 export function withOrigin(settings: Pick<Settings, 'isSet'>, name: SettingName, shown: string): string {
   return `${shown} (${settings.isSet(name) ? name : `the default of ${name}`})`
+}
+
+/** Maximum edits between two names that count as a typing error. */
+const MAX_EDITS = 2
+
+/** Returns names that resemble a setting, which would be ignored silently. Other programs have others. */
+function nearMisses(names: readonly string[]): Array<{ name: string; meant: string }> {
+  const known = new Set<string>([...SETTING_NAMES, ...[...SECRET_NAMES].map((name) => `${name}_FILE`)])
+  return names.flatMap((name) => {
+    if (known.has(name)) return []
+    const meant = [...known].find((candidate) => editDistance(normal(name), normal(candidate)) <= MAX_EDITS)
+    return meant === undefined ? [] : [{ name, meant }]
+  })
+}
+
+function normal(name: string): string {
+  return name.toUpperCase().replaceAll('-', '_')
+}
+
+function editDistance(left: string, right: string): number {
+  if (Math.abs(left.length - right.length) > MAX_EDITS) return MAX_EDITS + 1
+  let row = Array.from({ length: right.length + 1 }, (_, index) => index)
+  for (const [i, leftChar] of [...left].entries()) {
+    const next = [i + 1]
+    for (const [j, rightChar] of [...right].entries()) {
+      next.push(
+        Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (leftChar === rightChar ? 0 : 1)),
+      )
+    }
+    row = next
+  }
+  return row[right.length] ?? 0
 }

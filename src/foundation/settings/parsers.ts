@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { EVENT_TYPES } from '../market/event.ts'
+import { SYMBOL } from '../market/fields.ts'
 
 /*
  * One zod schema per kind of setting. Each takes the text of an environment variable; its message,
@@ -46,37 +47,26 @@ export const baseUrls = z.string().transform((text, context) => {
 /** The modes with libpq's meaning. */
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
 
-export const databaseUrl = z
-  .string()
-  .refine((text) => {
-    const url = URL.parse(text)
-    return url !== null && ['postgres:', 'postgresql:'].includes(url.protocol) && url.pathname.length > 1
-  }, 'a URL like postgres://user:password@host:5432/database')
-  .refine(
-    (text) => {
-      const mode = URL.parse(text)?.searchParams.get('sslmode')
-      return mode == null || SSL_MODES.includes(mode)
-    },
-    `sslmode=${SSL_MODES.join(', ')}; libpq's other modes would fall back to plaintext`,
-  )
-  .refine((text) => {
-    const query = URL.parse(text)?.searchParams
-    return query?.get('sslmode') !== 'verify-ca' || query.has('sslrootcert')
-  }, 'sslrootcert=FILE with sslmode=verify-ca')
-  .refine((text) => {
-    const query = URL.parse(text)?.searchParams
-    return query?.has('sslcert') === query?.has('sslkey')
-  }, 'sslcert=FILE and sslkey=FILE, both or none')
-  .refine(
-    // Otherwise the rest of such a password would count as the path, and be shown.
-    (text) => {
-      const url = URL.parse(text)
-      return url === null || !`${url.pathname}${url.search}${url.hash}`.includes('@')
-    },
-    'a password whose / ? # and @ are written as %2F %3F %23 and %40',
-  )
+export const databaseUrl = z.string().superRefine((text, context) => {
+  const problem = databaseUrlProblem(text)
+  if (problem !== null) context.addIssue(problem)
+})
 
-const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
+function databaseUrlProblem(text: string): string | null {
+  const url = URL.parse(text)
+  if (url === null || !/^postgres(ql)?:$/.test(url.protocol) || url.pathname.length < 2)
+    return 'a URL like postgres://user:password@host:5432/database'
+  const { searchParams: query } = url
+  const mode = query.get('sslmode')
+  if (mode !== null && !SSL_MODES.includes(mode))
+    return `sslmode=${SSL_MODES.join(', ')}; libpq's other modes would fall back to plaintext`
+  if (mode === 'verify-ca' && !query.has('sslrootcert')) return 'sslrootcert=FILE with sslmode=verify-ca'
+  if (query.has('sslcert') !== query.has('sslkey')) return 'sslcert=FILE and sslkey=FILE, both or none'
+  // Otherwise the rest of such a password would count as the path, and be shown.
+  if (`${url.pathname}${url.search}${url.hash}`.includes('@'))
+    return 'a password whose / ? # and @ are written as %2F %3F %23 and %40'
+  return null
+}
 
 /** Upper-case symbols without repeats, or `*` for every spot symbol that trades. */
 export const symbols = z

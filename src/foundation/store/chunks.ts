@@ -8,9 +8,8 @@ export interface Dropped {
 }
 
 /**
- * Drops the oldest whole chunks beyond `keepDays` days and records it in `meta`: see migration 3.
- * Call it again until the result is empty: then nothing is left to drop, or another connection is
- * dropping.
+ * Drops the oldest whole chunks beyond `keepDays` days and records it in `meta`: see migration 3. Call it
+ * again until the result is empty.
  */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
   const { rows } = await connection.query<Dropped>(
@@ -21,10 +20,8 @@ export async function dropOldChunks(connection: Queryable, keepDays: number): Pr
 }
 
 /**
- * Returns why this server cannot compress chunks; null if it can.
- *
- * Compression needs the Timescale licence. The embedded server has it, but cannot reopen a database
- * with compressed chunks; it is recognised by its compiler, which `version()` names.
+ * Returns why this server cannot compress chunks; null if it can. That needs the Timescale licence. The
+ * embedded server has it, but cannot reopen a compressed database; `version()` names its compiler.
  */
 export async function compressionObstacle(connection: Queryable): Promise<string | null> {
   const { rows } = await connection.query<{ license: string | null; version: string }>(

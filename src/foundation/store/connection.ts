@@ -18,10 +18,9 @@ interface PostgresConnection {
 const PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslpassword'] as const
 
 /**
- * Returns options with the meaning of `sslmode` and its files (PostgreSQL manual, 32.19 "SSL
- * Support"). `disable` is plaintext. `require` encrypts and trusts any certificate, but becomes
- * `verify-ca` with `sslrootcert`. `verify-ca` verifies the signer, `verify-full` also the host.
- * Without `sslmode` there is no TLS, unless a file is given: then everything is verified.
+ * Returns options with libpq's meaning of `sslmode` (PostgreSQL manual, 32.19 "SSL Support"). `require`
+ * trusts any certificate, but becomes `verify-ca` with `sslrootcert`. `verify-ca` verifies the signer,
+ * `verify-full` also the host. Without `sslmode` there is no TLS, unless a file is given.
  *
  * @throws TapelineError `SETTINGS` if a file is unreadable
  */
@@ -61,11 +60,7 @@ function read(name: string, path: string): string {
   }
 }
 
-/**
- * Runs work on a separate connection, which is closed afterwards.
- *
- * @param limitMs for connecting, and for each statement
- */
+/** Runs work on a separate connection. @param limitMs for connecting, and for each statement */
 export async function onClient<Result>(
   url: string,
   limitMs: number,
@@ -114,8 +109,7 @@ const LOGIN: Readonly<Record<string, readonly [what: string, fix: string]>> = {
 }
 
 /**
- * Returns the reason for a refused connection as an error that a person can act on; null for any
- * other error. Total: never throws, whatever was thrown.
+ * Returns the reason for a refused connection as an error that a person can act on; null for other errors.
  *
  * @param where without a password: `host:port`
  */

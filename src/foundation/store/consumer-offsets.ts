@@ -1,9 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/**
- * The offset at which to resume a partition; `topicId` identifies the topic even if it is
- * recreated.
- */
+/** The offset at which to resume a partition; `topicId` tells recreated topics apart. */
 export interface StoredOffset {
   readonly topic: string
   readonly topicId: string
@@ -72,13 +69,11 @@ export async function takeBackOffset(
 }
 
 /**
- * Moves partitions forward. A partition moves only if its stored offset has reached the step's
- * first one: then everything below `nextOffset` is stored, by any consumer.
+ * Moves partitions forward whose stored offset has reached the first one of the step: then everything below
+ * `nextOffset` is stored, by any consumer.
  *
- * @returns `moved` if a partition could not move because the table went back (a restored backup):
- *   roll back the transaction and read the positions again. `recreated` if all that did not move
- *   belong to a topic that was deleted and recreated: the table has the offset of the new topic,
- *   and the rows are valid
+ * @returns `moved` if the table went back (a restored backup): roll back, and read the positions again.
+ *   `recreated` if all that did not move belong to a deleted topic: the rows are valid
  */
 export async function advanceOffsets(
   connection: Queryable,

@@ -1,10 +1,7 @@
 import { onClient } from './connection.ts'
 import type { Queryable } from './database.ts'
 
-/**
- * The settings of a session from the server, the database and the role, before Tapeline sets its
- * own for a transaction.
- */
+/** The settings of a session before Tapeline sets its own for a transaction. */
 export interface SessionDefaults {
   /** A standby, or a server that is being restored. */
   readonly isInRecovery: boolean
@@ -18,10 +15,7 @@ export interface SessionDefaults {
   readonly chunkRelations: number
 }
 
-/**
- * Shown if they differ from PostgreSQL's default; the first three have a default from the
- * installation.
- */
+/** Shown if they differ from PostgreSQL's default; the installation sets the first three. */
 const NAMES = [
   'TimeZone',
   'DateStyle',
@@ -61,10 +55,7 @@ export async function sessionDefaults(connection: Queryable): Promise<SessionDef
   }
 }
 
-/**
- * Whether a pooler is in front of the server: it gives clients made-up process numbers, since any
- * session may serve them.
- */
+/** Whether a pooler is in front of the server: it gives clients made-up process numbers. */
 export function hasPooler(url: string, limitMs: number): Promise<boolean> {
   return onClient(url, limitMs, 'tapeline-doctor', async (client) => {
     const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')

@@ -2,13 +2,9 @@ import { sqlStateOf } from './sql-state.ts'
 import { UnansweredError } from './unanswered.ts'
 
 /**
- * The reaction to a failure of the database.
- *
- * - `retry`: the database is down, overloaded or in conflict; the same batch is written again
- *   later.
+ * - `retry`: the database is down, overloaded or in conflict; the same batch is written again later.
  * - `row`: the database refuses a value, although it passed our checks.
- * - `stop`: a defect of Tapeline, or an unsuitable database; waiting does not help. Stopping loses
- *   nothing, since nothing was committed.
+ * - `stop`: a defect, or an unsuitable database; waiting does not help, and nothing was committed.
  */
 export type FailureKind = 'retry' | 'row' | 'stop'
 
@@ -45,9 +41,8 @@ export function failureKind(error: unknown): FailureKind {
 }
 
 /**
- * A broken connection is an error of Node (ECONNRESET, …), of the Kafka client (PLT_KFK_…), or of
- * pg, whose own errors are plain and have no code. JavaScript error classes and codes of Node's
- * argument checks are defects of Tapeline, except those of TLS.
+ * A broken connection is an error of Node (ECONNRESET, …), of the Kafka client (PLT_KFK_…), or of `pg`,
+ * without a code. JavaScript's error classes and codes of argument checks are defects, except of TLS.
  */
 function isConnectionFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false

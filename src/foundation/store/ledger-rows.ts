@@ -19,8 +19,7 @@ const UPSERT = `INSERT INTO gaps AS stored (gap_id, revision, symbol, event_type
   WHERE excluded.revision > stored.revision`
 
 /**
- * Stores ledger rows. Only a higher revision replaces a row, so a redelivered message reverts
- * nothing.
+ * Stores ledger rows. Only a higher revision replaces a row, so a redelivered message reverts nothing.
  *
  * @param gaps at most one of each `gap_id`
  * @returns how many rows were new or updated
@@ -113,9 +112,8 @@ function timestamp(ms = 0): string {
 }
 
 /**
- * Returns the lowest id of the stream that may be stored, since retention may have dropped lower
- * ones; null if none is. The oldest trade decides: it covers all later ids of its epoch and no
- * earlier epoch.
+ * Returns the lowest id of the stream that retention may have left; null if none. The oldest trade decides:
+ * it covers all later ids of its epoch and no earlier epoch.
  */
 export async function firstStoredId(
   connection: Queryable,

@@ -3,16 +3,14 @@ import type { Queryable } from './database.ts'
 import { addFacts, readFacts } from './meta.ts'
 
 /**
- * `retention`: the messages expired. `recreated`: the topic was deleted and recreated under its
- * name. `start`: none was lost; the consumer began there on its first start, and was not meant to
- * store earlier messages.
+ * `retention`: the messages expired. `recreated`: the topic was deleted and created again. `start`: the
+ * consumer began there on its first start, and was not meant to store earlier messages.
  */
 export type LossCause = ConsumerCause | 'start'
 
 /**
- * Messages left a partition, up to `to`, before they were stored. The next event of a symbol and
- * type shows what it has lost; until then it is not in `seen`. Stored, because another consumer may
- * read that event.
+ * Messages left a partition, up to `to`, before they were stored. The next event of a symbol and type shows
+ * what it has lost, perhaps to another consumer; until then it is not in `seen`.
  */
 export interface Loss {
   readonly topicId: string
@@ -43,10 +41,7 @@ export async function readLosses(connection: Queryable): Promise<Loss[]> {
   return [...losses.values()]
 }
 
-/**
- * Writes one row per loss, and one per symbol and type that was seen, in the transaction that
- * stores the events.
- */
+/** Writes one row per loss, and one per stream that was seen, in the transaction of the events. */
 export function writeLosses(connection: Queryable, losses: Iterable<Loss>): Promise<void> {
   const facts = [...losses].flatMap((loss) => {
     const key = `${PREFIX}${lossKey(loss)}:${loss.to}`

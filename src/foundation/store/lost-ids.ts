@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { TRADE_TYPES } from '../market/event.ts'
-import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
+import { epochField, idField, symbolField, timeMsField } from '../market/fields.ts'
 import type { Queryable } from './database.ts'
 import { addFacts, readFact } from './meta.ts'
 
@@ -73,10 +73,7 @@ export function settle(connection: Queryable, key: string): Promise<void> {
   return addFacts(connection, [{ key: `settled:${key}`, value: '' }])
 }
 
-/**
- * Returns the topics that the ledger was read from, by Kafka's id, with the start time; 0 for the
- * first.
- */
+/** Returns the topics that the ledger was read from, by Kafka's id, with the start time; 0 for the first. */
 export async function readLedgerTopics(connection: Queryable): Promise<ReadonlyMap<string, number>> {
   const { rows } = await connection.query<{ id: string; since: string }>(
     `SELECT substr(key, ${LEDGER_PREFIX.length + 1}) AS id, value AS since FROM meta WHERE key LIKE '${LEDGER_PREFIX}%'`,

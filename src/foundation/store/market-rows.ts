@@ -92,10 +92,7 @@ interface Count extends Inserted {
   rows: number
 }
 
-/**
- * Rows of a table, validated by `market/payload.ts` and encoded as they are added. COPY and INSERT
- * send the same bytes.
- */
+/** Rows of a table, encoded as they are added. COPY and INSERT send the same bytes. */
 export class MarketRows {
   readonly #table: MarketTable
   readonly #rows: CopyRows
@@ -158,11 +155,9 @@ export class MarketRows {
   }
 
   /**
-   * For rows of `trades`: finds those that are not stored because another event has their symbol,
-   * type, id and time. The epoch is not part of the identity. Call it if not all rows were new:
-   * nearly always the others are redeliveries of the same events.
-   *
-   * @returns their indexes, ascending
+   * Returns the indexes of rows that are not stored because another event has their symbol, type, id and
+   * time, for `trades`. The epoch is not part of the identity. Call it if not all rows were new: nearly
+   * always the others are redeliveries of the same events.
    */
   async secondUnderId(connection: Queryable): Promise<number[]> {
     if (this.length === 0) return []

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { TRADE_TYPES } from '../market/event.ts'
-import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
+import { epochField, idField, symbolField, timeMsField } from '../market/fields.ts'
 import { RECORDING, type Recording } from '../market/recording.ts'
 import type { Queryable } from './database.ts'
 

@@ -41,8 +41,7 @@ export class MigrationUnderWayError extends Error {
 }
 
 /**
- * Brings the schema up to date in one transaction under an advisory lock, so several processes may
- * start at once.
+ * Brings the schema up to date in one transaction under an advisory lock, also if several start at once.
  *
  * @throws TapelineError `DATABASE` if the database is newer than this program or has no TimescaleDB
  * @throws MigrationUnderWayError
@@ -104,12 +103,7 @@ async function lockHolder(connection: Queryable): Promise<string> {
   return holder === undefined ? 'gone by now' : `${holder.application_name || 'no name'}, pid ${holder.pid}`
 }
 
-/**
- * Checks that the schema is exactly this program's, without changing anything
- * (`MIGRATE_ON_START=false`).
- *
- * @throws TapelineError `DATABASE` if it is older or newer
- */
+/** Changes nothing (`MIGRATE_ON_START=false`). @throws TapelineError `DATABASE` if the schema is another */
 export async function checkSchema(database: Database): Promise<void> {
   const migrations = loadMigrations()
   const version = await currentVersion(database)

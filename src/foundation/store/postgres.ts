@@ -17,10 +17,7 @@ export type TransactionMode = 'write' | 'snapshot' | 'statement'
 
 interface Opening {
   readonly begin: string
-  /**
-   * A process that is paused in a transaction keeps its locks for so long. Readers have none, and
-   * may wait for a person.
-   */
+  /** A process that is paused in a transaction keeps its locks for so long. Readers have none. */
   readonly idleLimitMs: number
 }
 
@@ -34,9 +31,9 @@ const OPENINGS: Readonly<Record<TransactionMode, Opening>> = {
 export const OPENING_LIMIT_MS = 10_000
 
 /**
- * Returns the text that opens every transaction, in one round trip. It sets whatever Tapeline needs
- * that the database or the role may have set otherwise. The settings end with the transaction: a
- * pooler may use another session for the next one. `search_path` is left to the database's owner.
+ * Returns the text that opens every transaction, in one round trip. It sets whatever Tapeline needs that
+ * the database or the role may have set otherwise, for this transaction: a pooler may use another session
+ * for the next one. `search_path` is left to the database's owner.
  *
  * @param limitMs for each statement, including its wait for locks
  */
@@ -61,11 +58,7 @@ SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 170000
 /** How much later than the server the client abandons a statement, so that a server that works ends it. */
 export const CLIENT_GRACE_MS = 2000
 
-/**
- * Runs a statement with a limit, which the server and `pg` enforce.
- *
- * @throws UnansweredError after the limit
- */
+/** Runs a statement with a limit of the server and `pg`. @throws UnansweredError after it */
 export async function limitedStatement<Answer>(
   limitMs: number,
   statement: () => Promise<Answer>,
@@ -93,10 +86,7 @@ export interface Session {
   /** @param limitMs that {@link openingText} has set in the server; the client waits a little longer */
   run<Row>(limitMs: number, text: string, values?: readonly unknown[]): Promise<QueryAnswer<Row>>
   copyIn(statement: string, rows: Buffer): Promise<number>
-  /**
-   * Lets the signal cancel the running statement. @returns a function that ends this; call it
-   * before the session is used for anything else
-   */
+  /** Lets the signal cancel the running statement. Call the result before the session is used again. */
   cancelOnAbort(signal: AbortSignal): Promise<() => Promise<void>>
   /** Returns the session to the pool. */
   release(): void
@@ -112,8 +102,7 @@ type Transact = <Result>(
 ) => Promise<Result>
 
 /**
- * Returns the only way to send statements to the server. No state outlives a transaction; a session
- * with other state is closed.
+ * Returns the only way to send statements. A session with state that outlives a transaction is closed.
  *
  * @param limitMs for COMMIT, and for statements of a transaction without a limit
  */
@@ -211,8 +200,7 @@ const CAN_COPY = `SELECT current_setting('tapeline.copy', true) IS DISTINCT FROM
 const CLOSE_TIMEOUT_MS = 1000
 
 /**
- * Opens a pool. The first statement connects, and rejects with a TapelineError `ACCESS` if the
- * server refuses this client or cannot prove its identity.
+ * Opens a pool. The first statement connects, and rejects with a TapelineError `ACCESS` if it is refused.
  *
  * @throws TapelineError `SETTINGS` if a file that the URL names is unreadable
  */

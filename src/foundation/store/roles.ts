@@ -1,10 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/**
- * Creates the roles and grants their rights: see migration 5. Safe to repeat.
- *
- * @returns the statements that this user must not execute, for a user who may
- */
+/** Creates the roles: see migration 5. @returns the statements that this user must not execute */
 export async function applyRoles(connection: Queryable): Promise<string[]> {
   const { rows } = await connection.query<{ statement: string }>(
     'SELECT statement FROM tapeline_roles() AS statement',
@@ -12,17 +8,13 @@ export async function applyRoles(connection: Queryable): Promise<string[]> {
   return rows.map(({ statement }) => statement)
 }
 
-/**
- * The `pg_has_role` privilege that SET ROLE needs: since PostgreSQL 16, the creator of a role may
- * only administer it.
- */
+/** The privilege that SET ROLE needs: since PostgreSQL 16, the creator of a role may only administer it. */
 export const SET_ROLE_PRIVILEGE =
   "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END"
 
 /**
- * Creates further objects as tapeline_migrator, until the transaction ends or {@link actAsOneself}
- * is called. Only if that role owns the tables and this user may act as it; otherwise nothing
- * changes.
+ * Creates further objects as tapeline_migrator, if that role owns the tables and this user may act as it,
+ * until the transaction ends or {@link actAsOneself} is called.
  */
 export async function actAsMigrator(connection: Queryable): Promise<void> {
   const { rows } = await connection.query<{ allowed: boolean }>(

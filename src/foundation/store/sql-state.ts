@@ -21,9 +21,8 @@ export function sqlStateOf(error: unknown): string | null {
 }
 
 /**
- * Whether the session must not be reused after this error. It may stay read-only although the
- * database no longer is (25006), its server is shutting down (57P0x), or a connection is broken,
- * including one of a pooler (08xxx).
+ * Whether the session must not be reused: it may stay read-only (25006), its server is shutting down
+ * (57P0x), or a connection is broken, perhaps a pooler's (08xxx).
  */
 export function endsSession(error: unknown): boolean {
   const state = sqlStateOf(error)

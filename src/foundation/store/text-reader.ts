@@ -43,10 +43,7 @@ const IS_READER = `SELECT FROM pg_roles WHERE rolname = 'tapeline_reader' AND pg
   AND has_table_privilege(oid, to_regclass('trades'), 'SELECT')`
 const CURSOR = 'tapeline_rows'
 
-/**
- * One connection that only reads: all its statements belong to one transaction, READ ONLY and
- * REPEATABLE READ, and see one snapshot.
- */
+/** One connection that only reads: all statements see one snapshot, in a READ ONLY transaction. */
 export class TextReader {
   readonly #client: Client
   readonly #options: TextReaderOptions

@@ -1,9 +1,6 @@
 import { SQLSTATE, sqlStateOf } from './sql-state.ts'
 
-/**
- * A statement without an answer within its limit: the server hangs, the network loses packets, or
- * the work takes longer than the limit.
- */
+/** A statement without an answer within its limit: server or network hang, or the work takes longer. */
 export class UnansweredError extends Error {
   readonly limitMs: number
   /** The purpose of the statement; empty if none was given. */
@@ -35,10 +32,7 @@ const ENDED: Readonly<Record<string, string>> = {
   '25P04': 'The transaction exceeded transaction_timeout of the server: run it again, with less at a time.',
 }
 
-/**
- * Returns the next step for a person if a limit, a person or a read-only server ended a statement;
- * null for other errors.
- */
+/** Returns the next step if a limit, a person or a read-only server ended a statement; else null. */
 export function fixOfEnded(error: unknown): string | null {
   if (error instanceof UnansweredError) return UNANSWERED_FIX
   return ENDED[sqlStateOf(error) ?? ''] ?? null

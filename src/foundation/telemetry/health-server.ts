@@ -20,7 +20,7 @@ export interface HealthServer {
 }
 
 /**
- * Serves `/` (200 `ok` or 503 `starting`), `/livez`, `/readyz`, `/metrics` and `/status`.
+ * Serves `/`, `/livez`, `/readyz`, `/metrics` and `/status`.
  *
  * @throws TapelineError `ENVIRONMENT` if the port is in use
  */
@@ -91,9 +91,8 @@ export const FOREIGN_HOST =
   'The Host header of this request does not name this machine. Use localhost or an IP address; a proxy on this machine must send one of these.\n'
 
 /**
- * Whether a loopback request names another host. A web page can make its domain resolve to
- * 127.0.0.1 and would then read our answers ("DNS rebinding"); an IP address cannot be redirected
- * so.
+ * Whether a loopback request names another host: a web page can make its domain resolve to 127.0.0.1 and
+ * read our answers ("DNS rebinding"); an IP address cannot be redirected so.
  */
 export function hasForeignHost({ headers, socket }: IncomingMessage): boolean {
   const { host } = headers

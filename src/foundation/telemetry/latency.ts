@@ -21,10 +21,7 @@ interface Slice {
   min: number
 }
 
-/**
- * Percentiles over the last minute, in constant memory. A latency between two clocks may be
- * negative, and is kept so: it shows that the clocks differ.
- */
+/** Percentiles over the last minute, in constant memory. If clocks differ, a latency may be negative. */
 export class LatencyWindow {
   readonly #slices: Slice[] = Array.from({ length: SLICES }, () => ({
     counts: new Uint32Array(2 * SIDE + 1),

@@ -1,17 +1,11 @@
 import { type Logger as PinoLogger, pino, stdSerializers, stdTimeFunctions } from 'pino'
 
-/**
- * WARN: something failed and nothing is lost. ERROR: something is lost, or an operator must act. A
- * healthy service logs nothing after its start.
- */
+/** WARN: something failed and nothing is lost. ERROR: something is lost, or an operator must act. */
 export type Logger = Pick<PinoLogger, 'debug' | 'info' | 'warn' | 'error'>
 
 const LEVEL_NAMES: Record<string, string> = { '20': 'debug', '30': 'info', '40': 'warn', '50': 'error' }
 
-/**
- * Creates a logger that writes JSON lines to standard error, or short readable lines to a terminal.
- * Writing is synchronous, so the last line before an exit is never lost.
- */
+/** Writes JSON lines to standard error, or readable ones to a terminal, before an exit can lose them. */
 export function createLogger(name: string, level: string): Logger {
   const destination = process.stderr.isTTY
     ? { write: (line: string) => process.stderr.write(readable(line)) }
@@ -20,10 +14,7 @@ export function createLogger(name: string, level: string): Logger {
   return pino({ ...options, serializers: { err: errorFields(level) } }, destination)
 }
 
-/**
- * Returns the log fields of an error; stacks, also those of nested errors, only at the levels for
- * debugging.
- */
+/** Returns the log fields of an error, with stacks only at the levels for debugging. */
 export function errorFields(level: string): (error: unknown) => unknown {
   return (error) => {
     if (!(error instanceof Error)) return error

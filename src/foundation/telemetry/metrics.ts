@@ -8,10 +8,7 @@ export type Series = ReadonlyArray<{
   readonly value: number
 }>
 
-/**
- * A metric. It is a counter if its name ends in `_total`, otherwise a gauge. Names follow
- * Prometheus' conventions and use base units.
- */
+/** A metric: a counter if its name ends in `_total`, otherwise a gauge. Base units, as Prometheus asks. */
 export interface Metric<Sources> {
   readonly help: string
   /** Each must have a bounded set of values: never symbols, gaps or error texts. */
@@ -26,14 +23,11 @@ export function isCounter(name: string): boolean {
   return name.endsWith('_total')
 }
 
-/**
- * Each check wakes the process, by default 100 times a second; a relevant lag is longer than this.
- */
+/** Each check wakes the process, by default 100 times a second; a relevant lag is longer than this. */
 const EVENT_LOOP_CHECK_MS = 50
 
 /**
- * Returns the metrics as Prometheus' text, with Node's process metrics. Hot paths count in plain
- * numbers; each scrape takes the sources once.
+ * Returns the metrics as Prometheus' text, with Node's process metrics. Each scrape takes the sources once.
  *
  * @param service the name in `tapeline_build_info`
  */
@@ -68,11 +62,7 @@ export function createMetrics<Sources>(
   }
 }
 
-/**
- * Returns a value per label.
- *
- * @param words are 0 if they were not counted yet, so that a counter can rise from 0
- */
+/** Returns a value per label. @param words are 0 if not counted yet, so that a counter can rise from 0 */
 export function byLabel(
   label: string,
   counts: Readonly<Record<string, number>> = {},
@@ -85,10 +75,7 @@ export function seconds(ms: number | null | undefined): number | null {
   return ms == null ? null : ms / 1000
 }
 
-/**
- * Returns percentiles of the last minute; none if nothing was measured, so that a 0 does not look
- * like a fast minute.
- */
+/** Returns percentiles of the last minute; none if nothing was measured: 0 would look like a fast minute. */
 export function quantiles({ count, p50, p90, p99, max }: LatencySummary): Series {
   const values = { '0.5': p50 / 1000, '0.9': p90 / 1000, '0.99': p99 / 1000, '1': max / 1000 }
   return count === 0 ? [] : byLabel('quantile', values, ['0.5', '0.9', '0.99', '1'])

@@ -9,9 +9,8 @@ export interface RunningService {
   /** Resolves with the error that ended it; never resolves when it is stopped. */
   readonly ended: Promise<unknown>
   /**
-   * Stops taking input, delivers what is queued and closes.
+   * Stops taking input, delivers what is queued and closes. @param signal aborts when that takes too long
    *
-   * @param signal aborts when it must stop delivering
    * @throws TapelineError `STOPPED_DIRTY` saying how much was left and that a restart recovers it
    */
   stop(signal: AbortSignal): Promise<void>
@@ -25,10 +24,7 @@ export const VERSION =
     ? String(MANIFEST.version)
     : 'unknown'
 
-/**
- * Closes resources, last in, first out. All closers run, even if some fail or hang; the failures
- * are thrown together.
- */
+/** Closes resources, last in, first out. All closers run; failures are thrown together. */
 export class Closers {
   readonly #closers: Array<{ name: string; close: () => Promise<void> | void }> = []
 
@@ -36,10 +32,7 @@ export class Closers {
     this.#closers.push({ name, close })
   }
 
-  /**
-   * @param limitMs for all closers together: after it, the remaining ones are called without
-   *   waiting; infinite by default
-   */
+  /** @param limitMs after which the remaining closers are called without waiting; infinite by default */
   async closeAll(limitMs = Number.POSITIVE_INFINITY): Promise<void> {
     const late = Number.isFinite(limitMs) ? sleep(limitMs) : null
     const errors: unknown[] = []

@@ -3,10 +3,7 @@ import type { EventType } from '../market/event.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 import { plural } from './plural.ts'
 
-/**
- * The status of the two services at `GET /status`. The terminal display, `tapeline status` and
- * tests read it; counters start at 0 with the process.
- */
+/** The status of the two services at `GET /status`. Counters start at 0 with the process. */
 
 /** Percentiles in milliseconds over the last minute; `count` 0 means nothing was measured. */
 export interface LatencySummary {
@@ -47,9 +44,7 @@ export interface IngestionStatus {
   readonly ready: boolean
   /** Why it is not ready; empty if it is. */
   readonly reason: string
-  /**
-   * Name of the exchange: `binance`, `simulated…` or `replay:…`; null before the first connection.
-   */
+  /** `binance`, `simulated…` or `replay:…`; null before the first connection. */
   readonly source: string | null
   /** Unit of the recorded times; null as long as `source` is. */
   readonly timeUnit: TimeUnit | null
@@ -72,10 +67,7 @@ export interface IngestionStatus {
     readonly ignored: number
     readonly rejected: number
     readonly acknowledged: number
-    /**
-     * Events discarded because their set-aside partition had no room, or because they are larger
-     * than their topic accepts.
-     */
+    /** Events whose set-aside partition had no room, or which are larger than their topic accepts. */
     readonly discarded: number
     readonly queued: number
     readonly inFlight: number
@@ -86,9 +78,7 @@ export interface IngestionStatus {
     readonly fromId: number
     readonly toId: number
     readonly cause: string
-    /**
-     * Why the last request for it returned nothing; null if it did not fail, or before the first.
-     */
+    /** Why the last request for it returned nothing; null if it did not fail, or before the first. */
     readonly problem: string | null
     /** The request failed or was refused; false if REST answered without the trades. */
     readonly isFailing: boolean
@@ -99,10 +89,7 @@ export interface IngestionStatus {
   readonly refusals: { readonly rest: RefusalStatus | null; readonly handshakes: RefusalStatus | null }
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
-  /**
-   * Streams with more than 1 % rejected frames in the last minute; the empty name is for frames
-   * without a stream.
-   */
+  /** Streams with more than 1 % rejected frames in the last minute; an empty name for frames without one. */
   readonly rejectedStreams: ReadonlyArray<{
     readonly stream: string
     /** From 0 to 1. */
@@ -111,10 +98,7 @@ export interface IngestionStatus {
     readonly reason: string
   }>
   readonly queueBytes: number
-  /**
-   * Set-aside partitions: Kafka does not take them, although it names their leaders or takes
-   * others. Their messages wait in up to half of the queue.
-   */
+  /** Set-aside partitions, which Kafka does not take. Their messages wait in up to half of the queue. */
   readonly heldPartitions: ReadonlyArray<{
     readonly topic: string
     readonly partition: number
@@ -129,19 +113,14 @@ export interface IngestionStatus {
   readonly oldestUnacknowledgedMs: number
   /** Receipt minus the exchange's event time; negative if the clocks differ. */
   readonly eventToReceiptMs: LatencySummary
-  /**
-   * The minimum over the last minute: the lead of the clock over the exchange's, plus the shortest
-   * network delay. Null if no trade arrived.
-   */
+  /** The minimum of the last minute: our clock's lead plus the shortest delay. Null without trades. */
   readonly clockOffsetMs: number | null
 }
 
 export interface PartitionStatus {
   readonly topic: string
   readonly partition: number
-  /**
-   * Everything below is stored; null until known. While the database is down, the last known value.
-   */
+  /** Everything below is stored; null until known. While the database is down, the last known value. */
   readonly nextOffset: number | null
   /** As reported by the leader of the partition; null until then. */
   readonly endOffset: number | null
@@ -185,18 +164,15 @@ export interface ConsumerStatus {
   readonly rows: Readonly<Partial<Record<EventType, Readonly<Record<string, number>>>>>
   readonly flushes: number
   readonly retries: number
-  /**
-   * Committed row minus the exchange's event time; excludes backfilled rows and bookTicker (which
-   * has no event time).
-   */
+  /** Committed row minus the exchange's event time; without backfilled rows and bookTicker. */
   readonly eventToRowMs: LatencySummary
   /** Committed row minus `ingestion_timestamp`; backfilled rows excluded. */
   readonly receiptToRowMs: LatencySummary
 }
 
 /**
- * Summarises the open gaps whose last request failed in one line, with what a person can do. Leaves
- * out gaps for which REST answered without the trades: the answer must repeat before it counts.
+ * Summarises the open gaps whose last request failed. Leaves out those for which REST answered without the
+ * trades: the answer must repeat before it counts.
  *
  * @returns null if there are none; `fix` is empty if waiting is enough
  */

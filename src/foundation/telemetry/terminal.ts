@@ -22,9 +22,8 @@ export function terminalText(text: string): string {
 }
 
 /**
- * Passes all text for this stream through {@link terminalText} if it is a terminal: error texts,
- * ledger rows and log lines contain what the exchange, Kafka and the database wrote. Other streams
- * are unchanged.
+ * Passes all text for a terminal through {@link terminalText}: errors, ledger rows and log lines contain
+ * what the exchange, Kafka and the database wrote.
  */
 export function guardTerminal(stream: Pick<WriteStream, 'write'> & { readonly isTTY?: boolean }): void {
   if (stream.isTTY !== true || unguarded.has(stream)) return
@@ -36,10 +35,7 @@ export function guardTerminal(stream: Pick<WriteStream, 'write'> & { readonly is
   })
 }
 
-/**
- * Writes cursor movements, also to a guarded terminal. Texts in it must have passed
- * {@link terminalText}.
- */
+/** Writes cursor movements, also to a guarded terminal, with texts that have passed {@link terminalText}. */
 export function drawOn(stream: Pick<WriteStream, 'write'>, text: string): void {
   const write = unguarded.get(stream)
   if (write === undefined) stream.write(text)

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { byTradeType, DEFAULT_EVENT_TYPES } from '../../foundation/market/event.ts'
-import { epochField } from '../../foundation/market/field-schemas.ts'
+import { epochField } from '../../foundation/market/fields.ts'
 import { GAP } from '../../foundation/market/gap.ts'
 import type { SequenceMemory } from '../continuity/sequence.ts'
 
