@@ -107,8 +107,10 @@ function auditOf(
   const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
   const settling = new Settling()
   return {
-    of: (connection) => audit(connection, { scope, limit: 5, readEnds, signal, allowsUnknown: true }),
-    wantsLater: (found) => settling.wantsLater(found),
+    of: async (connection) => {
+      const found = await audit(connection, { scope, limit: 5, readEnds, signal, allowsUnknown: true })
+      return settling.wantsLater(found) ? null : found
+    },
     wait: () => settling.wait(signal),
   }
 }

@@ -13,10 +13,7 @@ export interface Column {
   readonly nullable?: boolean
 }
 
-/**
- * A value for Parquet. Times in microseconds and decimals in units of their eighth decimal are
- * exact.
- */
+/** Times in microseconds, and decimals in units of their eighth decimal: both are exact. */
 export type ParquetValue = bigint | boolean | string | number | null
 
 /** How the values of a column are written; `text` is as PostgreSQL formats it. */
@@ -29,7 +26,7 @@ interface KindFormat {
 const asItIs = (text: string) => text
 
 /** Nothing needs quotes in CSV: symbols have only letters, digits and underscores. */
-const KINDS = {
+export const KINDS = {
   time: {
     schema: {
       type: 'INT64',
@@ -69,22 +66,9 @@ const KINDS = {
 
 type Kind = keyof typeof KINDS
 
-const WORDS: readonly Column[] = [{ name: 'symbol', kind: 'word' }]
-const RECEIPT: readonly Column[] = [{ name: 'ingestion_timestamp', kind: 'time' }]
-
-const OF_TRADES: readonly Column[] = [
-  { name: 'trade_time', kind: 'time' },
-  { name: 'event_time', kind: 'time', nullable: true },
-  ...WORDS,
-  { name: 'epoch', kind: 'number' },
-  { name: 'trade_id', kind: 'id' },
-  { name: 'price', kind: 'decimal' },
-  { name: 'quantity', kind: 'decimal' },
-]
-
 const QUOTES: readonly Column[] = [
-  ...RECEIPT,
-  ...WORDS,
+  { name: 'ingestion_timestamp', kind: 'time' },
+  { name: 'symbol', kind: 'word' },
   { name: 'update_id', kind: 'id' },
   { name: 'bid_price', kind: 'decimal' },
   { name: 'bid_quantity', kind: 'decimal' },
@@ -92,23 +76,25 @@ const QUOTES: readonly Column[] = [
   { name: 'ask_quantity', kind: 'decimal' },
 ]
 
-const TILES: readonly Column[] = [
-  { name: 'first_trade_id', kind: 'id', nullable: true },
-  { name: 'last_trade_id', kind: 'id', nullable: true },
-]
-
-/**
- * Exported columns of each type, in this order. Rows are sorted by the first column, then by id.
- */
+/** Exported columns of each type, in this order. Rows are sorted by the first column, then by id. */
 export const COLUMNS = byEventType((type) => (isTradeType(type) ? tradeColumns(type) : QUOTES))
 
 function tradeColumns(type: TradeType): readonly Column[] {
   const hasTiles = declarationOf(type).layout.some(([, role]) => role === 'firstTradeId')
+  const tiles = ['first_trade_id', 'last_trade_id'].map(
+    (name): Column => ({ name, kind: 'id', nullable: true }),
+  )
   return [
-    ...OF_TRADES,
-    ...(hasTiles ? TILES : []),
+    { name: 'trade_time', kind: 'time' },
+    { name: 'event_time', kind: 'time', nullable: true },
+    { name: 'symbol', kind: 'word' },
+    { name: 'epoch', kind: 'number' },
+    { name: 'trade_id', kind: 'id' },
+    { name: 'price', kind: 'decimal' },
+    { name: 'quantity', kind: 'decimal' },
+    ...(hasTiles ? tiles : []),
     { name: 'is_buyer_maker', kind: 'flag' },
-    ...RECEIPT,
+    { name: 'ingestion_timestamp', kind: 'time' },
     { name: 'source', kind: 'word' },
   ]
 }
@@ -135,16 +121,6 @@ export function parquetSchema(type: EventType): SchemaElement[] {
     }),
   )
   return [{ name: 'root', num_children: elements.length }, ...elements]
-}
-
-/** @param text as PostgreSQL formats it */
-export function parquetValue(kind: Kind, text: string | null): ParquetValue {
-  return text === null ? null : KINDS[kind].parquet(text)
-}
-
-/** Null is empty. */
-export function csvValue(kind: Kind, text: string | null): string {
-  return text === null ? '' : KINDS[kind].csv(text)
 }
 
 /** `2026-01-31T12:34:56.123456Z` */

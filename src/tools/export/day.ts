@@ -1,4 +1,5 @@
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { utcMs } from '../verify/scope.ts'
 
 const DAY_MS = 86_400_000
 
@@ -42,13 +43,9 @@ export function parseDays(from: string, to: string, nowMs: number): Day[] {
  */
 export function parseDay(option: string, text: string, nowMs: number): Day {
   const ago = { today: 0, yesterday: 1 }[text]
-  const fromMs =
-    ago === undefined
-      ? Date.parse(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00Z` : '')
-      : (Math.floor(nowMs / DAY_MS) - ago) * DAY_MS
-  const from = Number.isNaN(fromMs) ? '' : new Date(fromMs).toISOString()
-  // Date.parse reads 30 February as 2 March.
-  if (from === '' || (ago === undefined && !from.startsWith(text))) {
+  const given = text.includes(':') ? null : utcMs(text)
+  const fromMs = ago === undefined ? given : (Math.floor(nowMs / DAY_MS) - ago) * DAY_MS
+  if (fromMs === null) {
     throw new TapelineError('INPUT', `${option} ${text}: no such day`, {
       fix: 'Give a day in UTC: 2026-01-31, today or yesterday.',
     })

@@ -17,31 +17,37 @@ import { pipeline } from 'node:stream/promises'
 import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
+import { readFact } from '../../foundation/store/meta.ts'
 import type { TextReader, TextRow } from '../../foundation/store/text-reader.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
 import type { Report } from '../verify/report-types.ts'
 import { COLUMNS, ID_COLUMN, isoTime, selectOf } from './columns.ts'
 import type { Day } from './day.ts'
-import { type ExportedFile, type Manifest, readGaps, readIdentity, readMoment } from './manifest.ts'
+import { type ExportedFile, type Manifest, type RowPlace, readGaps } from './manifest.ts'
 import { type Format, openRowFile } from './row-files.ts'
 
 /** Audits the same moment whose rows are exported. */
 export interface DayAudit {
-  /** @param connection reads exactly that moment */
-  of(connection: Queryable): Promise<Report>
-  /** Whether missing ids may still arrive, so that the export should use a later moment. */
-  wantsLater(report: Report): boolean
+  /**
+   * @param connection reads exactly that moment
+   * @returns null when missing ids may still arrive, so that the export should use a later moment
+   */
+  of(connection: Queryable): Promise<Report | null>
   /** Waits for that moment without holding a connection. */
   wait(): Promise<void>
 }
 
-export interface ExportOptions {
+/** The files of an export. */
+interface Target {
   readonly symbol: string
   readonly day: Day
   readonly types: readonly EventType[]
   readonly format: Format
   /** An existing folder. */
   readonly folder: string
+}
+
+export interface ExportOptions extends Target {
   /** Replace existing files. */
   readonly force: boolean
   /** Null: no audit; the manifest says so. */
@@ -71,32 +77,29 @@ export async function exportDay(
   const work = mkdtempSync(join(folder, `.${symbol}-${day.name}.partial-`))
   const partial = (name: string) => join(work, name)
   try {
-    const stored = await atOneMoment(read, options.audit, async (reader, report) => {
-      const takenAt = await readMoment(reader)
+    const manifest = await atOneMoment(read, options.audit, async (reader, report): Promise<Manifest> => {
+      const { rows } = await reader.typed.query<{ now: Date }>('SELECT now() AS now')
+      const takenAt = rows[0]?.now ?? new Date()
       const files: ExportedFile[] = []
       for (const { type, name } of targets) {
         const written = await writeRows(reader, options, type, partial(name))
         files.push({ type, name, ...written, ...(await sizeAndHash(partial(name))) })
       }
-      const identity = await readIdentity(reader)
-      const gaps = await readGaps(reader, symbol, ...day.bounds)
-      return { ...identity, takenAt, files, gaps, verify: report === null ? null : summaryOf(report) }
+      return {
+        format: 1,
+        symbol,
+        day: day.name,
+        dayIsOver: takenAt.getTime() >= day.toMs,
+        source: await readFact(reader.typed, 'source'),
+        timeUnit: await readFact(reader.typed, 'time_unit'),
+        takenAt: takenAt.toISOString(),
+        program: `tapeline ${VERSION}`,
+        files,
+        gaps: await readGaps(reader.typed, symbol, day.bounds),
+        verify: report === null ? null : summaryOf(report),
+      }
     })
-    if (stored.files.every(({ rows }) => rows === 0)) return null
-    const { source, timeUnit, takenAt, files, gaps, verify } = stored
-    const manifest: Manifest = {
-      format: 1,
-      symbol,
-      day: day.name,
-      dayIsOver: Date.parse(takenAt) >= day.toMs,
-      source,
-      timeUnit,
-      takenAt,
-      program: `tapeline ${VERSION}`,
-      files,
-      gaps,
-      verify,
-    }
+    if (manifest.files.every(({ rows }) => rows === 0)) return null
     writeFileSync(partial(manifestName), `${JSON.stringify(manifest, null, 2)}\n`)
     toDisk(partial(manifestName))
     for (const name of names) publish(partial(name), join(folder, name), options.force)
@@ -118,8 +121,7 @@ async function atOneMoment<Result>(
   for (;;) {
     const done = await read(async (reader) => {
       const report = audit === null ? null : await audit.of(reader.typed)
-      if (report !== null && audit?.wantsLater(report) === true) return null
-      return { result: await work(reader, report) }
+      return audit !== null && report === null ? null : { result: await work(reader, report) }
     })
     if (done !== null) return done.result
     await audit?.wait()
@@ -131,12 +133,9 @@ async function atOneMoment<Result>(
  * `force`.
  */
 function publish(from: string, to: string, force: boolean): void {
-  if (force) {
-    renameSync(from, to)
-    return
-  }
   try {
-    linkSync(from, to)
+    if (force) renameSync(from, to)
+    else linkSync(from, to)
   } catch (error) {
     if (Reflect.get(Object(error), 'code') === 'EEXIST') throw isThere(to)
     throw error
@@ -164,7 +163,7 @@ async function writeRows(
   return { rows, first: endOf(type, first), last: endOf(type, last) }
 }
 
-function endOf(type: EventType, row: TextRow | undefined): ExportedFile['first'] {
+function endOf(type: EventType, row: TextRow | undefined): RowPlace | null {
   if (row === undefined) return null
   const at = COLUMNS[type].findIndex(({ name }) => name === ID_COLUMN[type])
   return { id: Number(row[at]), time: isoTime(BigInt(row[0] ?? '0')) }
@@ -184,7 +183,7 @@ function toDisk(path: string): void {
   closeSync(file)
 }
 
-function namesOf({ symbol, day, types, format }: Pick<ExportOptions, 'symbol' | 'day' | 'types' | 'format'>) {
+function namesOf({ symbol, day, types, format }: Target) {
   const some = types.length === EVENT_TYPES.length ? '' : `-${types.join('-')}`
   const manifestName = `${symbol}${some}-${day.name}.${format}.manifest.json`
   const targets = types.map((type) => ({ type, name: `${symbol}-${type}-${day.name}.${format}` }))
@@ -192,12 +191,9 @@ function namesOf({ symbol, day, types, format }: Pick<ExportOptions, 'symbol' | 
 }
 
 /** @throws TapelineError `INPUT` when a file of this export exists already */
-export function refuseExisting(
-  options: Pick<ExportOptions, 'symbol' | 'day' | 'types' | 'format' | 'folder'>,
-): void {
-  const there = namesOf(options)
-    .names.map((name) => join(options.folder, name))
-    .find((path) => existsSync(path))
+export function refuseExisting(target: Target): void {
+  const paths = namesOf(target).names.map((name) => join(target.folder, name))
+  const there = paths.find((path) => existsSync(path))
   if (there !== undefined) throw isThere(there)
 }
 

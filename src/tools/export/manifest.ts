@@ -1,6 +1,7 @@
 import type { EventType } from '../../foundation/market/event.ts'
-import type { TextReader } from '../../foundation/store/text-reader.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
 import type { Report } from '../verify/report-types.ts'
+import { isoText } from '../verify/scope.ts'
 
 /** One file of an export. */
 export interface ExportedFile {
@@ -9,9 +10,15 @@ export interface ExportedFile {
   readonly rows: number
   readonly bytes: number
   readonly sha256: string
-  /** Null when there is no row. Times are ISO 8601 in UTC. */
-  readonly first: { readonly id: number; readonly time: string } | null
-  readonly last: { readonly id: number; readonly time: string } | null
+  /** The first and the last row; null when there is none. */
+  readonly first: RowPlace | null
+  readonly last: RowPlace | null
+}
+
+export interface RowPlace {
+  readonly id: number
+  /** ISO 8601 in UTC. */
+  readonly time: string
 }
 
 /** A ledger row that touches the day. */
@@ -73,8 +80,7 @@ const GAPS = `WITH asked AS MATERIALIZED (
       WHERE symbol = $1 AND trades.event_type = asked.event_type AND trade_time >= $3::timestamptz
       ORDER BY trade_time, trade_id LIMIT 1) AS after ON true)
   SELECT gap_id, event_type, from_id::float8, to_id::float8,
-    to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS from_time,
-    to_char(to_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS to_time, cause, status, reason
+    ${isoText('from_time')} AS from_time, ${isoText('to_time')} AS to_time, cause, status, reason
   FROM gaps
   WHERE symbol = $1 AND CASE
     WHEN from_time IS NOT NULL OR to_time IS NOT NULL THEN
@@ -86,28 +92,11 @@ const GAPS = `WITH asked AS MATERIALIZED (
         AND (id_after IS NULL OR (gaps.epoch, from_id) < (epoch_after, id_after))) END
   ORDER BY coalesce(gaps.from_time, gaps.to_time, detected_at), gap_id`
 
+/** @param bounds start of the day and of the next day */
 export async function readGaps(
-  reader: TextReader,
+  connection: Queryable,
   symbol: string,
-  from: string,
-  to: string,
+  bounds: readonly [from: string, to: string],
 ): Promise<ManifestGap[]> {
-  return (await reader.typed.query<ManifestGap>(GAPS, [symbol, from, to])).rows
-}
-
-/** The moment whose rows are read, as ISO 8601 in UTC. */
-export async function readMoment(reader: TextReader): Promise<string> {
-  const { rows } = await reader.query(
-    `SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`,
-  )
-  return rows[0]?.[0] ?? ''
-}
-
-/** The exchange whose data the database has, and the unit of its times. */
-export async function readIdentity(
-  reader: TextReader,
-): Promise<{ source: string | null; timeUnit: string | null }> {
-  const { rows } = await reader.query("SELECT key, value FROM meta WHERE key IN ('source', 'time_unit')")
-  const value = (key: string) => rows.find(([one]) => one === key)?.[1] ?? null
-  return { source: value('source'), timeUnit: value('time_unit') }
+  return (await connection.query<ManifestGap>(GAPS, [symbol, ...bounds])).rows
 }

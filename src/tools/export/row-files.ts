@@ -3,7 +3,7 @@ import { constants, zstdCompressSync } from 'node:zlib'
 import { fileWriter, ParquetWriter } from 'hyparquet-writer'
 import type { EventType } from '../../foundation/market/event.ts'
 import type { TextRow } from '../../foundation/store/text-reader.ts'
-import { COLUMNS, csvValue, type ParquetValue, parquetSchema, parquetValue } from './columns.ts'
+import { COLUMNS, KINDS, type ParquetValue, parquetSchema } from './columns.ts'
 
 export const FORMATS = ['parquet', 'csv'] as const
 export type Format = (typeof FORMATS)[number]
@@ -46,7 +46,10 @@ function parquetFile(path: string, type: EventType): RowFile {
   return {
     add(rows) {
       for (const row of rows) {
-        for (const [i, { kind }] of columns.entries()) held[i]?.push(parquetValue(kind, row[i] ?? null))
+        for (const [i, { kind }] of columns.entries()) {
+          const text = row[i] ?? null
+          held[i]?.push(text === null ? null : KINDS[kind].parquet(text))
+        }
         if (held[0]?.length === ROW_GROUP) flush()
       }
     },
@@ -63,11 +66,11 @@ function csvFile(path: string, type: EventType): RowFile {
   writeFileSync(file, `${columns.map(({ name }) => name).join()}\n`)
   return {
     add(rows) {
-      const lines = rows.map(
-        (row) => `${columns.map(({ kind }, i) => csvValue(kind, row[i] ?? null)).join()}\n`,
-      )
+      // Null is empty.
+      const values = (row: TextRow) =>
+        columns.map(({ kind }, i) => (row[i] == null ? '' : KINDS[kind].csv(row[i])))
       // writeFileSync writes everything; a single write call may not.
-      if (lines.length > 0) writeFileSync(file, lines.join(''))
+      writeFileSync(file, rows.map((row) => `${values(row).join()}\n`).join(''))
     },
     finish: () => closeSync(file),
   }

@@ -22,30 +22,30 @@ export interface CheckContext {
   readonly limit: number
 }
 
-const DAY = /^\d{4}-\d{2}-\d{2}$/
-const TIME = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?Z?$/
+const UTC = /^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?Z?)?$/
 const DAY_MS = 86_400_000
 
+/** Milliseconds of a day, or a day and a time, in UTC; null if it is neither. */
+export function utcMs(text: string): number | null {
+  const [day = '', time = '00:00'] = text.replace(/Z$/, '').split(/[T ]/)
+  const ms = UTC.test(text) ? Date.parse(`${day}T${time}Z`) : Number.NaN
+  // Date.parse reads 30 February as 2 March.
+  return Number.isNaN(ms) || !new Date(ms).toISOString().startsWith(day) ? null : ms
+}
+
 /**
- * Parses a time in UTC: a day, or a day and a time. A day means its start, or its end if `edge` is
- * `to`.
+ * Parses a time in UTC: a day means its start, or its end if `edge` is `to`.
  *
- * @throws TapelineError `INPUT` when it is neither
+ * @throws TapelineError `INPUT` when it is neither a day nor a time
  */
 export function parseUtc(option: string, text: string, edge: 'from' | 'to'): number {
-  const isDay = DAY.test(text)
-  const parsed = isDay
-    ? Date.parse(`${text}T00:00:00Z`)
-    : TIME.test(text)
-      ? Date.parse(`${text.replace(' ', 'T').replace(/Z?$/, '')}Z`)
-      : Number.NaN
-  // Date.parse reads 30 February as 2 March.
-  if (Number.isNaN(parsed) || new Date(parsed).toISOString().slice(0, 10) !== text.slice(0, 10)) {
+  const ms = utcMs(text)
+  if (ms === null) {
     throw new TapelineError('INPUT', `${option} ${text}: no such day or time`, {
       fix: 'Give a day or a time in UTC: 2026-01-31, or 2026-01-31T12:30:00.',
     })
   }
-  return isDay && edge === 'to' ? parsed + DAY_MS : parsed
+  return edge === 'to' && !text.includes(':') ? ms + DAY_MS : ms
 }
 
 /** The bounds of the scope for PostgreSQL; infinite where there is none. */
