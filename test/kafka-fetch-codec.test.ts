@@ -45,7 +45,7 @@ const ofOne = (messages: number) =>
       key: Buffer.from('BTCUSDT'),
       value: Buffer.from(`value ${i}`),
       headers: [[Buffer.from('schema'), Buffer.from('trade/1')] as const],
-      timestamp: 1723161255343n,
+      timestampMs: 1723161255343,
     })),
   )
 

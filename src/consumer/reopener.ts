@@ -1,6 +1,6 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
+import { isStoredUpTo, readEnds } from '../foundation/kafka/read-range.ts'
 import { type IdRow, reopened, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'

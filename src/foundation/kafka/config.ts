@@ -45,37 +45,27 @@ export function kafkaConnection(settings: Settings): KafkaConnection {
 }
 
 /** Checks the files at start: to a client a wrong file looks like an unreachable broker. */
-function tlsFiles({
-  KAFKA_TLS_CA,
-  KAFKA_TLS_CERT,
-  KAFKA_TLS_KEY,
-}: Settings): NonNullable<KafkaConnection['tls']> {
-  const ca = readPem('KAFKA_TLS_CA', KAFKA_TLS_CA)
-  const cert = readPem('KAFKA_TLS_CERT', KAFKA_TLS_CERT)
-  const key = readPem('KAFKA_TLS_KEY', KAFKA_TLS_KEY)
-  for (const [name, path, text] of [
-    ['KAFKA_TLS_CA', KAFKA_TLS_CA, ca],
-    ['KAFKA_TLS_CERT', KAFKA_TLS_CERT, cert],
-  ]) {
-    if (text === undefined) continue
-    refuse(`${name}=${path}: expected a certificate in PEM`, () => new X509Certificate(text))
+function tlsFiles(settings: Settings): NonNullable<KafkaConnection['tls']> {
+  const read = (name: 'KAFKA_TLS_CA' | 'KAFKA_TLS_CERT' | 'KAFKA_TLS_KEY') => {
+    const path = settings[name]
+    if (path === undefined) return undefined
+    const where = `${name}=${path}`
+    const text = refuse(`${where}: expected a readable PEM file`, () => readFileSync(path, 'utf8'))
+    return { where, text }
   }
-  if (cert !== undefined && key !== undefined) {
-    refuse(
-      `KAFKA_TLS_KEY=${KAFKA_TLS_KEY}: expected the private key of KAFKA_TLS_CERT=${KAFKA_TLS_CERT}, in PEM, without a password`,
-      () => createSecureContext({ cert, key }),
+  const [ca, cert, key] = [read('KAFKA_TLS_CA'), read('KAFKA_TLS_CERT'), read('KAFKA_TLS_KEY')]
+  for (const file of [ca, cert])
+    if (file !== undefined)
+      refuse(`${file.where}: expected a certificate in PEM`, () => new X509Certificate(file.text))
+  if (cert !== undefined && key !== undefined)
+    refuse(`${key.where}: expected the private key of ${cert.where}, in PEM, without a password`, () =>
+      createSecureContext({ cert: cert.text, key: key.text }),
     )
-  }
   return {
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
+    ...(ca && { ca: ca.text }),
+    ...(cert && { cert: cert.text }),
+    ...(key && { key: key.text }),
   }
-}
-
-function readPem(name: string, path: string | undefined): string | undefined {
-  if (path === undefined) return undefined
-  return refuse(`${name}=${path}: expected a readable PEM file`, () => readFileSync(path, 'utf8'))
 }
 
 /** @throws TapelineError `SETTINGS` with the problem, and the error of `work` as its cause */

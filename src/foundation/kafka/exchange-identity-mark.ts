@@ -1,12 +1,10 @@
 import { z } from 'zod'
 import { TIME_UNITS, type TimeUnit, UNMARKED_TIME_UNIT } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
+import { parseJson } from '../runtime/outside-text.ts'
 import type { TopicNames } from './config.ts'
 
-/**
- * The key of the record in the checkpoints topic that names the exchange of the topics' data. No
- * symbol contains an exclamation mark.
- */
+/** The key of the checkpoint that names the exchange of the data; a symbol has no `!`. */
 export const EXCHANGE_IDENTITY_KEY = '!source'
 
 const DATA_TOPICS = ['trades', 'bookTicker', 'gaps'] as const
@@ -30,18 +28,16 @@ export function markOf({ source, timeUnit }: ExchangeIdentity, topics: TopicName
 
 /** @throws TapelineError `SOURCE` if it is invalid */
 export function parseMark(text: string, topic: string): Mark {
-  try {
-    return MARK.parse(JSON.parse(text))
-  } catch (cause) {
-    throw new TapelineError(
-      'SOURCE',
-      `Topic ${topic} has a record ${EXCHANGE_IDENTITY_KEY} that this program cannot read: ${JSON.stringify(text.slice(0, 100))}`,
-      {
-        cause,
-        fix: 'Use the version that wrote it, or separate topics for this one (KAFKA_CHECKPOINTS_TOPIC, KAFKA_TRADES_TOPIC, …).',
-      },
-    )
-  }
+  const parsed = MARK.safeParse(parseJson(text))
+  if (parsed.success) return parsed.data
+  throw new TapelineError(
+    'SOURCE',
+    `Topic ${topic} has a record ${EXCHANGE_IDENTITY_KEY} that this program cannot read: ${JSON.stringify(text.slice(0, 100))}`,
+    {
+      cause: parsed.error,
+      fix: 'Use the version that wrote it, or separate topics for this one (KAFKA_CHECKPOINTS_TOPIC, KAFKA_TRADES_TOPIC, …).',
+    },
+  )
 }
 
 /**

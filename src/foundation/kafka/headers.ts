@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { z } from 'zod'
 import { EPOCH_MAX } from '../market/fields.ts'
 import { parseJson } from '../runtime/outside-text.ts'
 
@@ -9,9 +10,7 @@ export const HEADER = {
    * `bookTicker/1`, `gap/1`, `recording/1`: see `schema-of.ts`.
    */
   schema: 'schema',
-  /**
-   * Types with contiguous ids: how often the exchange has restarted them, as digits; absent means 0.
-   */
+  /** How often the exchange has restarted contiguous ids, as digits; absent means 0. */
   epoch: 'epoch',
   /** The first bookTicker after an outage: the ledger row of the outage, as JSON. */
   outage: 'outage',
@@ -36,11 +35,11 @@ export const HEADER = {
   time: 'time',
 } as const
 
+/** Headers as in a fetched message. */
+type Headers = ReadonlyArray<readonly [Buffer | null, Buffer | null]>
+
 /** Returns the text of a header; null if the message has none of that name. */
-export function headerText(
-  headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
-  name: string,
-): string | null {
+export function headerText(headers: Headers, name: string): string | null {
   for (const [key, value] of headers) {
     if (key !== null && key.length === name.length && key.toString('latin1') === name)
       return value?.toString() ?? ''
@@ -49,10 +48,7 @@ export function headerText(
 }
 
 /** Returns all headers of a name. */
-export function headersNamed(
-  name: string,
-  headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
-): Buffer[] {
+export function headersNamed(name: string, headers: Headers): Buffer[] {
   return headers.flatMap(([key, value]) =>
     value !== null && key?.toString('latin1') === name ? [value] : [],
   )
@@ -71,9 +67,7 @@ const KEPT_HEADERS = 20
 const KEPT_CHARACTERS = 1000
 
 /** Returns headers as texts, to store with a message; binary and long ones are left out. */
-export function headerTexts(
-  headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
-): Array<[name: string, value: string]> {
+export function headerTexts(headers: Headers): Array<[name: string, value: string]> {
   const texts: Array<[string, string]> = []
   for (const [key, value] of headers) {
     if (key === null || value === null || texts.length === KEPT_HEADERS) continue
@@ -82,18 +76,12 @@ export function headerTexts(
   return texts
 }
 
+const storable = z.string().refine((text) => text.isWellFormed() && !text.includes('\0'))
+const HEADER_TEXTS = z.array(z.tuple([storable, storable]))
+
 /** Parses the result of {@link headerTexts} from JSON; undefined for anything else. */
 export function parseHeaderTexts(json: string): Array<[name: string, value: string]> | undefined {
-  const parsed = parseJson(json)
-  const isText = (value: unknown): value is string =>
-    typeof value === 'string' && value.isWellFormed() && !value.includes('\0')
-  if (!Array.isArray(parsed)) return undefined
-  const texts: Array<[string, string]> = []
-  for (const pair of parsed) {
-    if (!Array.isArray(pair) || !isText(pair[0]) || !isText(pair[1])) return undefined
-    texts.push([pair[0], pair[1]])
-  }
-  return texts
+  return HEADER_TEXTS.safeParse(parseJson(json)).data
 }
 
 function isPlainText(bytes: Buffer): boolean {

@@ -37,8 +37,6 @@ export class Decoder {
   readonly #scanner = new EventScanner(this.event)
 
   /**
-   * Decodes a message.
-   *
    * @returns null on success, otherwise why it cannot be stored: a short stable text that names the
    *   field
    * @throws TapelineError `SCHEMA` if the message has a newer schema than this program supports:
@@ -54,9 +52,7 @@ export class Decoder {
     return this.#parse(kind, bytes.subarray(start, end), headers)
   }
 
-  /**
-   * @returns false if the message needs the slow path, which also gives the reason for a bad one
-   */
+  /** @returns false if it needs the slow path, which also gives the reason for a bad one */
   #scan(kind: 'trades' | 'bookTicker', bytes: Buffer, start: number, end: number, headers: Headers): boolean {
     const { event } = this
     if (headers.epoch === null || !this.#scanner.readStamped(bytes, start, end)) return false
@@ -77,8 +73,7 @@ export class Decoder {
     if (!isFields(data)) return 'value is not an object'
     const known = schemaOf(SCHEMAS_OF[kind], schema, data)
     if (known === null) return 'schema is not one of this topic'
-    if (known.name === 'gap') return this.#gap(data)
-    if (known.name === 'recording') return this.#recording(data)
+    if (known.name === 'gap' || known.name === 'recording') return this.#ledger(known.name, data)
     return this.#event(known.name, known.unit, data, epoch)
   }
 
@@ -98,24 +93,14 @@ export class Decoder {
     return null
   }
 
-  #gap(data: Fields): string | null {
-    const parsed = GAP.safeParse(data)
-    if (!parsed.success) {
-      return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${LATEST_SCHEMA.gap}`
-    }
-    this.gap = parsed.data
-    this.recording = null
-    return null
-  }
-
-  #recording(data: Fields): string | null {
-    const parsed = RECORDING.safeParse(data)
-    if (!parsed.success) {
-      return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit recording/${LATEST_SCHEMA.recording}`
-    }
-    this.gap = null
-    this.recording = parsed.data
-    return null
+  #ledger(name: 'gap' | 'recording', data: Fields): string | null {
+    const gap = name === 'gap' ? GAP.safeParse(data) : null
+    const recording = name === 'recording' ? RECORDING.safeParse(data) : null
+    this.gap = gap?.data ?? null
+    this.recording = recording?.data ?? null
+    const error = gap?.error ?? recording?.error
+    if (error === undefined) return null
+    return `${error.issues[0]?.path.join('.') || 'the whole'} does not fit ${name}/${LATEST_SCHEMA[name]}`
   }
 }
 

@@ -1,14 +1,50 @@
 import { withinLimit } from '../runtime/backoff.ts'
+import { realBrokers } from './broker-requests.ts'
 import type { KafkaConnection } from './client.ts'
 import type { FetchedMessage } from './codec/record-batch.ts'
 import type { RecordFetcher } from './kafka-port.ts'
-import { partitionOf, type TopicPartition } from './partition.ts'
+import { type PartitionOrigin, partitionOf, type TopicPartition } from './partition.ts'
 import { type FetchLimits, PartitionFetcher } from './partition-fetcher.ts'
 
 /** A range of a partition, up to before `end`. */
 export interface Range extends TopicPartition {
   readonly start: number
   readonly end: number
+}
+
+/** The oldest and the next offset of a partition. */
+export type EndOffset = Range & PartitionOrigin
+
+/** @throws if no broker answers, a partition has no leader, or a topic was recreated just now */
+export async function readEnds(
+  connection: KafkaConnection,
+  clientId: string,
+  topics: readonly string[],
+  to = realBrokers(),
+): Promise<EndOffset[]> {
+  const fetcher = new PartitionFetcher(connection, clientId, topics, to)
+  try {
+    const metadata = await fetcher.connect()
+    const ranges = await fetcher.offsetRanges()
+    // Offset requests name the topic, not its id, so the topic may have been recreated since.
+    for (const [topic, { id }] of await fetcher.connect())
+      if (metadata.get(topic)?.id !== id) throw new Error(`Topic ${topic} was recreated just now`)
+    return ranges.map((range) => ({ ...range, topicId: metadata.get(range.topic)?.id ?? '' }))
+  } finally {
+    await fetcher.close()
+  }
+}
+
+/** Whether everything below the ends is stored; false if a topic was recreated meanwhile. */
+export function isStoredUpTo(
+  stored: ReadonlyArray<PartitionOrigin & { readonly nextOffset: number }>,
+  ends: readonly EndOffset[],
+): boolean {
+  return ends.every(({ topic, topicId, partition, start, end }) => {
+    const isReached = (one: (typeof stored)[number]) =>
+      one.topic === topic && one.topicId === topicId && one.partition === partition && one.nextOffset >= end
+    return start === end || stored.some(isReached)
+  })
 }
 
 /**
@@ -67,20 +103,19 @@ export async function latestValueBy(
   key: string,
   limitMs = LIMIT_MS,
 ): Promise<string | null> {
+  const read = async (): Promise<string | null> => {
+    const partition = partitionOf(key, (await fetcher.connect()).get(topic)?.partitions ?? 1)
+    const range = (await fetcher.offsetRanges()).find((one) => one.partition === partition)
+    let value: string | null = null
+    if (range === undefined) return null
+    await readRange(fetcher, range, LIMITS, (message) => {
+      if (message.key?.toString() === key) value = message.value?.toString() ?? null
+    })
+    return value
+  }
   try {
-    return await withinLimit(read(fetcher, topic, key), limitMs, `${topic} could not be read`)
+    return await withinLimit(read(), limitMs, `${topic} could not be read`)
   } finally {
     await fetcher.close()
   }
-}
-
-async function read(fetcher: RecordFetcher, topic: string, key: string): Promise<string | null> {
-  const partition = partitionOf(key, (await fetcher.connect()).get(topic)?.partitions ?? 1)
-  const range = (await fetcher.offsetRanges()).find((one) => one.partition === partition)
-  let value: string | null = null
-  if (range === undefined) return null
-  await readRange(fetcher, range, LIMITS, (message) => {
-    if (message.key?.toString() === key) value = message.value?.toString() ?? null
-  })
-  return value
 }

@@ -1,10 +1,11 @@
 import { delayFor, sleep } from '../runtime/backoff.ts'
-import type { ByteSlice } from '../runtime/bytes.ts'
+import { wallMs } from '../runtime/clock.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
 import { type Brokers, type ProducerId, realBrokers } from './broker-requests.ts'
 import type { KafkaConnection } from './client.ts'
 import { CODEC } from './codec/codec.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
+import type { ProducedRecord } from './codec/record-writer.ts'
 import { keyOf, type TopicPartition } from './partition.ts'
 import { ProduceConnection } from './produce-connection.ts'
 import { lacksReplicas, RefusedRecords } from './refused-records.ts'
@@ -13,14 +14,8 @@ import type { TopicMetadata } from './topic-metadata.ts'
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
 /** A message to produce. */
-export interface OutgoingRecord extends TopicPartition {
-  readonly key: Buffer | null
-  readonly value: Buffer | null
-  /** The slice with the value, if it has no separate buffer. */
-  readonly slice?: ByteSlice
-  readonly headers: Map<Buffer, Buffer>
-  /** Milliseconds since the Unix epoch. */
-  readonly timestampMs: number
+export interface OutgoingRecord extends TopicPartition, ProducedRecord {
+  readonly headers: ReadonlyMap<Buffer, Buffer>
 }
 
 /** The offset of a partition's first message in a send; −1 if the broker no longer remembers it. */
@@ -224,15 +219,10 @@ export class RecordSender {
     return this.#producer
   }
 
-  /** @param renewed stamps the records with the current time */
-  #encode(all: readonly OutgoingRecord[], sequence: number, producer: ProducerId, renewed = false): Buffer {
-    const timestampMs = Math.floor(this.#to.clock.wallMicros() / 1000)
-    const withTimeOfNow = ({ topic, partition, key, value, slice, headers }: OutgoingRecord) => {
-      const record = { topic, partition, key, value, headers, timestampMs }
-      return slice === undefined ? record : { ...record, slice }
-    }
-    const records = renewed ? all.map(withTimeOfNow) : all
-    return this.#writer.batch(records, sequence, { ...producer, compression: this.#compression })
+  #encode(all: readonly OutgoingRecord[], sequence: number, producer: ProducerId, isRenewed = false): Buffer {
+    const options = { ...producer, compression: this.#compression }
+    const timestampMs = wallMs(this.#to.clock)
+    return this.#writer.batch(all, sequence, isRenewed ? { ...options, timestampMs } : options)
   }
 
   /** Sends one request to each leader. @returns why partitions are left; undefined if none is */
@@ -296,14 +286,14 @@ export class RecordSender {
   ): boolean {
     const { records, sequence, producer } = batch
     const place = keyOf(batch)
-    if (refused.isTooLarge && sending.options.onTooLarge !== undefined) {
+    if (refused.meaning === 'too large' && sending.options.onTooLarge !== undefined) {
       sending.pending.delete(place)
       // None of them was written, so the next records use their sequence numbers.
       this.#sequences.set(place, { producer, next: sequence })
       sending.options.onTooLarge(batch, refused)
       return true
     }
-    if (refused.isProducerUnknown) {
+    if (refused.meaning === 'producer unknown') {
       // The others keep their producer id, because their last attempt may have been written.
       sending.pending.delete(place)
       sending.unwritten = [...sending.unwritten, batch]
@@ -311,7 +301,7 @@ export class RecordSender {
     }
     // Nothing was written, so the sequence numbers stay. The receipt in the message does not
     // change.
-    if (refused.isTimeRefused)
+    if (refused.meaning === 'time refused')
       sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, true) })
     return false
   }

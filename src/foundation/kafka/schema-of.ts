@@ -3,10 +3,7 @@ import type { Fields } from '../market/payload.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
 
-/**
- * A message of the exchange has some hundred bytes; longer ones are not parsed. This also bounds
- * the depth of the JSON.
- */
+/** Longer values than an event's few hundred bytes are not parsed. Bounds the depth of the JSON. */
 export const VALUE_MAX_BYTES = 512 << 10
 
 export type SchemaName = EventType | 'gap' | 'recording'
@@ -21,9 +18,7 @@ export const LATEST_SCHEMA = {
   recording: 1,
 } as const
 
-/**
- * @param unit of the times of an event; quotes have none, and the ledger uses milliseconds
- */
+/** @param unit of the times of an event; quotes have none, and the ledger uses milliseconds */
 export function schemaHeader(name: SchemaName, unit: TimeUnit): string {
   return `${name}/${unit === 'microsecond' ? LATEST_SCHEMA[name] : 1}`
 }
@@ -61,9 +56,7 @@ export function schemaOf(
     throw new TapelineError(
       'SCHEMA',
       `A message has schema ${header}, this program supports ${name}/${LATEST_SCHEMA[name]}`,
-      {
-        fix: 'Upgrade the readers (the consumer, or the package) before ingestion; nothing was skipped.',
-      },
+      { fix: 'Upgrade the readers (the consumer, or the package) before ingestion; nothing was skipped.' },
     )
   }
   return { name, unit: version === 1 ? 'millisecond' : 'microsecond' }

@@ -1,8 +1,8 @@
 import { receiptSuffix } from '../../foundation/binance/stream-frame.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { HEADER } from '../../foundation/kafka/headers.ts'
-import { partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
-import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
+import { partitionOf } from '../../foundation/kafka/partition.ts'
+import type { BaseOffset, OutgoingRecord } from '../../foundation/kafka/record-sender.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import { declarationOf, type EventType } from '../../foundation/market/event.ts'
@@ -29,14 +29,8 @@ export interface EventMark {
 }
 
 /** A message on its way to Kafka. */
-export interface OutgoingMessage extends TopicPartition {
-  readonly key: Buffer | null
+export interface OutgoingMessage extends OutgoingRecord {
   readonly value: Buffer
-  /** The slice with the value, if it has no separate buffer. */
-  readonly slice?: ByteSlice
-  readonly headers: Map<Buffer, Buffer>
-  /** Milliseconds since the Unix epoch; always the time of ingestion. */
-  readonly timestampMs: number
   /** Null for rejected frames, gaps and checkpoints, which are counted separately. */
   readonly mark: EventMark | null
   /**

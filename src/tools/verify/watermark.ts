@@ -1,7 +1,7 @@
 import type { KafkaConnection } from '../../foundation/kafka/client.ts'
-import type { EndOffset } from '../../foundation/kafka/end-offsets.ts'
 import type { TopicPartition } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
+import type { EndOffset } from '../../foundation/kafka/read-range.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
 import { finding, type Remark } from './findings.ts'

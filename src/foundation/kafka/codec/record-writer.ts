@@ -7,20 +7,22 @@ import {
 } from '@platformatic/kafka'
 import type { ByteSlice } from '../../runtime/bytes.ts'
 
-/** A message from the client, with its partition chosen. */
+/** What a batch has of a message. */
 export interface ProducedRecord {
-  readonly key?: Buffer | null
+  readonly key: Buffer | null
   readonly value: Buffer | null
-  /** Used instead of `value`. */
+  /** The slice with the value, if it has no separate buffer. */
   readonly slice?: ByteSlice
-  readonly headers?: ReadonlyMap<Buffer, Buffer | null>
-  /** Defaults to the timestamp of the first record. */
-  readonly timestamp?: bigint
-  /** Used instead of `timestamp`: a number is cheaper than a bigint. */
-  readonly timestampMs?: number
+  readonly headers: ReadonlyMap<Buffer, Buffer | null>
+  /** Milliseconds since the Unix epoch. */
+  readonly timestampMs: number
 }
 
-export type BatchOptions = Partial<CreateRecordsBatchOptions>
+export interface BatchOptions
+  extends Partial<Pick<CreateRecordsBatchOptions, 'producerId' | 'producerEpoch' | 'compression'>> {
+  /** Used instead of the records' times. */
+  readonly timestampMs?: number
+}
 
 const HEAD_BYTES = 61
 const FORMAT = 2
@@ -42,27 +44,28 @@ const NUMBERS_MAX_BYTES = 32
 export class RecordWriter {
   #buffer = Buffer.allocUnsafe(64 << 10)
   #at = 0
-  /**
-   * Encoded headers, which the messages of a symbol and type share. Kept per batch, since the bytes
-   * may change.
-   */
-  #headers = new Map<ReadonlyMap<Buffer, Buffer | null>, Buffer>()
+  /** Encoded headers of a batch: messages of a symbol and type share them; later they may change. */
+  #headers = new Map<ProducedRecord['headers'], Buffer>()
 
+  /**
+   * @param firstSequence of the producer in this partition; 0 without idempotence
+   * @returns a batch that the caller owns
+   * @throws UnsupportedCompressionError
+   */
   batch(records: readonly ProducedRecord[], firstSequence: number, options: BatchOptions): Buffer {
     this.#at = HEAD_BYTES
-    // A new map, because a cleared map links its old entries to new ones and the collector keeps
-    // both.
+    // A new map: a cleared one links its old entries to new ones, and the collector keeps both.
     this.#headers = new Map()
-    const first = timeOf(records[0]) ?? 0n
+    const first = options.timestampMs ?? records[0]?.timestampMs ?? 0
     let max = first
     let last = first
-    let delta = deltaOf(first, first)
+    let delta = deltaOf(0)
     let index = 0
     for (const record of records) {
-      const own = timeOf(record) ?? first
+      const own = options.timestampMs ?? record.timestampMs
       if (own !== last) {
         last = own
-        delta = deltaOf(own, first)
+        delta = deltaOf(own - first)
         if (own > max) max = own
       }
       this.#record(record, index++, delta)
@@ -71,7 +74,7 @@ export class RecordWriter {
     const head = this.#buffer
     head.writeBigInt64BE(0n, 0)
     head.writeInt32BE(this.#at - 12, 8)
-    head.writeInt32BE(options.partitionLeaderEpoch ?? 0, 12)
+    head.writeInt32BE(0, 12)
     head.writeInt8(FORMAT, 16)
     head.writeInt16BE(attributes, 21)
     head.writeInt32BE(records.length - 1, 23)
@@ -122,8 +125,8 @@ export class RecordWriter {
     this.#bytes(headerBytes)
   }
 
-  #headerBytes(headers: ReadonlyMap<Buffer, Buffer | null> | undefined): Buffer {
-    if (headers === undefined || headers.size === 0) return NO_HEADERS
+  #headerBytes(headers: ProducedRecord['headers']): Buffer {
+    if (headers.size === 0) return NO_HEADERS
     const kept = this.#headers.get(headers)
     if (kept !== undefined) return kept
     const all = [...headers].flat()
@@ -144,7 +147,7 @@ export class RecordWriter {
     this.#buffer = larger
   }
 
-  #varintBytes(bytes: Buffer | null | undefined): void {
+  #varintBytes(bytes: Buffer | null): void {
     this.#varint(bytes?.length ?? -1)
     if (bytes) this.#bytes(bytes)
   }
@@ -171,14 +174,9 @@ export class RecordWriter {
   }
 }
 
-function timeOf(record: ProducedRecord | undefined): number | bigint | undefined {
-  return record?.timestampMs ?? record?.timestamp
-}
-
 /** Most records are a few milliseconds after the first of their batch; bigints are slow. */
-function deltaOf(own: number | bigint, first: number | bigint): Buffer {
-  const near = typeof own === 'number' && typeof first === 'number' ? NEAR_DELTAS[own - first] : undefined
-  return near ?? varint64(BigInt(own) - BigInt(first))
+function deltaOf(ms: number): Buffer {
+  return NEAR_DELTAS[ms] ?? varint64(BigInt(ms))
 }
 
 function sizeOf(value: number): number {
@@ -188,7 +186,7 @@ function sizeOf(value: number): number {
   return size
 }
 
-function sizeOfBytes(bytes: Buffer | null | undefined): number {
+function sizeOfBytes(bytes: Buffer | null): number {
   return bytes ? sizeOf(bytes.length) + bytes.length : 1
 }
 
