@@ -13,7 +13,7 @@ import { startConsumerProcess } from './support/services.ts'
 
 /** More than the consumer calls any function for other reasons. */
 const BATCHES = 500
-const MOST_FILES = 26
+const MOST_FILES = 20
 
 test('docs/architecture.md lists the files that every batch passes from fetch to commit, no more than planned', {
   timeout: 300_000,

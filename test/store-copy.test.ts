@@ -58,7 +58,7 @@ function addMessages(batch: Batch): void {
 function batch(): Batch {
   const made = new Batch(0)
   addMessages(made)
-  made.advance(START, 0, { offset: 2 * ROWS, leaderEpoch: 0 })
+  made.advance(START, 0, { next: 2 * ROWS, leaderEpoch: 0, receivedUs: null })
   return made
 }
 

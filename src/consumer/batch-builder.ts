@@ -10,8 +10,7 @@ import {
 } from '../foundation/kafka/partition.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
-import { Batch, FirstEvents } from './batch.ts'
-import type { OffsetToCommit } from './group-client.ts'
+import { Batch, FirstEvents, type ReadUpTo } from './batch.ts'
 
 export interface BatchBuilderOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
@@ -30,6 +29,14 @@ export interface Hole extends TopicPartition {
   readonly to: number
 }
 
+/** How far a partition is stored. */
+export interface Progress extends PartitionOrigin {
+  /** Everything below this offset is in the database. */
+  readonly nextOffset: number
+  /** When ingestion received the last stored event, in microseconds; null if none was stored. */
+  readonly receivedUs: number | null
+}
+
 /**
  * While a sealed batch waits for the one before it, the next batch may grow by this factor, so that
  * more rows share the cost of one transaction. A batch has its usual size while the database keeps
@@ -43,19 +50,14 @@ const GROWTH = 10
  */
 const MESSAGE_OVERHEAD_BYTES = 500
 
-interface Assigned extends PartitionOrigin {
+interface Assigned extends PartitionOrigin, ReadUpTo {
   readonly kind: TopicKind
-  /** The offset expected next from a fetch. */
   next: number
-  /** The leader epoch of the previous message; −1 when it is unknown. */
   leaderEpoch: number
+  receivedUs: number | null
   /** All messages below this offset are in the database. */
   stored: number
-  /**
-   * When ingestion received the last event taken in, and the last event stored; null while there is
-   * none.
-   */
-  takenUs: number | null
+  /** When ingestion received the last event stored; null while there is none. */
   storedUs: number | null
   /** Set after messages expired unread, and from the very first start. */
   loss: FirstEvents | null
@@ -85,68 +87,41 @@ export class BatchBuilder {
 
   /**
    * Replaces the assignment: kept partitions continue at their position, new ones start at their
-   * stored offset.
+   * stored offset, in a new batch: another owner may have advanced them.
    */
   assign(partitions: readonly StoredOffset[], losses: readonly Loss[] = []): void {
     const known = new Map(losses.map((loss) => [lossKey(loss), loss]))
     const keys = new Set(partitions.map(keyOf))
-    for (const key of [...this.#assigned.keys()]) if (!keys.has(key)) this.#assigned.delete(key)
+    for (const key of this.#assigned.keys()) if (!keys.has(key)) this.#assigned.delete(key)
     for (const { topic, topicId, partition, nextOffset, leaderEpoch } of partitions) {
+      const key = keyOf({ topic, partition })
       const kind = this.#options.kindOf.get(topic)
-      if (kind === undefined || this.#assigned.has(keyOf({ topic, partition }))) continue
-      const loss = known.get(lossKey({ topicId, partition }))
-      const state: Assigned = {
-        topic,
-        topicId,
-        partition,
-        kind,
-        next: nextOffset,
-        leaderEpoch,
-        stored: nextOffset,
-        takenUs: null,
-        storedUs: null,
-        loss: loss === undefined ? null : FirstEvents.after(loss, kind),
-      }
-      this.#assigned.set(keyOf(state), state)
+      if (kind === undefined || this.#assigned.has(key)) continue
+      const found = known.get(lossKey({ topicId, partition }))
+      const loss = found === undefined ? null : FirstEvents.after(found, kind)
+      const start = { next: nextOffset, leaderEpoch, receivedUs: null, stored: nextOffset, storedUs: null }
+      this.#assigned.set(key, { topic, topicId, partition, kind, ...start, loss })
+      this.flush()
     }
   }
 
-  isAssigned(topic: string, partition: number): boolean {
-    return this.#assigned.has(keyOf({ topic, partition }))
-  }
-
-  /** Whether a partition is assigned under this id of its topic. */
-  isReading(origin: PartitionOrigin): boolean {
-    return this.#assigned.get(keyOf(origin))?.topicId === origin.topicId
+  /** Whether a partition of the batch is still assigned under the id of its topic. */
+  isReading(batch: Batch): boolean {
+    return [...batch.steps].some(([key, { topicId }]) => this.#assigned.get(key)?.topicId === topicId)
   }
 
   /** Where to fetch from next. */
   positions(): Position[] {
-    return [...this.#assigned.values()].map(({ topic, partition, next, leaderEpoch }) => ({
-      topic,
-      partition,
-      offset: next,
-      leaderEpoch,
-    }))
+    return Array.from(this.#assigned.values(), ({ topic, partition, next, leaderEpoch }) => {
+      return { topic, partition, offset: next, leaderEpoch }
+    })
   }
 
-  /** The offset below which each assigned partition is stored. */
-  progress(): Array<PartitionOrigin & { readonly stored: number }> {
-    return [...this.#assigned.values()].map(({ topic, topicId, partition, stored }) => ({
-      topic,
-      topicId,
-      partition,
-      stored,
-    }))
-  }
-
-  /**
-   * When ingestion received the last stored event of each assigned partition that has stored any.
-   */
-  storedReceipts(): Array<{ topic: string; partition: number; receivedUs: number }> {
-    return [...this.#assigned.values()].flatMap(({ topic, partition, storedUs }) =>
-      storedUs === null ? [] : [{ topic, partition, receivedUs: storedUs }],
-    )
+  /** How far each assigned partition is stored. */
+  progress(): Progress[] {
+    return Array.from(this.#assigned.values(), ({ topic, topicId, partition, stored, storedUs }) => {
+      return { topic, topicId, partition, nextOffset: stored, receivedUs: storedUs }
+    })
   }
 
   /** Whether more may be fetched. */
@@ -184,7 +159,7 @@ export class BatchBuilder {
         if (offset < state.next) continue
         if (offset > state.next)
           return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
-        batch ??= this.#openFor(state, nowMs)
+        batch ??= this.#openBatch(nowMs)
         this.#add(batch, state, message, wallMs)
         batch.messages++
         batch.bytes += MESSAGE_OVERHEAD_BYTES + message.end - message.start + (message.key?.length ?? 0)
@@ -192,13 +167,13 @@ export class BatchBuilder {
         state.next = offset + 1
         state.leaderEpoch = message.leaderEpoch
         if (batch.messages < this.#sealAt) continue
-        advance(batch, state, from)
-        this.#seal()
+        batch.advance(state, from, state)
+        this.flush()
         batch = null
         from = state.next
       }
     } finally {
-      if (batch !== null && state.next > from) advance(batch, state, from)
+      if (batch !== null && state.next > from) batch.advance(state, from, state)
     }
     return null
   }
@@ -210,18 +185,18 @@ export class BatchBuilder {
   skipTo(topic: string, partition: number, offset: number, nowMs: number): void {
     const state = this.#assigned.get(keyOf({ topic, partition }))
     if (state === undefined) return
-    if (offset > state.next) {
-      // Earlier rows are stored in a batch before this one: the ledger entry needs the last stored
-      // event, which is queried before a batch inserts its rows.
-      this.#seal()
-      this.#openFor(state, nowMs).advance(state, state.next, { offset, leaderEpoch: -1 })
-      this.counters.skipped += offset - state.next
-      const { topicId, kind } = state
-      state.loss = FirstEvents.after({ topicId, partition, to: offset, cause: 'retention', seen: [] }, kind)
-      if (this.#open !== null) state.loss?.noteIn(this.#open)
-    }
+    const { next, topicId, kind } = state
     state.next = offset
     state.leaderEpoch = -1
+    if (offset <= next) return
+    // Earlier rows are stored in a batch before this one: the ledger entry needs the last stored
+    // event, which is queried before a batch inserts its rows.
+    this.flush()
+    const batch = this.#openBatch(nowMs)
+    batch.advance(state, next, state)
+    this.counters.skipped += offset - next
+    state.loss = FirstEvents.after({ topicId, partition, to: offset, cause: 'retention', seen: [] }, kind)
+    state.loss?.noteIn(batch)
   }
 
   /**
@@ -235,7 +210,8 @@ export class BatchBuilder {
 
   /** Seals the open batch, so that it can be written. */
   flush(): void {
-    this.#seal()
+    if (this.#open !== null) this.#sealed.push(this.#open)
+    this.#open = null
   }
 
   /**
@@ -244,28 +220,22 @@ export class BatchBuilder {
    */
   take(nowMs: number): Batch | null {
     const isWanted = this.#isFull || this.dueInMs(nowMs) === 0
-    if (this.#writing === null && this.#sealed.length === 0 && isWanted) this.#seal()
+    if (this.#writing === null && this.#sealed.length === 0 && isWanted) this.flush()
     this.#writing ??= this.#sealed.shift() ?? null
     return this.#writing
   }
 
-  /**
-   * Records that the taken batch is committed in the database. @returns the stored offset of each
-   * partition in it that is ours
-   */
-  stored(batch: Batch): OffsetToCommit[] {
-    if (batch !== this.#writing) return []
+  /** Records that the taken batch is committed in the database. */
+  stored(batch: Batch): void {
+    if (batch !== this.#writing) return
     this.#writing = null
-    return [...batch.steps.values()].flatMap((step) => {
-      const state = this.#assigned.get(keyOf(step))
-      if (state === undefined) return []
+    for (const [key, { topicId, nextOffset, receivedUs }] of batch.steps) {
+      const state = this.#assigned.get(key)
       // A delayed batch may end below what another owner has stored since.
-      if (state.topicId === step.topicId && step.nextOffset >= state.stored) {
-        state.stored = step.nextOffset
-        state.storedUs = batch.lastReceivedUs.get(keyOf(step)) ?? state.storedUs
-      }
-      return [{ topic: state.topic, partition: state.partition, nextOffset: state.stored }]
-    })
+      if (state?.topicId !== topicId || nextOffset < state.stored) continue
+      state.stored = nextOffset
+      state.storedUs = receivedUs ?? state.storedUs
+    }
   }
 
   /** Records that the taken batch will not be written. */
@@ -280,7 +250,7 @@ export class BatchBuilder {
    */
   forgetPositions(): void {
     this.#assigned.clear()
-    this.#seal()
+    this.flush()
   }
 
   /**
@@ -307,12 +277,7 @@ export class BatchBuilder {
     return held.reduce((sum, batch) => sum + (batch === null ? 0 : of(batch)), 0)
   }
 
-  /**
-   * If another owner advanced the partition while it was not ours, its next messages begin a new
-   * batch.
-   */
-  #openFor(state: Assigned, nowMs: number): Batch {
-    if (this.#open?.continuesAt(state, state.next) === false) this.#seal()
+  #openBatch(nowMs: number): Batch {
     this.#open ??= new Batch(nowMs)
     return this.#open
   }
@@ -331,18 +296,7 @@ export class BatchBuilder {
     }
     batch.add(state.kind, decoder, state, message)
     if (state.kind === 'gaps') return
-    state.takenUs = decoder.event.receivedUs
+    state.receivedUs = decoder.event.receivedUs
     state.loss?.observe(batch, decoder.event)
   }
-
-  #seal(): void {
-    if (this.#open !== null) this.#sealed.push(this.#open)
-    this.#open = null
-  }
-}
-
-/** Records the progress of the partition in this batch, from `from`. */
-function advance(batch: Batch, state: Assigned, from: number): void {
-  batch.advance(state, from, { offset: state.next, leaderEpoch: state.leaderEpoch })
-  if (state.takenUs !== null) batch.lastReceivedUs.set(keyOf(state), state.takenUs)
 }

@@ -1,4 +1,3 @@
-import type { FoundDeadLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter-rows.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
@@ -11,6 +10,19 @@ import type { OffsetStep } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { BOOK_TICKER, MarketRows, TRADES } from '../foundation/store/market-rows.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
+
+/** How far a partition was read. */
+export interface ReadUpTo {
+  /** The offset of the next message. */
+  readonly next: number
+  /** The leader epoch of the message before it; −1 if unknown. */
+  readonly leaderEpoch: number
+  /** When ingestion received the last event, in microseconds since the Unix epoch; null if none. */
+  readonly receivedUs: number | null
+}
+
+/** The messages of one partition in a batch. */
+export type BatchStep = OffsetStep & Pick<ReadUpTo, 'receivedUs'>
 
 /** The message of a row, needed if the database refuses the row. */
 export interface RowOrigin {
@@ -56,10 +68,10 @@ class Origins {
 /** The content of one transaction: rows, and the new offset of each partition. */
 export class Batch {
   /** Every gap revision, in the order of arrival. */
-  readonly gapRows: Gap[] = []
+  readonly gaps: Gap[] = []
   /** Recordings that ingestion announced. */
   readonly recordings: Recording[] = []
-  readonly found: FoundDeadLetter[] = []
+  readonly found: DeadLetterRow[] = []
   /** Frames that ingestion rejected, read from the dead-letter topic. */
   readonly mirrored: DeadLetterRow[] = []
   /**
@@ -70,9 +82,8 @@ export class Batch {
   readonly firstsAfterLoss: FirstAfterLoss[] = []
   /** State of the losses once this batch is stored, by `lossKey`. */
   readonly losses = new Map<string, Loss>()
-  readonly steps = new Map<string, OffsetStep>()
-  /** When ingestion received the last event of each partition, in microseconds, by `keyOf`. */
-  readonly lastReceivedUs = new Map<string, number>()
+  /** By `keyOf`. */
+  readonly steps = new Map<string, BatchStep>()
   readonly rows = { trades: new MarketRows(TRADES), book_ticker: new MarketRows(BOOK_TICKER) }
   readonly origins: Readonly<Record<RowTable, Origins>> = {
     trades: new Origins(),
@@ -90,26 +101,12 @@ export class Batch {
     this.openedAtMs = openedAtMs
   }
 
-  /** The highest revision of each gap. */
-  get gaps(): ReadonlyMap<string, Gap> {
-    return highestRevisions(this.gapRows)
-  }
-
-  /** Whether the partition's next message may be added. A batch has no holes within a partition. */
-  continuesAt(partition: PartitionOrigin, offset: number): boolean {
-    const step = this.steps.get(keyOf(partition))
-    return step === undefined || (step.nextOffset === offset && step.topicId === partition.topicId)
-  }
-
-  /** Records that this batch advances a partition from `from` to `offset`. */
-  advance(
-    { topic, topicId, partition }: PartitionOrigin,
-    from: number,
-    { offset, leaderEpoch }: { readonly offset: number; readonly leaderEpoch: number },
-  ): void {
+  /** Records that this batch advances a partition from `from` to where it was read. */
+  advance({ topic, topicId, partition }: PartitionOrigin, from: number, read: ReadUpTo): void {
     const key = keyOf({ topic, partition })
+    const { next: nextOffset, leaderEpoch, receivedUs } = read
     const firstOffset = this.steps.get(key)?.firstOffset ?? from
-    this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset: offset, leaderEpoch })
+    this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset, leaderEpoch, receivedUs })
   }
 
   /** Adds the event, gap or recording that the decoder has read from a message. */
@@ -122,7 +119,7 @@ export class Batch {
     if (kind === 'gaps') {
       if (recording !== null) this.recordings.push(recording)
       if (gap === null) return
-      this.gapRows.push(gap)
+      this.gaps.push(gap)
       this.origins.gaps.add(partition, message, Number.NaN, Number.NaN)
       return
     }
@@ -141,18 +138,10 @@ export class Batch {
   /** Removes a row that cannot be stored. @returns the message it came from */
   removeRow(table: RowTable, index: number): RowOrigin {
     const origin = this.origins[table].remove(index)
-    if (table === 'gaps') this.gapRows.splice(index, 1)
+    if (table === 'gaps') this.gaps.splice(index, 1)
     else this.rows[table].remove(index)
     return origin
   }
-}
-
-export function highestRevisions(gaps: readonly Gap[]): Map<string, Gap> {
-  const highest = new Map<string, Gap>()
-  for (const gap of gaps) {
-    if ((highest.get(gap.gap_id)?.revision ?? 0) < gap.revision) highest.set(gap.gap_id, gap)
-  }
-  return highest
 }
 
 /**

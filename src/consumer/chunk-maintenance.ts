@@ -1,4 +1,4 @@
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { repeat } from '../foundation/runtime/backoff.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import {
@@ -47,39 +47,35 @@ export interface ChunkMaintenance {
  */
 export function startChunkMaintenance(
   database: Database,
-  config: ChunkMaintenanceConfig,
+  { retentionDays, compressAfterDays }: ChunkMaintenanceConfig,
   clock: Clock,
   log: Logger,
   afterFailureMs = AFTER_FAILURE_MS,
 ): ChunkMaintenance {
   const stopping = new AbortController()
+  const { signal } = stopping
   let failures = 0
   let problem = ''
+  let compresses = compressAfterDays !== null
   const work = async () => {
-    let compresses = config.compressAfterDays !== null
-    while (!stopping.signal.aborted) {
-      let wait = EVERY_MS
-      try {
-        if (config.retentionDays !== null) await drop(database, config.retentionDays, log, stopping.signal)
-        if (compresses && config.compressAfterDays !== null) {
-          compresses = await compress(database, config.compressAfterDays, log, stopping.signal)
-        }
-        failures = 0
-        problem = ''
-      } catch (error) {
-        wait = afterFailureMs
-        if (!isAway(error)) failures++
-        if (!stopping.signal.aborted) {
-          const fix = report(error, log)
-          if (failures >= FAILURES_BEFORE_NOT_READY)
-            problem = `old chunks could not be dropped or compressed in ${failures} attempts: ${describeError(error)}. ${fix}`
-        }
+    try {
+      if (retentionDays !== null) await drop(database, retentionDays, log, signal)
+      if (compresses && compressAfterDays !== null)
+        compresses = await compress(database, compressAfterDays, log, signal)
+      failures = 0
+      problem = ''
+      return EVERY_MS
+    } catch (error) {
+      if (!isAway(error)) failures++
+      if (!signal.aborted) {
+        const fix = report(error, log)
+        if (failures >= FAILURES_BEFORE_NOT_READY)
+          problem = `old chunks could not be dropped or compressed in ${failures} attempts: ${describeError(error)}. ${fix}`
       }
-      // Rejects when stopped; the loop condition checks for that.
-      await sleep(wait, stopping.signal, clock).catch(() => {})
+      return afterFailureMs
     }
   }
-  if (config.retentionDays !== null || config.compressAfterDays !== null) void work()
+  if (retentionDays !== null || compressAfterDays !== null) void repeat(work, signal, clock)
   return {
     get problem() {
       return problem

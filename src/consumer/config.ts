@@ -1,8 +1,5 @@
-import type { KafkaConnection } from '../foundation/kafka/client.ts'
-import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
-import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
+import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
 import type { Settings } from '../foundation/settings/load.ts'
-import type { ChunkMaintenanceConfig } from './chunk-maintenance.ts'
 
 /**
  * Kafka and the database are the operator's, so short delays are acceptable: rows must be stored
@@ -11,31 +8,9 @@ import type { ChunkMaintenanceConfig } from './chunk-maintenance.ts'
 const BACKOFF_MAX_MS = 5000
 
 /** Configuration of the consumer service; durations in milliseconds. */
-export interface ConsumerConfig {
-  readonly kafka: KafkaConnection
-  readonly topics: TopicNames
-  readonly groupId: string
-  readonly sessionTimeoutMs: number
-  readonly heartbeatIntervalMs: number
-  readonly rebalanceTimeoutMs: number
-  readonly fetchMaxWaitMs: number
-  /** Where to begin when neither the database nor the group knows anything. */
-  readonly autoOffsetReset: 'latest' | 'earliest'
-  /** Messages in a batch. */
-  readonly batchSize: number
-  readonly flushIntervalMs: number
-  readonly databaseUrl: string
-  readonly poolMin: number
-  readonly poolMax: number
-  /** False: check the schema and refuse to start on another version. */
-  readonly migrateOnStart: boolean
-  readonly chunkMaintenance: ChunkMaintenanceConfig
-  readonly backoff: BackoffPolicy
-  readonly host: string
-  readonly port: number
-}
+export type ConsumerConfig = Readonly<ReturnType<typeof consumerConfig>>
 
-export function consumerConfig(settings: Settings): ConsumerConfig {
+export function consumerConfig(settings: Settings) {
   return {
     kafka: kafkaConnection(settings),
     topics: topicNames(settings),
@@ -45,12 +20,15 @@ export function consumerConfig(settings: Settings): ConsumerConfig {
     rebalanceTimeoutMs: settings.KAFKA_REBALANCE_TIMEOUT_MS,
     fetchMaxWaitMs:
       settings.KAFKA_FETCH_MAX_WAIT_MS ?? Math.max(1, Math.floor(settings.FLUSH_INTERVAL_MS / 4)),
+    /** Where to begin when neither the database nor the group knows anything. */
     autoOffsetReset: settings.AUTO_OFFSET_RESET,
+    /** Messages in a batch. */
     batchSize: settings.BATCH_SIZE,
     flushIntervalMs: settings.FLUSH_INTERVAL_MS,
     databaseUrl: settings.DATABASE_URL,
     poolMin: settings.DB_POOL_MIN,
     poolMax: settings.DB_POOL_MAX,
+    /** False: check the schema and refuse to start on another version. */
     migrateOnStart: settings.MIGRATE_ON_START,
     chunkMaintenance: {
       retentionDays: settings.RETENTION_DAYS ?? null,

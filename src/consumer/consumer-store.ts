@@ -4,7 +4,6 @@ import type { Loss } from '../foundation/store/losses.ts'
 import type { Inserted } from '../foundation/store/market-rows.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { Batch, RowTable } from './batch.ts'
-import type { TryRows } from './rejected-rows.ts'
 import type { StartPositions } from './start-positions.ts'
 
 /** What a batch added to the database. */
@@ -51,6 +50,14 @@ export class SecondUnderIdError extends Error {
 }
 
 /**
+ * Writes rows `[from, to)` and rolls them back when the database refuses one of them.
+ *
+ * @returns null when all were accepted; the error when a row was refused (see `failures.ts`);
+ *   rejects with other errors
+ */
+export type TryRows = (from: number, to: number) => Promise<unknown>
+
+/**
  * The database operations of the consumer. Each method is at most one transaction. All reject with
  * the database's error, which `failures.ts` classifies.
  */
@@ -64,10 +71,7 @@ export interface ConsumerStore {
    */
   write(batch: Batch): Promise<Written>
   /** Lets `search` try rows of the batch in a transaction that is rolled back at the end. */
-  probe<Result>(
-    batch: Batch,
-    search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>,
-  ): Promise<Result>
+  probe(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<void>): Promise<void>
   readOffsets(): Promise<readonly StoredOffset[]>
   readLosses(): Promise<readonly Loss[]>
   /**

@@ -19,10 +19,9 @@ import type { Inserted, MarketRows } from '../foundation/store/market-rows.ts'
 import { writeRecordings, writeSequenceStarts } from '../foundation/store/meta.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
-import { type Batch, highestRevisions, type RowTable } from './batch.ts'
+import type { Batch, RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
 import { inPortions, isLimit } from './portions.ts'
-import type { TryRows } from './rejected-rows.ts'
 import { afterLoss, afterRealLoss, sequenceStarts } from './retention-gaps.ts'
 
 /** The consumer's store on PostgreSQL. */
@@ -69,21 +68,19 @@ export function databaseStore(database: Database, clock: Clock, log: Logger): Co
         return writeInPortions(batch, error)
       }
     },
-    async probe<Result>(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>) {
-      const found = Promise.withResolvers<Result>()
+    async probe(batch, search) {
       const takenBack = new TakenBack()
       try {
         await database.transaction(async (connection) => {
           // Deferred constraints would not be checked before the rollback.
           await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
           await connection.query(NO_DECOMPRESSION_LIMIT)
-          found.resolve(await search((table) => (from, to) => tryRows(connection, batch, table, from, to)))
+          await search((table) => (from, to) => tryRows(connection, batch, table, from, to))
           throw takenBack
         })
       } catch (error) {
         if (error !== takenBack) throw error
       }
-      return found.promise
     },
     readOffsets: () => readOffsets(database),
     readLosses: () => readLosses(database),
@@ -169,12 +166,12 @@ async function writeReached(
   batch: Batch,
   rows: readonly Inserted[],
 ): Promise<Written> {
-  const { gapRows, recordings, found, mirrored, copies } = batch
-  const gaps = gapRows.length === 0 ? 0 : await upsertGaps(connection, [...batch.gaps.values()])
+  const { recordings, found, mirrored, copies } = batch
+  const gaps = batch.gaps.length === 0 ? 0 : await upsertGaps(connection, batch.gaps)
   if (recordings.length > 0) await writeRecordings(connection, recordings)
   let restored = 0
   if (found.length + mirrored.length + copies.length > 0) {
-    await insertDeadLetters(connection, [...found.map(({ row }) => row), ...mirrored])
+    await insertDeadLetters(connection, [...found, ...mirrored])
     restored = await insertDeadLetters(connection, copies)
   }
   const advanced = await advanceOffsets(connection, [...batch.steps.values()])
@@ -196,8 +193,7 @@ async function tryRows(
 ): Promise<unknown> {
   await connection.query('SAVEPOINT before_rows')
   try {
-    if (table === 'gaps')
-      await upsertGaps(connection, [...highestRevisions(batch.gapRows.slice(from, to)).values()])
+    if (table === 'gaps') await upsertGaps(connection, batch.gaps.slice(from, to))
     else await batch.rows[table].insert(connection, from, to)
     await connection.query('RELEASE SAVEPOINT before_rows')
     return null

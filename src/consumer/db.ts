@@ -8,17 +8,15 @@ import {
 } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValue } from '../foundation/kafka/read-range.ts'
 import { UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
-import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
-import type { Clock } from '../foundation/runtime/clock.ts'
-import { describeError } from '../foundation/runtime/errors.ts'
+import { retry, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { mark, readFact } from '../foundation/store/meta.ts'
 import { checkSchema, migrate } from '../foundation/store/migrate.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { ConsumerConfig } from './config.ts'
-import type { StartPorts } from './kafka-access.ts'
 
 /**
  * Opens the database and migrates its schema, or only checks it. Waits while the database is
@@ -29,43 +27,33 @@ import type { StartPorts } from './kafka-access.ts'
  */
 export async function openDatabase(
   config: ConsumerConfig,
-  { clock, random, log }: StartPorts,
+  ports: ServicePorts,
   signal: AbortSignal,
 ): Promise<Database> {
-  const database = openPostgres({
-    url: config.databaseUrl,
-    poolMin: config.poolMin,
-    poolMax: config.poolMax,
-    applicationName: 'tapeline-consumer',
-  })
-  for (let failures = 1; ; failures++) {
-    try {
-      if (config.migrateOnStart) {
-        const { from, to, notAllowed } = await unlessAborted(migrate(database, { signal }), signal)
-        if (from !== to) log.info({ from, to }, 'Schema brought up to date')
-        if (notAllowed.length > 0) {
-          log.warn(
-            { notAllowed },
-            'The roles were not created, since this user may not create roles; the schema works without them',
-          )
-        }
-      } else {
-        await unlessAborted(checkSchema(database), signal)
-      }
-      return database
-    } catch (error) {
-      if (signal.aborted || failureKind(error) !== 'retry' || isOurs(error)) {
-        await database.close()
-        throw error
-      }
-      log.warn({ err: error }, `The database cannot be used yet, retrying: ${describeError(error)}`)
-      await sleep(delayFor(failures, config.backoff, random()), signal, clock).catch(
-        async (reason: unknown) => {
-          await database.close()
-          throw reason
-        },
+  const { log } = ports
+  const { databaseUrl: url, poolMin, poolMax, migrateOnStart } = config
+  const database = openPostgres({ url, poolMin, poolMax, applicationName: 'tapeline-consumer' })
+  const prepare = async () => {
+    if (!migrateOnStart) return checkSchema(database)
+    const { from, to, notAllowed } = await migrate(database, { signal })
+    if (from !== to) log.info({ from, to }, 'Schema brought up to date')
+    if (notAllowed.length > 0) {
+      log.warn(
+        { notAllowed },
+        'The roles were not created, since this user may not create roles; the schema works without them',
       )
     }
+  }
+  const warn = (error: unknown) => {
+    if (failureKind(error) !== 'retry' || isTapelineError(error)) throw error
+    log.warn({ err: error }, `The database cannot be used yet, retrying: ${describeError(error)}`)
+  }
+  try {
+    await retry(() => unlessAborted(prepare(), signal), warn, config.backoff, ports, signal)
+    return database
+  } catch (error) {
+    await database.close()
+    throw error
   }
 }
 
@@ -92,8 +80,7 @@ const UNMARKED_LIMIT_MS = 5000
 export function sourceCheck(
   config: ConsumerConfig,
   database: Database,
-  clock: Clock,
-  log: Logger,
+  { clock, log }: ServicePorts,
 ): () => Promise<boolean> {
   let warned = false
   let askAtMs = Number.NEGATIVE_INFINITY
@@ -136,8 +123,4 @@ export function sourceCheck(
     rejectOtherTimeUnit('The tables of this database', stored.unit, timeUnit, fix)
     return true
   }
-}
-
-function isOurs(error: unknown): boolean {
-  return error instanceof Error && error.name === 'TapelineError'
 }

@@ -1,9 +1,8 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import { keyOf, type TopicPartition } from '../foundation/kafka/partition.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../foundation/runtime/backoff.ts'
-import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { GroupClient, OffsetToCommit } from './group-client.ts'
 
 export interface Assignment {
@@ -11,32 +10,17 @@ export interface Assignment {
   readonly partitions: readonly TopicPartition[]
 }
 
-export interface MembershipEvents {
-  /** A generation has begun with exactly these partitions. */
-  onAssigned(assignment: Assignment): void
-  /** The membership is lost and a rejoin follows. Other members may own the partitions now. */
-  onLost(): void
-}
-
-/** Counts since start. */
-export interface GroupCounts {
-  /** Generations that this consumer has been a member of. */
-  readonly joins: number
-  /** Lost memberships and failed joins. */
-  readonly losses: number
-  readonly commits: number
-  readonly failedCommits: number
-}
-
-export interface MembershipPorts {
-  readonly clock: Clock
-  /** In [0, 1). */
-  readonly random: () => number
+export interface MembershipPorts extends ServicePorts {
   readonly openClient: () => GroupClient
-  readonly log: Logger
+  /** The offset below which each partition with a position is stored. */
+  readonly storedOffsets: () => readonly OffsetToCommit[]
+  /** A generation has begun with exactly these partitions. */
+  readonly onAssigned: (assignment: Assignment) => void
+  /** The membership is lost and a rejoin follows. Other members may own the partitions now. */
+  readonly onLost: () => void
 }
 
-/** Minimum interval between commits to the group. */
+/** Interval of commits to the group, while stored offsets move. */
 const COMMIT_INTERVAL_MS = 500
 
 /** Time that a stop waits for the last commit and the leave together. */
@@ -47,34 +31,30 @@ const FAREWELL_MS = 1500
  *
  * Commits go only to the generation that assigned the partitions: none is sent between the start of
  * a rebalance and the join that ends it, where a commit would wait for our JoinGroup. A refused
- * commit is sent again for the partitions that are still ours. No data depends on it, since the
+ * commit is repeated for the partitions that are still ours. No data depends on it, since the
  * database holds the authoritative offsets.
  */
 export class GroupMembership {
   readonly #ports: MembershipPorts
-  readonly #events: MembershipEvents
   readonly #backoff: BackoffPolicy
   readonly #stopping = new AbortController()
   #client: GroupClient | null = null
   #running: Promise<void> | null = null
   #stable = false
+  /** By `keyOf`; those of the last generation after a loss. */
   #assigned: ReadonlySet<string> = new Set()
-  #uncommitted = new Map<string, OffsetToCommit>()
+  /** What this generation has committed, by `keyOf`. */
+  #committed = new Map<string, number>()
   #committing: Promise<void> | null = null
-  #cancelCommit: (() => void) | null = null
+  #cancelCommit = () => {}
   #generation: number | null = null
-  /**
-   * Why this process is not a member of the group, from the first failed attempt; null while it is
-   * a member.
-   */
-  failure: string | null = null
+  #failure: string | null = null
   #ended: PromiseWithResolvers<unknown> | null = null
-  readonly counts = { joins: 0, losses: 0, commits: 0, failedCommits: 0 }
+  readonly #counts = { joins: 0, losses: 0, commits: 0, failedCommits: 0 }
 
   /** @param backoff delays between joins */
-  constructor(ports: MembershipPorts, events: MembershipEvents, backoff: BackoffPolicy) {
+  constructor(ports: MembershipPorts, backoff: BackoffPolicy) {
     this.#ports = ports
-    this.#events = events
     this.#backoff = backoff
   }
 
@@ -83,19 +63,19 @@ export class GroupMembership {
     return this.#stable ? this.#generation : null
   }
 
-  start(): void {
-    this.#running ??= this.#run()
+  /** Why this process is not a member, from the first failed attempt; null while it is. */
+  get failure(): string | null {
+    return this.#failure
   }
 
-  /**
-   * Takes offsets that are stored. Commits those of our partitions soon, at most twice a second.
-   * Ignores the others, which their owner commits.
-   */
-  commitSoon(offsets: readonly OffsetToCommit[]): void {
-    for (const { topic, partition, nextOffset } of offsets) {
-      this.#uncommitted.set(keyOf({ topic, partition }), { topic, partition, nextOffset })
-    }
-    this.#scheduleCommit()
+  /** Since start: generations joined, lost memberships with failed joins, and commits. */
+  get counts(): Readonly<Record<'joins' | 'losses' | 'commits' | 'failedCommits', number>> {
+    return this.#counts
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+    this.#commitLater()
   }
 
   /**
@@ -124,7 +104,7 @@ export class GroupMembership {
    */
   async stop(): Promise<boolean> {
     this.#stopping.abort()
-    this.#cancelCommit?.()
+    this.#cancelCommit()
     // An unavailable broker must not delay the stop: the database has the offsets, and the session
     // expires.
     const late = sleep(FAREWELL_MS, undefined, this.#ports.clock)
@@ -134,7 +114,7 @@ export class GroupMembership {
       await this.#commit()
       // Commits are not allowed during a rebalance, which is not an outage.
       const rebalancing = this.#client !== null && this.#generation !== null && !this.#stable
-      committed = this.#uncommitted.size === 0 || rebalancing
+      committed = this.#uncommitted().length === 0 || rebalancing
       await this.#closeClient()
     }
     await Promise.race([farewell(), late])
@@ -156,14 +136,16 @@ export class GroupMembership {
           failures = 0
         })
         if (signal.aborted) return
-        this.failure = describeKafkaError(lost)
+        this.#failure = describeKafkaError(lost)
         log.warn({ err: lost }, `Group membership lost, rejoining: ${describeError(lost)}`)
       } catch (error) {
         if (signal.aborted) return
-        this.failure = describeKafkaError(error)
-        log.warn({ err: error }, `Cannot join the group: ${this.failure}`)
+        this.#failure = describeKafkaError(error)
+        log.warn({ err: error }, `Cannot join the group: ${this.#failure}`)
       }
-      this.#lose()
+      this.#counts.losses++
+      this.#stable = false
+      this.#ports.onLost()
       failures++
       await this.#closeClient()
       await sleep(delayFor(failures, this.#backoff, random()), signal, clock).catch(() => {})
@@ -193,57 +175,46 @@ export class GroupMembership {
   }
 
   #become(generation: number, partitions: readonly TopicPartition[]): void {
-    this.counts.joins++
+    this.#counts.joins++
     this.#assigned = new Set(partitions.map(keyOf))
+    this.#committed = new Map()
     this.#generation = generation
-    this.#dropForeign()
     this.#stable = true
-    this.failure = null
-    if (this.#uncommitted.size > 0) this.#scheduleCommit()
-    this.#events.onAssigned({ generation, partitions })
+    this.#failure = null
+    this.#ports.onAssigned({ generation, partitions })
   }
 
-  #lose(): void {
-    this.counts.losses++
-    this.#stable = false
-    this.#assigned = new Set()
-    this.#events.onLost()
-  }
-
-  /** Drops stored offsets of partitions that are not ours now; their owner commits them. */
-  #dropForeign(): void {
-    for (const key of [...this.#uncommitted.keys()])
-      if (!this.#assigned.has(key)) this.#uncommitted.delete(key)
-  }
-
-  #scheduleCommit(): void {
-    if (this.#cancelCommit !== null || this.#stopping.signal.aborted) return
+  #commitLater(): void {
     this.#cancelCommit = this.#ports.clock.schedule(COMMIT_INTERVAL_MS, () => {
-      this.#cancelCommit = null
-      if (this.#committing !== null) {
-        this.#scheduleCommit()
-        return
-      }
       this.#committing = this.#commit().finally(() => {
         this.#committing = null
+        if (!this.#stopping.signal.aborted) this.#commitLater()
       })
     })
   }
 
+  /** Stored offsets of our partitions; their owners commit those of the others. */
+  #uncommitted(): OffsetToCommit[] {
+    const offsets: OffsetToCommit[] = []
+    for (const one of this.#ports.storedOffsets()) {
+      const key = keyOf(one)
+      if (this.#assigned.has(key) && this.#committed.get(key) !== one.nextOffset) offsets.push(one)
+    }
+    return offsets
+  }
+
   async #commit(): Promise<void> {
     if (!this.#stable || this.#client === null) return
-    this.#dropForeign()
-    const offsets = this.#uncommitted
-    if (offsets.size === 0) return
-    this.#uncommitted = new Map()
+    const offsets = this.#uncommitted()
+    if (offsets.length === 0) return
+    // A later generation begins with its own map.
+    const committed = this.#committed
     try {
-      await this.#client.commit([...offsets.values()])
-      this.counts.commits++
+      await this.#client.commit(offsets)
+      this.#counts.commits++
+      for (const one of offsets) committed.set(keyOf(one), one.nextOffset)
     } catch (error) {
-      this.counts.failedCommits++
-      // Offsets stored since then take precedence.
-      this.#uncommitted = new Map([...offsets, ...this.#uncommitted])
-      this.#scheduleCommit()
+      this.#counts.failedCommits++
       this.#ports.log.debug(
         { err: error },
         `Offsets were not committed to the group: ${describeError(error)}`,

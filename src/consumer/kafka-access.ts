@@ -1,17 +1,8 @@
 import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
-import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
-import type { Clock } from '../foundation/runtime/clock.ts'
+import { retry, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { ConsumerConfig } from './config.ts'
-
-/** What the parts that retry need from outside. */
-export interface StartPorts {
-  readonly clock: Clock
-  /** In [0, 1). */
-  readonly random: () => number
-  readonly log: Logger
-}
 
 /** The rights that the consumer needs on its topics and its group. */
 export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' | 'groupId'>): NeededRights {
@@ -35,19 +26,15 @@ export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' 
  */
 export async function awaitKafkaAccess(
   config: ConsumerConfig,
-  { clock, random, log }: StartPorts,
+  ports: ServicePorts,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let failures = 1; ; failures++) {
-    try {
-      await unlessAborted(requireAccess(config.kafka, 'tapeline-consumer', neededRights(config)), signal)
-      return
-    } catch (error) {
-      signal.throwIfAborted()
-      if (isTapelineError(error) && error.code !== 'KAFKA') throw error
-      const details = isTapelineError(error) ? { fix: error.fix } : { err: error }
-      log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
-      await sleep(delayFor(failures, config.backoff, random()), signal, clock)
-    }
+  const ask = () =>
+    unlessAborted(requireAccess(config.kafka, 'tapeline-consumer', neededRights(config)), signal)
+  const warn = (error: unknown) => {
+    if (isTapelineError(error) && error.code !== 'KAFKA') throw error
+    const details = isTapelineError(error) ? { fix: error.fix } : { err: error }
+    ports.log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
   }
+  await retry(ask, warn, config.backoff, ports, signal)
 }

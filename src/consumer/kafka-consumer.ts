@@ -4,34 +4,35 @@ import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { Position, TopicPartition } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, type Wake, wallMs } from '../foundation/runtime/clock.ts'
-import { describeError } from '../foundation/runtime/errors.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
+import { type Wake, wallMs } from '../foundation/runtime/clock.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { BatchBuilder } from './batch-builder.ts'
-import type { BatchWriterPeers } from './batch-writer.ts'
 import { PartitionBackoff } from './partition-backoff.ts'
-
-export interface KafkaConsumerPorts {
-  readonly clock: Clock
-  /** In [0, 1). */
-  readonly random: () => number
-  /** Opens a new client; called again after the previous one failed. */
-  readonly openFetcher: () => RecordFetcher
-  readonly log: Logger
-}
 
 export interface KafkaConsumerOptions {
   readonly fetchMaxWaitMs: number
   readonly backoff: BackoffPolicy
 }
 
-export interface KafkaConsumerEvents {
+/** What fetching and writing share. */
+export interface BatchPorts extends ServicePorts {
+  readonly batchBuilder: BatchBuilder
+  /** Rings when the batch builder has more. */
+  readonly filled: Wake
+  /** Rings when the batch builder has new positions or room. */
+  readonly room: Wake
+}
+
+export interface KafkaConsumerPorts extends BatchPorts {
+  /** Opens a new client; called again after the previous one failed. */
+  readonly openFetcher: () => RecordFetcher
   /** The brokers answered with the current ids and partition counts of the topics. */
-  onConnected(topics: ReadonlyMap<string, TopicMetadata>): void
+  readonly onConnected: (topics: ReadonlyMap<string, TopicMetadata>) => void
   /** A partition lost its tail. Read the positions again, this one at most `position`. */
-  onTruncated(position: Position): Promise<void>
+  readonly onTruncated: (position: Position) => Promise<void>
   /** A retry cannot help: a message has a newer schema, or there is a defect. */
-  onFatal(error: unknown): void
+  readonly onFatal: (error: unknown) => void
 }
 
 /** Interval of metadata requests, which find new partitions. */
@@ -54,37 +55,26 @@ const PARTITION_MAX_BYTES = 64 << 10
  */
 export class KafkaConsumer {
   readonly #options: KafkaConsumerOptions
-  readonly #batchBuilder: BatchBuilder
-  readonly #events: KafkaConsumerEvents
   readonly #ports: KafkaConsumerPorts
   readonly #stopping = new AbortController()
-  readonly #filled: Wake
-  readonly #wake: Wake
   /** From the first partition that could not be read. */
   #backedOff: PartitionBackoff | null = null
   #isRetrying = false
   #running: Promise<void> | null = null
   #fetcher: RecordFetcher | null = null
   #reconnectWanted = false
-  /** Why the last client failed, until one fetches again. */
-  failure: string | null = null
+  /** Clients that failed since one has fetched. */
+  #failures = 0
+  #failure: string | null = null
 
-  /**
-   * @param filled it rings when the batch builder has more
-   * @param room rings when the batch builder has new positions or room
-   */
-  constructor(
-    options: KafkaConsumerOptions,
-    { batchBuilder, filled, room }: Pick<BatchWriterPeers, 'batchBuilder' | 'filled' | 'room'>,
-    events: KafkaConsumerEvents,
-    ports: KafkaConsumerPorts,
-  ) {
+  constructor(options: KafkaConsumerOptions, ports: KafkaConsumerPorts) {
     this.#options = options
-    this.#batchBuilder = batchBuilder
-    this.#events = events
     this.#ports = ports
-    this.#filled = filled
-    this.#wake = room
+  }
+
+  /** Why the last client failed, until one fetches again. */
+  get failure(): string | null {
+    return this.#failure
   }
 
   /** Which partitions cannot be read, and why; null when none. */
@@ -99,7 +89,7 @@ export class KafkaConsumer {
   /** Reconnects with a new client and reads the topic metadata again. */
   reconnect(): void {
     this.#reconnectWanted = true
-    this.#wake.ring()
+    this.#ports.room.ring()
   }
 
   /** The oldest and next offset of every partition. @throws while no broker answers */
@@ -111,80 +101,74 @@ export class KafkaConsumer {
   /** Takes in nothing from this call on. Resolves when the client is closed. */
   async stop(): Promise<void> {
     this.#stopping.abort()
-    this.#wake.ring()
+    this.#ports.room.ring()
     await this.#running
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
-    for (let failures = 0; !signal.aborted; ) {
-      const fetcher = this.#ports.openFetcher()
+    const { clock, random, log, openFetcher, onConnected, onFatal } = this.#ports
+    while (!signal.aborted) {
+      const fetcher = openFetcher()
       try {
         const topics = await unlessAborted(fetcher.connect(), signal)
         this.#fetcher = fetcher
-        this.#events.onConnected(topics)
-        await this.#fetchUntilStopped(fetcher, () => {
-          failures = 0
-          this.failure = null
-        })
+        onConnected(topics)
+        await this.#fetchUntilStopped(fetcher)
       } catch (error) {
         if (isFatal(error)) {
-          this.#events.onFatal(error)
+          onFatal(error)
           return
         }
-        this.failure = describeKafkaError(error)
-        if (!signal.aborted)
-          this.#ports.log.warn({ err: error }, `Fetching failed, retrying: ${this.failure}`)
-        failures++
+        this.#failure = describeKafkaError(error)
+        if (!signal.aborted) log.warn({ err: error }, `Fetching failed, retrying: ${this.#failure}`)
+        this.#failures++
       } finally {
         this.#fetcher = null
         await fetcher.close().catch((error: unknown) => {
-          this.#ports.log.debug({ err: error }, `Closing the fetch client failed: ${describeError(error)}`)
+          log.debug({ err: error }, `Closing the fetch client failed: ${describeError(error)}`)
         })
       }
-      const { clock, random } = this.#ports
-      await sleep(delayFor(failures, this.#options.backoff, random()), signal, clock).catch(() => {})
+      const waitMs = delayFor(this.#failures, this.#options.backoff, random())
+      await sleep(waitMs, signal, clock).catch(() => {})
     }
   }
 
-  async #fetchUntilStopped(fetcher: RecordFetcher, onSuccess: () => void): Promise<void> {
-    const inFlight = new Map<number, Promise<void>>()
-    let failure: { error: unknown } | null = null
+  async #fetchUntilStopped(fetcher: RecordFetcher): Promise<void> {
+    const { clock, room, batchBuilder } = this.#ports
+    const inFlight = new Set<number>()
+    const errors: unknown[] = []
     this.#reconnectWanted = false
     this.#isRetrying = false
     let cancelRefresh = () => {}
     const refreshLater = () => {
-      cancelRefresh = this.#ports.clock.schedule(REFRESH_EVERY_MS, () => {
+      cancelRefresh = clock.schedule(REFRESH_EVERY_MS, () => {
         void this.#refresh(fetcher)
         refreshLater()
       })
     }
     refreshLater()
     try {
-      while (!this.#stopping.signal.aborted && failure === null && !this.#reconnectWanted) {
+      while (!this.#stopping.signal.aborted && errors.length === 0 && !this.#reconnectWanted) {
         this.#retryAiling(fetcher)
-        const byLeader = this.#batchBuilder.hasRoom
-          ? this.#positionsByLeader(fetcher)
-          : new Map<number, Position[]>()
+        const byLeader = batchBuilder.hasRoom ? this.#positionsByLeader(fetcher) : []
         for (const [node, positions] of byLeader) {
           if (inFlight.has(node)) continue
-          const request = this.#fetchOnce(fetcher, node, positions)
-            .then(onSuccess, (error: unknown) => {
-              failure ??= { error }
-            })
+          inFlight.add(node)
+          void this.#fetchOnce(fetcher, node, positions)
+            .catch((error: unknown) => errors.push(error))
             .finally(() => {
               inFlight.delete(node)
-              this.#wake.ring()
+              room.ring()
             })
-          inFlight.set(node, request)
         }
         const dueInMs = this.#isRetrying ? null : this.#backedOff?.dueInMs(this.#nowMs)
-        await this.#wake.wait(dueInMs ?? undefined)
+        await room.wait(dueInMs ?? undefined)
       }
     } finally {
       cancelRefresh()
     }
-    if (failure !== null) throw (failure as { error: unknown }).error
+    if (errors.length > 0) throw errors[0]
   }
 
   get #nowMs(): number {
@@ -193,7 +177,7 @@ export class KafkaConsumer {
 
   async #refresh(fetcher: RecordFetcher): Promise<void> {
     try {
-      this.#events.onConnected(await fetcher.connect())
+      this.#ports.onConnected(await fetcher.connect())
     } catch (error) {
       this.#ports.log.debug({ err: error }, 'Reading the topic metadata failed')
     }
@@ -202,13 +186,13 @@ export class KafkaConsumer {
   /** Looks up the leaders of partitions that are due, then allows fetching them again. */
   #retryAiling(fetcher: RecordFetcher): void {
     const backedOff = this.#backedOff
-    backedOff?.keep(this.#batchBuilder.positions())
+    backedOff?.keep(this.#ports.batchBuilder.positions())
     if (this.#isRetrying || backedOff?.dueInMs(this.#nowMs) !== 0) return
     this.#isRetrying = true
     void this.#refresh(fetcher).then(() => {
       this.#isRetrying = false
       backedOff.readmit(this.#nowMs)
-      this.#wake.ring()
+      this.#ports.room.ring()
     })
   }
 
@@ -224,7 +208,7 @@ export class KafkaConsumer {
 
   #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
     const byLeader = new Map<number, Position[]>()
-    for (const position of this.#batchBuilder.positions()) {
+    for (const position of this.#ports.batchBuilder.positions()) {
       if (this.#backedOff?.rests(position)) continue
       const leader = fetcher.leaderOf(position.topic, position.partition)
       if (leader === null || leader < 0) this.#cannotRead(position, 'it has no leader')
@@ -244,13 +228,15 @@ export class KafkaConsumer {
     if (this.#stopping.signal.aborted) return
     // Moving a position waits for the broker. Messages that have arrived are taken in first.
     for (const one of fetched) if (one.error === null && one.diverging === null) this.#accept(one, positions)
-    this.#filled.ring()
+    this.#ports.filled.ring()
+    this.#failures = 0
+    this.#failure = null
     for (const one of fetched) {
       if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#orLater(one, () => this.#goToOldest(fetcher, one))
       else if (one.error !== null) this.#cannotRead(one, one.error)
       else if (one.diverging !== null) await this.#orLater(one, () => this.#goBack(one, positions))
     }
-    this.#filled.ring()
+    this.#ports.filled.ring()
   }
 
   async #orLater(one: FetchedPartition, move: () => Promise<void>): Promise<void> {
@@ -267,38 +253,32 @@ export class KafkaConsumer {
       const { topic, partition } = fetched
       this.#ports.log.info({ topic, partition }, 'The partition can be read again')
     }
-    const hole = this.#batchBuilder.accept(fetched, this.#nowMs, wallMs(this.#ports.clock))
+    const hole = this.#ports.batchBuilder.accept(fetched, this.#nowMs, wallMs(this.#ports.clock))
     if (hole === null) return
     // The position may have moved since the request. It is a hole only if the broker was asked for
     // the expected offset.
-    const asked = positions.find(
-      ({ topic, partition }) => topic === fetched.topic && partition === fetched.partition,
-    )
+    const asked = positions.find((one) => isSamePartition(one, fetched))
     if (asked?.offset !== hole.from) return
     this.#ports.log.error(hole, 'A partition lacks these offsets; skipping them')
-    this.#batchBuilder.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
+    this.#ports.batchBuilder.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
   }
 
   /** Handles a log that lost its tail, and may have grown past our position since. */
   async #goBack(one: FetchedPartition, positions: readonly Position[]): Promise<void> {
-    const { topic, partition, diverging, endOffset } = one
+    const { diverging, endOffset } = one
     const expected = this.#positionOf(one)
-    const isSame = ({ offset, leaderEpoch }: Position) =>
-      offset === expected?.offset && leaderEpoch === expected.leaderEpoch
-    // Ignore an answer to a position that has moved since.
+    const asked = positions.find((other) => isSamePartition(one, other))
     if (diverging === null || expected === undefined) return
-    if (!positions.some((asked) => asked.topic === topic && asked.partition === partition && isSame(asked)))
-      return
-    const { leaderEpoch } = diverging
-    await this.#truncated(one, expected, Math.min(expected.offset, diverging.offset), leaderEpoch, endOffset)
+    // Ignore an answer to a position that has moved since.
+    if (asked?.offset !== expected.offset || asked.leaderEpoch !== expected.leaderEpoch) return
+    const offset = Math.min(expected.offset, diverging.offset)
+    await this.#truncated(one, expected, offset, diverging.leaderEpoch, endOffset)
   }
 
   async #goToOldest(fetcher: RecordFetcher, one: FetchedPartition): Promise<void> {
     const { topic, partition } = one
     const expected = this.#positionOf(one)
-    const range = (await fetcher.offsetRanges([topic])).find(
-      (other) => other.topic === topic && other.partition === partition,
-    )
+    const range = (await fetcher.offsetRanges([topic])).find((other) => isSamePartition(other, one))
     if (expected === undefined || range === undefined || this.#stopping.signal.aborted) return
     const { offset, leaderEpoch = -1 } = expected
     // With an epoch, a leader refuses an offset in its log only if it has no epoch as high.
@@ -314,7 +294,7 @@ export class KafkaConsumer {
       { topic, partition, from: offset, to: range.start },
       `Offset ${offset} of ${topic}/${partition} has expired, since the outage was longer than the retention; resuming at ${range.start}`,
     )
-    this.#batchBuilder.skipTo(topic, partition, range.start, this.#nowMs)
+    this.#ports.batchBuilder.skipTo(topic, partition, range.start, this.#nowMs)
   }
 
   async #truncated(
@@ -329,18 +309,19 @@ export class KafkaConsumer {
       `Partition ${partition} of ${topic} lost messages that were read: the position was ${position}, the log was unchanged ` +
         `up to ${offset} and ends at ${end}. Reading it again from ${offset}`,
     )
-    await this.#events.onTruncated({ topic, partition, offset, leaderEpoch })
+    await this.#ports.onTruncated({ topic, partition, offset, leaderEpoch })
   }
 
-  #positionOf({ topic, partition }: TopicPartition): Position | undefined {
-    return this.#batchBuilder.positions().find((one) => one.topic === topic && one.partition === partition)
+  #positionOf(one: TopicPartition): Position | undefined {
+    return this.#ports.batchBuilder.positions().find((other) => isSamePartition(one, other))
   }
 }
 
 /** Errors that every retry would meet again. */
 function isFatal(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    (error.name === 'TapelineError' ? Reflect.get(error, 'code') === 'SCHEMA' : error instanceof TypeError)
-  )
+  return isTapelineError(error, 'SCHEMA') || error instanceof TypeError
+}
+
+function isSamePartition(one: TopicPartition, other: TopicPartition): boolean {
+  return one.topic === other.topic && one.partition === other.partition
 }

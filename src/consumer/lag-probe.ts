@@ -1,9 +1,8 @@
 import { keyOf, type PartitionOrigin, type TopicPartition } from '../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
-import { sleep } from '../foundation/runtime/backoff.ts'
-import type { Clock } from '../foundation/runtime/clock.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
+import { repeat } from '../foundation/runtime/backoff.ts'
 import { RepeatedProblem } from '../foundation/telemetry/repeated-problem.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { PartitionStatus } from '../foundation/telemetry/status.ts'
 import type { ConsumerConfig } from './config.ts'
 
@@ -26,7 +25,7 @@ interface Known {
 /** The input of the probe: our partitions, and the stored offset of each where it is known. */
 export interface Progress {
   readonly assigned: readonly TopicPartition[]
-  readonly stored: ReadonlyArray<PartitionOrigin & { readonly stored: number }>
+  readonly stored: ReadonlyArray<PartitionOrigin & { readonly nextOffset: number }>
 }
 
 /**
@@ -37,28 +36,25 @@ export interface Progress {
  */
 export class LagProbe {
   readonly #fetcher: PartitionFetcher
-  readonly #clock: Clock
-  readonly #log: Logger
+  readonly #ports: ServicePorts
+  readonly #problem: RepeatedProblem
   readonly #stopping = new AbortController()
   readonly #progress: () => Progress
   readonly #known = new Map<string, Known>()
-  #running: Promise<void> | null = null
+  readonly #running: Promise<void>
 
+  /** Begins to measure. */
   constructor(
     { kafka }: Pick<ConsumerConfig, 'kafka'>,
     topics: readonly string[],
     progress: () => Progress,
-    clock: Clock,
-    log: Logger,
+    ports: ServicePorts,
   ) {
     this.#fetcher = new PartitionFetcher(kafka, 'tapeline-consumer-lag', topics)
     this.#progress = progress
-    this.#clock = clock
-    this.#log = log
-  }
-
-  start(): void {
-    this.#running ??= this.#run()
+    this.#ports = ports
+    this.#problem = new RepeatedProblem(ports.log, 'Measuring the lag')
+    this.#running = repeat(() => this.#ask(), this.#stopping.signal, ports.clock)
   }
 
   async stop(): Promise<void> {
@@ -70,7 +66,7 @@ export class LagProbe {
   /** The status of the partitions that are ours. */
   partitions(): PartitionStatus[] {
     this.#follow()
-    const nowMs = this.#clock.monotonicMs()
+    const nowMs = this.#ports.clock.monotonicMs()
     return this.#progress().assigned.map((one) => {
       const { stored = null, end = null, atMs = nowMs } = this.#known.get(keyOf(one)) ?? {}
       const { topic, partition } = one
@@ -90,36 +86,30 @@ export class LagProbe {
     const { assigned, stored } = this.#progress()
     const ours = new Set(assigned.map(keyOf))
     for (const key of this.#known.keys()) if (!ours.has(key)) this.#known.delete(key)
-    const nowMs = this.#clock.monotonicMs()
+    const nowMs = this.#ports.clock.monotonicMs()
     for (const key of ours)
       if (!this.#known.has(key)) this.#known.set(key, { stored: null, end: null, atMs: nowMs })
     for (const one of stored) {
       const known = this.#known.get(keyOf(one))
-      if (known !== undefined) known.stored = { topicId: one.topicId, offset: one.stored }
+      if (known !== undefined) known.stored = { topicId: one.topicId, offset: one.nextOffset }
     }
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping
-    const problem = new RepeatedProblem(this.#log, 'Measuring the lag')
-    while (!signal.aborted) {
-      const askedMs = this.#clock.monotonicMs()
-      try {
-        const ends = await this.#fetcher.ends()
-        this.#follow()
-        for (const one of ends) {
-          const known = this.#known.get(keyOf(one))
-          if (known === undefined) continue
-          known.end = { topicId: one.topicId, offset: one.offset }
-          if (known.stored?.topicId === one.topicId) known.atMs = askedMs
-        }
-        problem.worked()
-      } catch (error) {
-        if (signal.aborted) return
-        problem.failed(error)
+  async #ask(): Promise<number> {
+    const askedMs = this.#ports.clock.monotonicMs()
+    try {
+      const ends = await this.#fetcher.ends()
+      this.#follow()
+      for (const one of ends) {
+        const known = this.#known.get(keyOf(one))
+        if (known === undefined) continue
+        known.end = { topicId: one.topicId, offset: one.offset }
+        if (known.stored?.topicId === one.topicId) known.atMs = askedMs
       }
-      // Rejects when stopped; the loop condition checks for that.
-      await sleep(EVERY_MS, signal, this.#clock).catch(() => {})
+      this.#problem.worked()
+    } catch (error) {
+      if (!this.#stopping.signal.aborted) this.#problem.failed(error)
     }
+    return EVERY_MS
   }
 }

@@ -2,7 +2,7 @@ import { EVENT_TYPES, TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSE_NAMES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type Metrics, quantiles, type Series } from '../foundation/telemetry/metrics.ts'
 import type { ConsumerStatus } from '../foundation/telemetry/status.ts'
-import type { ConsumerCounts } from './counts.ts'
+import type { WriteCounts } from './batch-writer.ts'
 import type { Environment } from './environment-probe.ts'
 import type { Worker } from './worker.ts'
 
@@ -11,7 +11,7 @@ const OUTCOMES = ['inserted', 'alreadyThere', 'deadLettered', 'discarded'] as co
 /** The parts of the consumer whose figures the metrics show. */
 export interface MetricSources {
   readonly status: ConsumerStatus
-  readonly counts: ConsumerCounts
+  readonly counts: WriteCounts
   /** Null until the database has opened. */
   readonly worker: Worker | null
   /** Facts about the database and the topics. Every consumer of a database exports the same. */
@@ -67,10 +67,13 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
     help: 'Receipt time of the last stored event of a partition, in Unix time; constant while nothing is stored.',
     labels: ['topic', 'partition'],
     read: ({ worker }) =>
-      worker?.batchBuilder.storedReceipts().map(({ topic, partition, receivedUs }) => ({
-        labels: { topic, partition: String(partition) },
-        value: receivedUs / 1e6,
-      })),
+      worker?.batchBuilder
+        .progress()
+        .flatMap(({ topic, partition, receivedUs }) =>
+          receivedUs === null
+            ? []
+            : [{ labels: { topic, partition: String(partition) }, value: receivedUs / 1e6 }],
+        ),
   },
   tapeline_consumer_offsets_skipped_total: {
     help: 'Offsets that expired before they were read: lost messages.',
@@ -104,7 +107,7 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
   },
   tapeline_consumer_flush_seconds_total: {
     help: 'Sum of these times. Its rate is the share of the time spent on writing.',
-    read: ({ counts }) => counts.flushTotalMs / 1000,
+    read: ({ counts }) => counts.totals.flushMs / 1000,
   },
   tapeline_consumer_event_to_row_seconds: {
     help: "Committed row minus the exchange's event time, over the last minute.",

@@ -21,7 +21,7 @@ export function isLimit(error: unknown): boolean {
 }
 
 /**
- * Writes rows in portions, and halves a portion that is too large.
+ * Writes rows in portions, which become half as large when one is too large.
  *
  * @param write writes the rows `[from, to)` in a transaction
  * @throws TapelineError `DATABASE` when a single row exceeds the limit
@@ -30,26 +30,18 @@ export async function inPortions(
   rows: number,
   write: (from: number, to: number) => Promise<void>,
 ): Promise<void> {
-  for (let from = 0; from < rows; from += PORTION_ROWS) {
-    await writeOrHalve(from, Math.min(rows, from + PORTION_ROWS), write)
-  }
-}
-
-async function writeOrHalve(
-  from: number,
-  to: number,
-  write: (from: number, to: number) => Promise<void>,
-): Promise<void> {
-  try {
-    await write(from, to)
-  } catch (error) {
-    if (!isLimit(error)) throw error
-    if (to - from === 1) {
+  let portion = PORTION_ROWS
+  for (let from = 0; from < rows; ) {
+    const to = Math.min(rows, from + portion)
+    try {
+      await write(from, to)
+      from = to
+    } catch (error) {
+      if (!isLimit(error)) throw error
+      portion = Math.floor((to - from) / 2)
+      if (portion > 0) continue
       const message = `A single row exceeds a limit of the database: ${describeRefusal(error)}`
       throw new TapelineError('DATABASE', message, { fix: FIX, cause: error })
     }
-    const middle = from + Math.floor((to - from) / 2)
-    await writeOrHalve(from, middle, write)
-    await writeOrHalve(middle, to, write)
   }
 }

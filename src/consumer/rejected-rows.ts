@@ -1,16 +1,19 @@
+import { deadLetter } from '../foundation/dead-letters/dead-letter.ts'
+import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
+import { wallMs } from '../foundation/runtime/clock.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
+import { describeRefusal, sqlStateOf } from '../foundation/store/sql-state.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
+import { type Batch, ROW_TABLES, type RowTable } from './batch.ts'
+import type { ConsumerStore, TryRows } from './consumer-store.ts'
+
 /** A row that the database refused, by its index in its table's part of the batch. */
 export interface Rejection {
   readonly index: number
   readonly error: unknown
 }
-
-/**
- * Writes rows `[from, to)` and rolls them back when the database refuses one of them.
- *
- * @returns null when all were accepted; the error when a row was refused (see `failures.ts`);
- *   rejects with other errors
- */
-export type TryRows = (from: number, to: number) => Promise<unknown>
 
 /**
  * Finds the refused rows by bisection. A bad row among `count` costs about 2·log2(count)
@@ -72,4 +75,98 @@ export class RejectionLimit {
     this.#levels.set(key, level)
     return level > MAX_REJECTIONS
   }
+}
+
+/**
+ * Turns the rows that the database refuses into dead letters of the batch.
+ *
+ * @param refusal of the batch
+ * @param known null before the first refused row
+ * @throws TapelineError `DATABASE` when single rows are not the reason
+ */
+export async function setRefusedAside(
+  batch: Batch,
+  refusal: unknown,
+  known: RejectionLimit | null,
+  { store, clock, log }: ServicePorts & { readonly store: Pick<ConsumerStore, 'probe'> },
+): Promise<RejectionLimit> {
+  const found = new Map<RowTable, Rejection[]>()
+  await store.probe(batch, async (rowsOf) => {
+    for (const table of ROW_TABLES) {
+      const refused = await findRejected(batch.rowCount(table), rowsOf(table), MAX_REJECTIONS + 1)
+      if (refused.length > 0) found.set(table, refused)
+    }
+  })
+  if (found.size === 0) {
+    const what = 'Batch insert failed, but every row succeeded individually'
+    throw new TapelineError('DATABASE', `${what}: ${describeRefusal(refusal)}`, {
+      fix: 'Look for triggers or constraints that were added to the tables. No row of the batch was committed.',
+      cause: refusal,
+    })
+  }
+  const limit = known ?? new RejectionLimit()
+  for (const [table, refused] of found) {
+    let next = 0
+    for (const { index, error } of refused) {
+      limit.accepted(table, index - next)
+      next = index + 1
+      if (limit.refused(table, constraintOf(error))) throw refusesAsARule(table, error)
+    }
+    const rows = refused.map(({ index, error }) => {
+      return { index, reason: `refused by the database: ${describeRefusal(error)}` }
+    })
+    setAside(batch, table, rows, wallMs(clock))
+    const error = refused[0]?.error
+    log.warn(
+      { table, rows: refused.length, err: error },
+      `The database refused ${plural(refused.length, 'row')} of ${table}, which became dead letters: ${describeRefusal(error)}`,
+    )
+  }
+  return limit
+}
+
+/**
+ * Turns rows of `trades` whose id and time another event has into dead letters. Discarding them
+ * would leave no trace.
+ *
+ * @param indexes ascending
+ */
+export function setSecondAside(batch: Batch, indexes: readonly number[], nowMs: number, log: Logger): void {
+  const rows = indexes.map((index) => ({ index, reason: SECOND_UNDER_ID }))
+  setAside(batch, 'trades', rows, nowMs)
+  log.warn(
+    { rows: indexes.length },
+    `${plural(indexes.length, 'row')} of trades became dead letters: ${SECOND_UNDER_ID}`,
+  )
+}
+
+/** @param rows by ascending index */
+function setAside(
+  batch: Batch,
+  table: RowTable,
+  rows: ReadonlyArray<{ readonly index: number; readonly reason: string }>,
+  failedAtMs: number,
+): void {
+  const letters = rows.toReversed().map(({ index, reason }) => {
+    const { partition, message } = batch.removeRow(table, index)
+    return deadLetter(partition, message, reason, failedAtMs)
+  })
+  batch.found.push(...letters.reverse())
+}
+
+function refusesAsARule(table: RowTable, cause: unknown): TapelineError {
+  const what = `The database refuses too many rows of ${table}: ${describeRefusal(cause)}`
+  const fix =
+    'Fix or drop the constraint or trigger and start the consumer again: no row of the batch was committed. ' +
+    'Then store the earlier dead letters: bin/tapeline dead-letters retry'
+  return new TapelineError('DATABASE', what, { fix, cause })
+}
+
+/**
+ * Identifies the refusal by SQLSTATE and constraint name, if any. Strips the chunk number that
+ * TimescaleDB puts before it.
+ */
+function constraintOf(error: unknown): string {
+  const name: unknown = error instanceof Error ? Reflect.get(error, 'constraint') : null
+  return `${sqlStateOf(error) ?? ''} ${typeof name === 'string' ? name.replace(/^\d+_\d+_/, '') : ''}`
 }

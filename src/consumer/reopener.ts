@@ -3,7 +3,7 @@ import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/read-range.ts'
 import { type IdRow, reopened, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
-import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+import { Wake, wallMs } from '../foundation/runtime/clock.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { firstStoredId, missingIds, readIdGaps } from '../foundation/store/ledger-rows.ts'
@@ -16,8 +16,8 @@ import {
   readPendingLosses,
   settle,
 } from '../foundation/store/lost-ids.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { ConsumerConfig } from './config.ts'
 
 /** Another consumer may have noted a loss and then stopped. */
@@ -39,59 +39,48 @@ const LEDGER_SETTLES_MS = 60_000
 export class Reopener {
   readonly #config: Pick<ConsumerConfig, 'kafka' | 'topics'>
   readonly #database: Database
-  readonly #clock: Clock
-  readonly #log: Logger
+  readonly #ports: ServicePorts
   readonly #stopping = new AbortController()
-  #waiting = new AbortController()
+  readonly #wake: Wake
   /**
    * When the current ledger topic was first seen, in milliseconds since the Unix epoch; 0 for the
    * first topic.
    */
   #ledgerSinceMs = 0
-  #running: Promise<void> | null = null
+  readonly #running: Promise<void>
 
-  constructor(
-    config: Pick<ConsumerConfig, 'kafka' | 'topics'>,
-    database: Database,
-    clock: Clock,
-    log: Logger,
-  ) {
+  /** Begins to look for losses. */
+  constructor(config: Pick<ConsumerConfig, 'kafka' | 'topics'>, database: Database, ports: ServicePorts) {
     this.#config = config
     this.#database = database
-    this.#clock = clock
-    this.#log = log
-  }
-
-  start(): void {
-    this.#running ??= this.#run()
+    this.#ports = ports
+    this.#wake = new Wake(ports.clock)
+    this.#running = this.#run()
   }
 
   /** Call when a loss was noted. */
   notice(): void {
-    this.#waiting.abort()
+    this.#wake.ring()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
+    this.#wake.ring()
     await this.#running
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
     while (!signal.aborted) {
-      this.#waiting = new AbortController()
-      let waitMs = RETRY_EVERY_MS
-      try {
-        if (await this.#pass()) waitMs = LOOK_EVERY_MS
-      } catch (error) {
-        if (signal.aborted) return
-        this.#log.warn(
-          { err: error },
-          `Requesting lost trades failed, retrying: ${describeKafkaError(error)}`,
-        )
-      }
-      // Rejects when stopped or when a loss was noted; the loop handles both.
-      await sleep(waitMs, AbortSignal.any([signal, this.#waiting.signal]), this.#clock).catch(() => {})
+      const isSettled = await this.#pass().catch((error: unknown) => {
+        if (!signal.aborted)
+          this.#ports.log.warn(
+            { err: error },
+            `Requesting lost trades failed, retrying: ${describeKafkaError(error)}`,
+          )
+        return false
+      })
+      if (!signal.aborted) await this.#wake.wait(isSettled ? LOOK_EVERY_MS : RETRY_EVERY_MS)
     }
   }
 
@@ -131,16 +120,21 @@ export class Reopener {
       await this.#untilStored(topics.gaps)
       const open = (await readIdGaps(this.#database, {})).filter(({ status }) => status === 'open')
       const requests = open.map((row) =>
-        reopened(row, { from: row.from_id, to: row.to_id }, requestRevision([row]), wallMs(this.#clock)),
+        reopened(
+          row,
+          { from: row.from_id, to: row.to_id },
+          requestRevision([row]),
+          wallMs(this.#ports.clock),
+        ),
       )
       await sendRequests(kafka, topics.gaps, requests, this.#stopping.signal)
-      this.#log.warn(
+      this.#ports.log.warn(
         { gaps: requests.length },
         `Topic ${topics.gaps} was recreated: asked ingestion again for ${plural(requests.length, 'open gap')}`,
       )
     }
     if (!known.has(id)) {
-      const sinceMs = isRecreated ? wallMs(this.#clock) : 0
+      const sinceMs = isRecreated ? wallMs(this.#ports.clock) : 0
       await this.#database.transaction((connection) => noteLedgerTopic(connection, id, sinceMs))
     }
     this.#ledgerSinceMs = (await readLedgerTopics(this.#database)).get(id) ?? 0
@@ -155,7 +149,7 @@ export class Reopener {
       if (isStoredUpTo(stored, ends)) return
       if (ends.some(({ topicId }) => stored.every((one) => one.topicId !== topicId)))
         throw new Error(`Topic ${topic} was recreated, and nothing of it is stored yet`)
-      await sleep(OFFSETS_EVERY_MS, signal, this.#clock)
+      await sleep(OFFSETS_EVERY_MS, signal, this.#ports.clock)
     }
   }
 
@@ -166,25 +160,20 @@ export class Reopener {
     )
     const earlier = rows.filter((row) => row.revision < revision)
     const known = new Set(before.map((row) => `${row.gap_id} ${row.revision}`))
-    const filled = earlier.filter(
-      (row) => row.status === 'filled' && known.has(`${row.gap_id} ${row.revision}`),
-    )
-    const requests = await this.#requests(lost, rows, filled, revision)
+    const wasFilled = (row: IdRow) => row.status === 'filled' && known.has(`${row.gap_id} ${row.revision}`)
+    const requests = await this.#requests(lost, rows, earlier.filter(wasFilled), revision)
     if (requests.length > 0) {
       const { signal } = this.#stopping
       await sendRequests(this.#config.kafka, this.#config.topics.gaps, requests, signal)
       const { symbol, eventType, cause } = lost
-      this.#log.warn(
+      this.#ports.log.warn(
         { symbol, type: eventType, cause, gaps: requests.length },
         `Messages were lost before they were stored: asked ingestion to reopen ${plural(requests.length, 'gap')}`,
       )
     }
     // An open gap may yet be filled by trades that are lost too.
-    const isOver = earlier.every(
-      (row) =>
-        row.status !== 'open' && (row.status !== 'filled' || known.has(`${row.gap_id} ${row.revision}`)),
-    )
-    const isLedgerWhole = wallMs(this.#clock) - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
+    const isOver = earlier.every((row) => row.status === 'unrecoverable' || wasFilled(row))
+    const isLedgerWhole = wallMs(this.#ports.clock) - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
     if (isOver && isLedgerWhole) await this.#database.transaction((connection) => settle(connection, key))
   }
 
@@ -211,7 +200,7 @@ export class Reopener {
       claimed.map(({ row }, at) => ({ row, missing: missing[at] ?? [] })),
       lost.range === null ? [] : (missing.at(-1) ?? []),
       revision,
-      wallMs(this.#clock),
+      wallMs(this.#ports.clock),
     )
   }
 }

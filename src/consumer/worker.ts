@@ -1,45 +1,29 @@
-import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { keyOf, type Position, type TopicPartition } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, Wake } from '../foundation/runtime/clock.ts'
+import { Wake } from '../foundation/runtime/clock.ts'
 import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import { failureKind } from '../foundation/store/failures.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
-import type { Batch } from './batch.ts'
+import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import { BatchBuilder } from './batch-builder.ts'
 import { BatchWriter, type BatchWriterPorts } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
-import type { ConsumerStore, Written } from './consumer-store.ts'
+import type { ConsumerStore } from './consumer-store.ts'
 import type { GroupClient } from './group-client.ts'
-import { type Assignment, type GroupCounts, GroupMembership } from './group-membership.ts'
-import { KafkaConsumer } from './kafka-consumer.ts'
-import { type PositionInputs, readPositions } from './positions.ts'
-
-/** Called without `this`. */
-export interface WorkerEvents {
-  /** A batch is committed, `tookMs` milliseconds after it was taken. */
-  readonly onStored: (batch: Batch, written: Written, tookMs: number) => void
-  /** Messages were lost before those of a stored batch. */
-  readonly onLost: () => void
-  /** Writing failed and will be retried. */
-  readonly onRetry: () => void
-  /** Continuing would lose or corrupt data. Nothing uncommitted is lost. */
-  onFatal(error: unknown): void
-}
+import { type Assignment, GroupMembership } from './group-membership.ts'
+import { KafkaConsumer, type KafkaConsumerPorts } from './kafka-consumer.ts'
+import { readPositions } from './positions.ts'
 
 /** All external effects: those of the machine, or of a simulation. */
-export interface WorkerPorts {
-  readonly clock: Clock
-  /** In [0, 1). */
-  readonly random: () => number
+export interface WorkerPorts
+  extends ServicePorts,
+    Pick<BatchWriterPorts, 'counts' | 'sendLetters' | 'checkSource' | 'onLost'>,
+    Pick<KafkaConsumerPorts, 'openFetcher'> {
   readonly store: ConsumerStore
-  readonly openFetcher: () => RecordFetcher
   readonly openGroupClient: (topics: readonly string[]) => GroupClient
-  readonly sendLetters: BatchWriterPorts['sendLetters']
-  readonly checkSource: BatchWriterPorts['checkSource']
-  readonly log: Logger
+  /** Continuing would lose or corrupt data. Nothing uncommitted is lost. */
+  readonly onFatal: (error: unknown) => void
 }
 
 export type WorkerConfig = Pick<
@@ -56,6 +40,9 @@ export type WorkerConfig = Pick<
 /** Sealed batches that may wait while one is being written. */
 const MAX_SEALED = 2
 
+/** A batch takes milliseconds. A database that takes longer than this is considered unhealthy. */
+const WRITING_LIMIT_MS = 10_000
+
 /** Bytes held before fetching pauses. Fetches in flight are still taken in. */
 const MAX_HELD_BYTES = 32 << 20
 
@@ -68,11 +55,9 @@ export class Worker {
   readonly batchBuilder: BatchBuilder
   readonly #config: WorkerConfig
   readonly #ports: WorkerPorts
-  readonly #events: WorkerEvents
   readonly #membership: GroupMembership
   readonly #kafka: KafkaConsumer
   readonly #writer: BatchWriter
-  readonly #sources: PositionInputs
   readonly #stopping = new AbortController()
   readonly #positionsWanted = new Wake()
   #assignment: Assignment | null = null
@@ -81,13 +66,11 @@ export class Worker {
   readonly #filled: Wake
   readonly #room: Wake
   #loops: Promise<unknown> | null = null
-  /** Times that a partition lost messages that were read. */
-  truncations = 0
+  #truncations = 0
 
-  constructor(config: WorkerConfig, ports: WorkerPorts, events: WorkerEvents) {
+  constructor(config: WorkerConfig, ports: WorkerPorts) {
     this.#config = config
     this.#ports = ports
-    this.#events = events
     const { topics, batchSize, flushIntervalMs, fetchMaxWaitMs, backoff, sessionTimeoutMs } = config
     const kindOf = new Map<string, TopicKind>([
       [topics.trades, 'trades'],
@@ -95,16 +78,14 @@ export class Worker {
       [topics.gaps, 'gaps'],
       [topics.deadLetters, 'deadLetters'],
     ])
-    this.batchBuilder = new BatchBuilder({
-      kindOf,
-      batchSize,
-      flushIntervalMs,
-      maxSealed: MAX_SEALED,
-      maxBytes: MAX_HELD_BYTES,
-    })
+    const limits = { maxSealed: MAX_SEALED, maxBytes: MAX_HELD_BYTES }
+    const batchBuilder = new BatchBuilder({ kindOf, batchSize, flushIntervalMs, ...limits })
+    this.batchBuilder = batchBuilder
     this.#membership = new GroupMembership(
-      { ...ports, openClient: () => ports.openGroupClient([...kindOf.keys()]) },
       {
+        ...ports,
+        openClient: () => ports.openGroupClient([...kindOf.keys()]),
+        storedOffsets: () => batchBuilder.progress(),
         onAssigned: (assignment) => {
           this.#assignment = assignment
           this.#positionsWanted.ring()
@@ -117,32 +98,21 @@ export class Worker {
     )
     this.#filled = new Wake(ports.clock)
     this.#room = new Wake(ports.clock)
-    const peers = {
-      batchBuilder: this.batchBuilder,
-      filled: this.#filled,
-      room: this.#room,
-      commitSoon: this.#membership.commitSoon.bind(this.#membership),
-    }
+    const shared = { ...ports, batchBuilder, filled: this.#filled, room: this.#room }
     this.#kafka = new KafkaConsumer(
       { fetchMaxWaitMs, backoff },
-      peers,
       {
+        ...shared,
         onConnected: (found) => this.#onTopics(found),
         onTruncated: (position) => this.#onTruncated(position),
-        onFatal: (error) => events.onFatal(error),
       },
-      ports,
     )
     this.#writer = new BatchWriter(
-      peers,
-      ports,
       {
-        onStored: events.onStored,
-        onLost: events.onLost,
-        onRetry: events.onRetry,
+        ...shared,
         onRecreated: (batch) => {
           // Another consumer noticed it first.
-          if (![...batch.steps.values()].some((step) => this.batchBuilder.isReading(step))) return
+          if (!batchBuilder.isReading(batch)) return
           this.#topics = null
           this.#kafka.reconnect()
           this.#onRecreated()
@@ -151,34 +121,24 @@ export class Worker {
       },
       backoff,
     )
-    this.#sources = { ...ports, config, membership: this.#membership, kafka: this.#kafka }
   }
 
-  /** What the current batch waits for, and how long; null when there is no batch. */
-  get waiting(): BatchWriter['waiting'] {
-    return this.#writer.waiting
-  }
-
-  /** The error of the last attempt to write; null after a success. */
-  get writeFailure(): string | null {
-    return this.#writer.failure
-  }
-
-  /** Why fetching fails now; null when it works. */
-  get fetchFailure(): string | null {
-    return this.#kafka.failure
-  }
-
-  /** Which partitions cannot be read now, and why; null when all of ours can. */
-  get backedOff(): string | null {
-    return this.#kafka.backedOff
-  }
-
-  /**
-   * Why this process is not a member of the group; null while it is, and before a first failure.
-   */
-  get groupFailure(): string | null {
-    return this.#membership.failure
+  /** Why messages are not stored now; null when they are. */
+  get problem(): string | null {
+    const { failure, waiting } = this.#writer
+    const { failure: fetchFailure, backedOff } = this.#kafka
+    const noFetch = fetchFailure === null ? null : `nothing can be fetched: ${fetchFailure}`
+    if (this.#membership.failure !== null)
+      return `the consumer group cannot be joined: ${this.#membership.failure}`
+    if (this.#positioned === null || this.#positioned !== this.#assignment)
+      return noFetch ?? 'no partitions are assigned yet'
+    if (waiting !== null && waiting.ms > WRITING_LIMIT_MS) {
+      const what =
+        waiting.for === 'Kafka' ? 'Kafka has not taken dead letters' : 'the database has not taken a batch'
+      const why = failure === null ? '' : `: ${failure}`
+      return `${what} for ${Math.round(waiting.ms / 1000)} s${why}`
+    }
+    return noFetch ?? backedOff ?? (failure === null ? null : `the last flush failed: ${failure}`)
   }
 
   /** Our partitions, including those whose positions cannot be read now. */
@@ -186,7 +146,7 @@ export class Worker {
     return this.#assignment?.partitions ?? this.batchBuilder.progress()
   }
 
-  get groupCounts(): GroupCounts {
+  get groupCounts(): GroupMembership['counts'] {
     return this.#membership.counts
   }
 
@@ -194,16 +154,16 @@ export class Worker {
     return this.#membership.generation
   }
 
-  /** Whether the current assignment has its positions. */
-  get isPositioned(): boolean {
-    return this.#positioned !== null && this.#positioned === this.#assignment
+  /** Times that a partition lost messages that were read. */
+  get truncations(): number {
+    return this.#truncations
   }
 
   start(): void {
     this.#membership.start()
     this.#kafka.start()
     this.#loops ??= Promise.all([this.#positionLoop(), this.#writer.run()]).catch((error: unknown) => {
-      this.#events.onFatal(error)
+      this.#ports.onFatal(error)
     })
   }
 
@@ -261,7 +221,7 @@ export class Worker {
   async #onTruncated({ topic, partition, offset, leaderEpoch = -1 }: Position): Promise<void> {
     const topicId = this.#topics?.get(topic)?.id
     if (topicId === undefined || this.#stopping.signal.aborted) return
-    this.truncations++
+    this.#truncations++
     await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset, leaderEpoch })
     this.#forgetPositions('A partition lost its tail')
   }
@@ -288,7 +248,8 @@ export class Worker {
     const assignment = this.#assignment
     const topics = this.#topics
     if (assignment === null || topics === null || assignment === this.#positioned) return false
-    const positions = await readPositions(this.#sources, topics)
+    const sources = { ...this.#ports, config: this.#config, membership: this.#membership, kafka: this.#kafka }
+    const positions = await readPositions(sources, topics)
     const losses = await this.#ports.store.readLosses()
     if (this.#stopping.signal.aborted) return false
     // The generation or the incarnation of a topic may have changed meanwhile.
@@ -303,9 +264,6 @@ export class Worker {
     }
     this.batchBuilder.assign(found, losses)
     this.#positioned = assignment
-    // Another owner may have stored offsets that it could not commit.
-    const stored = this.batchBuilder.progress()
-    this.#membership.commitSoon(stored.map((one) => ({ ...one, nextOffset: one.stored })))
     const { generation, partitions } = assignment
     this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')
     this.#room.ring()

@@ -1,4 +1,4 @@
-import { type Batch, highestRevisions, type RowTable } from '../../src/consumer/batch.ts'
+import type { Batch, RowTable } from '../../src/consumer/batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from '../../src/consumer/consumer-store.ts'
 import { afterLoss, afterRealLoss, type FirstAfterLoss } from '../../src/consumer/retention-gaps.ts'
 import { keyOf } from '../../src/foundation/kafka/partition.ts'
@@ -247,9 +247,9 @@ export class MemoryDatabase implements Server {
       const timeMs = Math.floor(receivedUs / 1000)
       keepLater(last, { symbol: symbol.text, eventType: 'bookTicker', epoch: 0, id: null, timeMs })
     }
-    for (const { row } of batch.found) letters.set(`${row.topic}:${row.partition}:${row.offset}`, row.reason)
+    for (const row of batch.found) letters.set(`${row.topic}:${row.partition}:${row.offset}`, row.reason)
     let moved = 0
-    for (const gap of highestRevisions(batch.gapRows).values()) if (this.#putGap(gap)) moved++
+    for (const gap of batch.gaps) if (this.#putGap(gap)) moved++
     return rows.size - before + moved
   }
 

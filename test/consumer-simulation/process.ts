@@ -1,5 +1,6 @@
-import type { Written } from '../../src/consumer/consumer-store.ts'
+import { WriteCounts } from '../../src/consumer/batch-writer.ts'
 import { Worker, type WorkerConfig } from '../../src/consumer/worker.ts'
+import { headersOf } from '../../src/foundation/dead-letters/dead-letter.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import { createLogger, type Logger } from '../../src/foundation/telemetry/log.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
@@ -40,47 +41,37 @@ export interface Ports {
 export class ConsumerProcess {
   readonly life: LifeClock
   readonly worker: Worker
-  readonly stored = { messages: 0, inserted: 0, deadLettered: 0 }
+  readonly counts = new WriteCounts()
   fatal: unknown = null
   isStopping = false
 
   constructor({ clock, random, log, group, database, logger }: Ports) {
     const life = new LifeClock(clock)
     this.life = life
-    this.worker = new Worker(
-      CONFIG,
-      {
-        clock: life,
-        random: random.next,
-        store: database.open(life),
-        openFetcher: () => log.open(life),
-        openGroupClient: () => group.open(life),
-        checkSource: () => Promise.resolve(true),
-        async sendLetters(letters) {
-          do await life.wait(random.between(1, 50))
-          while (log.isAway)
-          for (const { row, headers } of letters) {
-            log.append('letters', random.whole(0, 3 - 1), {
-              record: record(row.payload, row.key, Object.fromEntries(headers)),
-              meant: { row: null, fate: 'letter', event: null },
-            })
-          }
-        },
-        log: logger ?? LOG,
+    this.worker = new Worker(CONFIG, {
+      clock: life,
+      random: random.next,
+      store: database.open(life),
+      openFetcher: () => log.open(life),
+      openGroupClient: () => group.open(life),
+      checkSource: () => Promise.resolve(true),
+      async sendLetters(letters) {
+        do await life.wait(random.between(1, 50))
+        while (log.isAway)
+        for (const row of letters) {
+          log.append('letters', random.whole(0, 3 - 1), {
+            record: record(row.payload, row.key, Object.fromEntries(headersOf(row))),
+            meant: { row: null, fate: 'letter', event: null },
+          })
+        }
       },
-      {
-        onStored: (batch, { inserted, deadLettered }: Written) => {
-          this.stored.messages += batch.messages
-          this.stored.inserted += inserted
-          this.stored.deadLettered += deadLettered
-        },
-        onLost: () => {},
-        onRetry: () => {},
-        onFatal: (error) => {
-          this.fatal ??= error
-        },
+      log: logger ?? LOG,
+      counts: this.counts,
+      onLost: () => {},
+      onFatal: (error) => {
+        this.fatal ??= error
       },
-    )
+    })
     this.worker.start()
   }
 

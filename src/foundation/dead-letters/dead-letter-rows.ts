@@ -1,13 +1,11 @@
+import type { PartitionOrigin } from '../kafka/partition.ts'
 import type { Queryable } from '../store/database.ts'
 
 /**
  * A message that could not be stored, by its position in Kafka. A message with other bytes at the
  * same position is another row.
  */
-export interface DeadLetterRow {
-  readonly topic: string
-  readonly topicId: string
-  readonly partition: number
+export interface DeadLetterRow extends PartitionOrigin {
   readonly offset: number
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string
@@ -17,9 +15,6 @@ export interface DeadLetterRow {
   readonly headers?: ReadonlyArray<readonly [name: string, value: string]>
   readonly failedAtMs: number
 }
-
-/** The partition that a message was in, in one incarnation of its topic. */
-export type LetterPartition = Pick<DeadLetterRow, 'topic' | 'topicId' | 'partition'>
 
 const INSERT = `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, key, payload, headers, failed_at)
   SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],

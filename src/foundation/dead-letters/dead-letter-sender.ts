@@ -2,11 +2,11 @@ import { describeKafkaError } from '../kafka/broker-errors.ts'
 import type { KafkaConnection } from '../kafka/client.ts'
 import type { TopicNames } from '../kafka/config.ts'
 import { partitionOf } from '../kafka/partition.ts'
-import { RecordSender } from '../kafka/record-sender.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../runtime/backoff.ts'
-import type { Clock } from '../runtime/clock.ts'
-import type { Logger } from '../telemetry/log.ts'
-import type { FoundDeadLetter } from './dead-letter.ts'
+import { type OutgoingRecord, RecordSender } from '../kafka/record-sender.ts'
+import { type BackoffPolicy, retry } from '../runtime/backoff.ts'
+import type { ServicePorts } from '../telemetry/service.ts'
+import { headersOf } from './dead-letter.ts'
+import type { DeadLetterRow } from './dead-letter-rows.ts'
 
 export interface DeadLetterSenderOptions {
   readonly kafka: KafkaConnection
@@ -15,63 +15,49 @@ export interface DeadLetterSenderOptions {
   readonly backoff: BackoffPolicy
 }
 
-export interface DeadLetterSenderPorts {
-  readonly clock: Clock
-  /** In [0, 1). */
-  readonly random: () => number
-  readonly log: Logger
-}
-
 /**
  * Sends messages that cannot be stored to the dead-letter topic, unchanged, with the reason in
  * headers.
  */
 export class DeadLetterSender {
   readonly #options: DeadLetterSenderOptions
-  readonly #ports: DeadLetterSenderPorts
+  readonly #ports: ServicePorts
   #producer: RecordSender | null = null
 
-  constructor(options: DeadLetterSenderOptions, ports: DeadLetterSenderPorts) {
+  constructor(options: DeadLetterSenderOptions, ports: ServicePorts) {
     this.#options = options
     this.#ports = ports
   }
 
   /** Resolves once every message is acknowledged. Retries until the signal aborts, then rejects. */
-  async send(letters: readonly FoundDeadLetter[], signal: AbortSignal): Promise<void> {
-    if (letters.length === 0) return
-    const unsent = chunks(letters)
-    for (let failures = 1; ; failures++) {
-      try {
-        for (let chunk = unsent[0]; chunk !== undefined; chunk = unsent[0]) {
-          await this.#sendChunk(chunk)
-          unsent.shift()
-        }
-        return
-      } catch (error) {
-        this.#ports.log.warn(
-          { err: error },
-          `Dead letters were not acknowledged, retrying: ${describeKafkaError(error)}`,
-        )
-        const { clock, random } = this.#ports
-        await sleep(delayFor(failures, this.#options.backoff, random()), signal, clock)
-      }
+  async send(letters: readonly DeadLetterRow[], signal: AbortSignal): Promise<void> {
+    const unsent = [...letters]
+    const sendAll = async () => {
+      while (unsent.length > 0) unsent.splice(0, await this.#sendSome(unsent))
     }
+    const warn = (error: unknown) =>
+      this.#ports.log.warn(
+        { err: error },
+        `Dead letters were not acknowledged, retrying: ${describeKafkaError(error)}`,
+      )
+    await retry(sendAll, warn, this.#options.backoff, this.#ports, signal)
   }
 
-  async #sendChunk(letters: readonly FoundDeadLetter[]): Promise<void> {
+  /** Sends as many as fit into one send. @returns how many */
+  async #sendSome(letters: readonly DeadLetterRow[]): Promise<number> {
     this.#producer ??= new RecordSender(this.#options.kafka, 'tapeline-consumer-dead-letters', 'lz4')
     const topic = this.#options.topics.deadLetters
     const partitions = (await this.#producer.topics([topic])).get(topic)?.partitions ?? 1
-    await this.#producer.send(
-      letters.map(({ row, headers }) => ({
-        topic,
-        key: row.key,
-        value: row.payload,
-        partition: partitionOf(row.key?.toString() ?? '', partitions),
-        timestampMs: row.failedAtMs,
-        headers: new Map(headers.map(([name, value]) => [Buffer.from(name), Buffer.from(value)])),
-      })),
-    )
+    const records: OutgoingRecord[] = []
+    let bytes = 0
+    for (const letter of letters) {
+      const record = recordOf(letter, topic, partitions)
+      bytes += sizeOf(record)
+      if (records.length > 0 && bytes > SEND_MAX_BYTES) break
+      records.push(record)
+    }
+    await this.#producer.send(records)
+    return records.length
   }
 
   async close(): Promise<void> {
@@ -87,18 +73,19 @@ export class DeadLetterSender {
  */
 const SEND_MAX_BYTES = 1 << 20
 
-function chunks(letters: readonly FoundDeadLetter[]): FoundDeadLetter[][] {
-  const all: FoundDeadLetter[][] = []
-  let bytes = Number.POSITIVE_INFINITY
-  for (const letter of letters) {
-    const headers = letter.headers.reduce((sum, [, value]) => sum + 3 * value.length, 0)
-    const size = (letter.row.payload?.length ?? 0) + (letter.row.key?.length ?? 0) + headers + 500
-    if (bytes + size > SEND_MAX_BYTES) {
-      all.push([])
-      bytes = 0
-    }
-    all.at(-1)?.push(letter)
-    bytes += size
+function recordOf(letter: DeadLetterRow, topic: string, partitions: number): OutgoingRecord {
+  return {
+    topic,
+    key: letter.key,
+    value: letter.payload,
+    partition: partitionOf(letter.key?.toString() ?? '', partitions),
+    timestampMs: letter.failedAtMs,
+    headers: new Map(headersOf(letter).map(([name, text]) => [Buffer.from(name), Buffer.from(text)])),
   }
-  return all
+}
+
+/** Includes the names of the headers and the record's own bytes. */
+function sizeOf({ key, value, headers }: OutgoingRecord): number {
+  const texts = [...headers.values()].reduce((sum, { length }) => sum + length, 0)
+  return (key?.length ?? 0) + (value?.length ?? 0) + texts + 500
 }

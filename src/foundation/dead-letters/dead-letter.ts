@@ -1,16 +1,9 @@
 import type { FetchedMessage } from '../kafka/codec/record-batch.ts'
 import { HEADER, headerText, headerTexts, parseHeaderTexts, readEpoch } from '../kafka/headers.ts'
+import type { PartitionOrigin } from '../kafka/partition.ts'
 import { isTime } from '../market/fields.ts'
 import { outsideText } from '../runtime/outside-text.ts'
-import type { DeadLetterRow, LetterPartition } from './dead-letter-rows.ts'
-
-/**
- * A dead letter that the consumer found. It must be sent to its topic before its row is written.
- */
-export interface FoundDeadLetter {
-  readonly row: DeadLetterRow
-  readonly headers: ReadonlyArray<readonly [string, string]>
-}
+import type { DeadLetterRow } from './dead-letter-rows.ts'
 
 /**
  * Creates the dead letter of a message that cannot be stored: its original bytes, its topic,
@@ -19,39 +12,35 @@ export interface FoundDeadLetter {
  * @param failedAtMs of the wall clock
  */
 export function deadLetter(
-  partition: LetterPartition,
-  message: FetchedMessage,
+  { topic, topicId, partition }: PartitionOrigin,
+  { offset, key, value: payload, headers }: FetchedMessage,
   reason: string,
   failedAtMs: number,
-): FoundDeadLetter {
-  const { topic, topicId } = partition
-  const { offset, key, value: payload } = message
-  const said = outsideText(reason)
-  const headers = headerTexts(message.headers)
+): DeadLetterRow {
+  const message = { offset, key, payload, headers: headerTexts(headers) }
   return {
-    row: {
-      topic,
-      topicId,
-      partition: partition.partition,
-      offset,
-      origin: 'consumer',
-      reason: said,
-      key,
-      payload,
-      headers,
-      failedAtMs,
-    },
-    headers: [
-      [HEADER.origin, 'consumer'],
-      [HEADER.originTopic, topic],
-      [HEADER.originTopicId, topicId],
-      [HEADER.originPartition, String(partition.partition)],
-      [HEADER.originOffset, String(offset)],
-      [HEADER.originHeaders, JSON.stringify(headers)],
-      [HEADER.reason, said],
-      [HEADER.time, String(failedAtMs)],
-    ],
+    topic,
+    topicId,
+    partition,
+    ...message,
+    origin: 'consumer',
+    reason: outsideText(reason),
+    failedAtMs,
   }
+}
+
+/** The headers that name the origin of a dead letter of the consumer in the topic. */
+export function headersOf(letter: DeadLetterRow): Array<[name: string, text: string]> {
+  return [
+    [HEADER.origin, 'consumer'],
+    [HEADER.originTopic, letter.topic],
+    [HEADER.originTopicId, letter.topicId],
+    [HEADER.originPartition, String(letter.partition)],
+    [HEADER.originOffset, String(letter.offset)],
+    [HEADER.originHeaders, JSON.stringify(letter.headers ?? [])],
+    [HEADER.reason, letter.reason],
+    [HEADER.time, String(letter.failedAtMs)],
+  ]
 }
 
 /**
@@ -64,7 +53,7 @@ export function deadLetter(
  * @returns null for a message that is neither, or lacks the original position
  */
 export function mirroredLetter(
-  letters: LetterPartition,
+  letters: PartitionOrigin,
   message: FetchedMessage,
   nowMs: number,
 ): DeadLetterRow | null {
@@ -104,7 +93,7 @@ const TOPIC_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
  * The original position of a message that a consumer set aside; null when the headers do not give
  * it exactly.
  */
-function placeOf(text: (name: string) => string | null): (LetterPartition & { offset: number }) | null {
+function placeOf(text: (name: string) => string | null): (PartitionOrigin & { offset: number }) | null {
   const topic = text(HEADER.originTopic) ?? ''
   const topicId = text(HEADER.originTopicId) ?? ''
   const partition = wholeNumber(text(HEADER.originPartition), 2 ** 31 - 1)

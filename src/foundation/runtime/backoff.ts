@@ -38,6 +38,45 @@ export function sleep(ms: number, signal?: AbortSignal, clock = SYSTEM): Promise
   })
 }
 
+/** Time and randomness: those of the machine, or of a simulation. */
+export interface RetryPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+}
+
+/**
+ * Repeats `attempt` until it succeeds.
+ *
+ * @param onFailure throws if a further attempt cannot help
+ * @throws the signal's reason after a failure, once it aborts
+ */
+export async function retry<Result>(
+  attempt: () => Promise<Result>,
+  onFailure: (error: unknown) => void,
+  policy: BackoffPolicy,
+  { clock, random }: RetryPorts,
+  signal: AbortSignal,
+): Promise<Result> {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await attempt()
+    } catch (error) {
+      signal.throwIfAborted()
+      onFailure(error)
+      await sleep(delayFor(failures, policy, random()), signal, clock)
+    }
+  }
+}
+
+/** Calls `work` until the signal aborts, each time after the milliseconds that the last call returned. */
+export async function repeat(work: () => Promise<number>, signal: AbortSignal, clock: Clock): Promise<void> {
+  while (!signal.aborted) {
+    // Rejects only when the signal aborts.
+    await sleep(await work(), signal, clock).catch(() => {})
+  }
+}
+
 /**
  * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; the work
  * continues.

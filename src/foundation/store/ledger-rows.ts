@@ -19,14 +19,17 @@ const UPSERT = `INSERT INTO gaps AS stored (gap_id, revision, symbol, event_type
   WHERE excluded.revision > stored.revision`
 
 /**
- * Stores ledger rows. Only a higher revision replaces a row, so a redelivered message reverts nothing.
+ * Stores the highest revision of each gap. Only a higher revision replaces a row, so a redelivered
+ * message reverts nothing.
  *
- * @param gaps at most one of each `gap_id`
  * @returns how many rows were new or updated
  */
 export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): Promise<number> {
   if (gaps.length === 0) return 0
-  return (await connection.query(UPSERT, [JSON.stringify(gaps)])).rowCount
+  const highest = new Map<string, Gap>()
+  for (const gap of gaps)
+    if ((highest.get(gap.gap_id)?.revision ?? 0) < gap.revision) highest.set(gap.gap_id, gap)
+  return (await connection.query(UPSERT, [JSON.stringify([...highest.values()])])).rowCount
 }
 
 /** A ledger row with ids. */

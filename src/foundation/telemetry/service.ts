@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs'
-import { sleep } from '../runtime/backoff.ts'
+import { type RetryPorts, sleep } from '../runtime/backoff.ts'
 import { describeError } from '../runtime/errors.ts'
+import type { Logger } from './log.ts'
+
+/** What the parts of a service need from outside. */
+export interface ServicePorts extends RetryPorts {
+  readonly log: Logger
+}
 
 /** A service that runs until it is stopped or fails. */
 export interface RunningService {
