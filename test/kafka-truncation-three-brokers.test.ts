@@ -217,7 +217,7 @@ test('C4 an older instance detects a younger one within 10 s after the partition
     gaps: GAPS,
     instance: 'older',
     symbols: new Set([SYMBOL]),
-    ends: new Map(),
+    ends: [],
     olderInstances: [],
     log: pino({ level: 'silent' }),
   })
@@ -293,7 +293,8 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
     checkpoints: CHECKPOINTS,
     deadLetters: '',
   }
-  const { memory, counters, truncations: found } = await recover(kafka(), names, [SYMBOL], log)
+  const { fold } = await recover(kafka(), names, [SYMBOL], log)
+  const { memory, counters, truncations: found } = fold
   const { trade } = memory.snapshot(SYMBOL)
   // Messages that Kafka acknowledged and lost are missing; those that took their offsets are not.
   assert.deepEqual([trade?.first, trade?.last, trade?.holes], [0, 2799, [{ from: 1000, to: 1599 }]])

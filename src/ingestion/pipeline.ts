@@ -13,8 +13,8 @@ import { SilenceCheck } from './backfill/silence-check.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { ClockOffset } from './checkpoint/clock-offset.ts'
-import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
-import { InstanceCheck } from './checkpoint/instance-check.ts'
+import { foreignGaps } from './checkpoint/foreign-gaps.ts'
+import { instanceCheck } from './checkpoint/instance-check.ts'
 import type { RecoveredParts } from './checkpoint/recovery.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
@@ -84,7 +84,7 @@ export class Pipeline implements SendEvents {
   readonly #checkpoints: CheckpointWriter
   readonly #recovered: RecoveredParts
   readonly #lostTail: LostTail
-  readonly #instances: InstanceCheck
+  readonly #instances: ReturnType<typeof instanceCheck>
   readonly #silence: SilenceCheck
   readonly #discarded: DiscardedEvents
   #cancelTick: (() => void) | null = null
@@ -132,25 +132,23 @@ export class Pipeline implements SendEvents {
     const limits = { rest, clock, random, backoff, maxIds: config.backfillMaxIds }
     this.backfill = new Backfill(limits, this.core, ledger, log)
     this.#discarded = new DiscardedEvents(continuity, ledger)
-    const foreign = new ForeignGaps(memory, ledger, continuity)
-    this.#instances = new InstanceCheck(watch, foreign, onFatal, signal, log)
+    const foreign = foreignGaps(memory, ledger, continuity)
+    this.#instances = instanceCheck(watch, foreign, onFatal, signal, log)
     const onRecreated = (topic: string) => this.#onRecreated(topic)
     this.topics = new TopicWatch(ports.kafka, topics, { onRecreated, onFatal }, log)
-    this.#checkpoints = new CheckpointWriter(
-      {
-        instance,
-        symbols,
-        names,
-        topics,
-        clock,
-        counters: recovered.counters,
-        ledgerRead: (partition) => watch.position(names.gaps, partition),
-        epochs: tails,
-        topicId: (topic) => this.topics.idOf(topic),
-      },
-      memory,
-      (message) => queue.push(message),
-    )
+    this.#checkpoints = new CheckpointWriter({
+      instance,
+      symbols,
+      names,
+      topics,
+      clock,
+      counters: recovered.counters,
+      ledgerRead: (partition) => watch.position(names.gaps, partition),
+      epochs: tails,
+      topicId: (topic) => this.topics.idOf(topic),
+      acknowledged: memory,
+      send: (message) => queue.push(message),
+    })
     this.#lostTail = new LostTail({
       context: { ...context, settled: (aborted) => producer.settled(aborted) },
       bookTicker: names.bookTicker,

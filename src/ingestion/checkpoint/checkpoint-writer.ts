@@ -7,15 +7,10 @@ import type { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, checkpointText } from './checkpoint.ts'
 import type { Tail, TailEpochs } from './tail-epochs.ts'
 
-/**
- * Interval at which a symbol without trades is checkpointed too. Its offsets advance with the rest
- * of its partition, so a restart replays minutes and not days.
- */
+/** Symbols without trades are checkpointed too, so that a restart replays minutes and not days. */
 const IDLE_EVERY_MS = 60_000
 
-/**
- * Below `max.message.bytes` of the topic, to leave room for the start record of a later instance.
- */
+/** Below `max.message.bytes` of the topic, to leave room for the start record of a later instance. */
 const MAX_BYTES = 6 << 20
 
 export interface CheckpointWriterOptions {
@@ -32,15 +27,13 @@ export interface CheckpointWriterOptions {
   readonly epochs: Pick<TailEpochs, 'learn' | 'leaderEpoch'>
   /** Kafka's id of a topic. */
   readonly topicId: (topic: string) => string
+  readonly acknowledged: AcknowledgedState
+  readonly send: (message: OutgoingMessage) => void
 }
 
-/**
- * Writes the acknowledged state of each symbol into the compacted topic. Specification: C1 to C4.
- */
+/** Writes the acknowledged state of each symbol into the compacted topic. Specification: C1 to C4. */
 export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions
-  readonly #acknowledged: AcknowledgedState
-  readonly #send: (message: OutgoingMessage) => void
   readonly #counters: Map<string, number>
   readonly #writtenAtMs = new Map<string, number>()
   /** Symbols whose last checkpoint is unacknowledged: another would only grow the queue. */
@@ -48,21 +41,12 @@ export class CheckpointWriter {
   readonly #quoteReceiptsMs = new Map<string, number>()
   #isHeld = false
 
-  constructor(
-    options: CheckpointWriterOptions,
-    acknowledged: AcknowledgedState,
-    send: (message: OutgoingMessage) => void,
-  ) {
+  constructor(options: CheckpointWriterOptions) {
     this.#options = options
     this.#counters = new Map(options.counters)
-    this.#acknowledged = acknowledged
-    this.#send = send
   }
 
-  /**
-   * Writes the first record of this instance for each symbol. An older instance that reads one
-   * stops.
-   */
+  /** Writes the first record of this instance for each symbol. An older instance that reads one stops. */
   writeStart(symbols: Iterable<string> = this.#options.symbols): void {
     for (const symbol of symbols) this.#write(symbol, this.#draft(symbol, 'start'))
   }
@@ -70,18 +54,19 @@ export class CheckpointWriter {
   /** Writes the symbols that changed, and the idle ones at longer intervals. */
   async writeChanged(): Promise<void> {
     if (this.#isHeld) return
-    const nowMs = this.#options.clock.monotonicMs()
-    const due = [...this.#options.symbols].filter((symbol) => {
+    const { clock, symbols, epochs, acknowledged } = this.#options
+    const nowMs = clock.monotonicMs()
+    const due = [...symbols].filter((symbol) => {
       if (this.#underWay.has(symbol)) return false
       const idleMs = nowMs - (this.#writtenAtMs.get(symbol) ?? 0)
-      return this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS
+      return acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS
     })
     const drafts = due.map((symbol) => ({ symbol, draft: this.#draft(symbol, 'running') }))
     // Acknowledgements during the wait do not change the drafts, so events and offsets match.
     const tails = drafts.flatMap(({ draft }) => tailsOf(draft))
-    await this.#options.epochs.learn([...new Map(tails.map((tail) => [keyOf(tail), tail])).values()])
+    await epochs.learn([...new Map(tails.map((tail) => [keyOf(tail), tail])).values()])
     if (this.#isHeld) {
-      for (const symbol of due) this.#acknowledged.noteUnwritten(symbol)
+      for (const symbol of due) acknowledged.noteUnwritten(symbol)
       return
     }
     for (const { symbol, draft } of drafts) this.#write(symbol, draft)
@@ -96,10 +81,7 @@ export class CheckpointWriter {
     this.#isHeld = false
   }
 
-  /**
-   * Receipt of the last quote in the last checkpoint, milliseconds since the Unix epoch; null
-   * without one.
-   */
+  /** Receipt of the last quote in the last checkpoint, milliseconds since the Unix epoch, or null. */
   quoteReceiptMs(symbol: string): number | null {
     return this.#quoteReceiptsMs.get(symbol) ?? null
   }
@@ -111,14 +93,11 @@ export class CheckpointWriter {
     }
   }
 
-  /**
-   * Returns the offset up to which everything is known. For the ledger this includes rows that an
-   * older instance wrote between ours.
-   */
+  /** Returns the offset up to which everything is known; in the ledger also rows of an older instance. */
   #offset(topic: string, partition: number): number {
-    const acknowledged = this.#acknowledged.nextOffset(topic, partition)
-    const { names, ledgerRead } = this.#options
-    return topic === names.gaps ? Math.min(acknowledged, ledgerRead(partition)) : acknowledged
+    const { names, ledgerRead, acknowledged } = this.#options
+    const offset = acknowledged.nextOffset(topic, partition)
+    return topic === names.gaps ? Math.min(offset, ledgerRead(partition)) : offset
   }
 
   #partitionOf(symbol: string, topic: string): number {
@@ -127,41 +106,40 @@ export class CheckpointWriter {
 
   /** Offsets and events are taken at the same moment: both reflect the last acknowledgement. */
   #draft(symbol: string, kind: Checkpoint['kind']): Checkpoint {
-    const { instance, names, clock, topicId } = this.#options
+    const { instance, names, clock, topicId, acknowledged } = this.#options
     const topicsBehind = [names.trades, names.bookTicker, names.gaps]
     const partition = (topic: string) => this.#partitionOf(symbol, topic)
+    const ofEach = <Value>(value: (topic: string) => Value) =>
+      Object.fromEntries(topicsBehind.map((topic) => [topic, value(topic)]))
     return {
       version: 1,
       kind,
       instance,
       counter: (this.#counters.get(symbol) ?? 0) + 1,
       written_at: Math.floor(clock.wallMicros() / 1000),
-      offsets: Object.fromEntries(
-        topicsBehind.map((topic) => [topic, this.#offset(topic, partition(topic))]),
-      ),
+      offsets: ofEach((topic) => this.#offset(topic, partition(topic))),
       leader_epochs: {},
-      topic_ids: Object.fromEntries(topicsBehind.map((topic) => [topic, topicId(topic)])),
-      partitions: Object.fromEntries(topicsBehind.map((topic) => [topic, partition(topic)])),
-      ...this.#acknowledged.snapshot(symbol),
+      topic_ids: ofEach(topicId),
+      partitions: ofEach(partition),
+      ...acknowledged.snapshot(symbol),
     }
   }
 
   #write(symbol: string, draft: Checkpoint): void {
-    const { names, clock, epochs } = this.#options
+    const { names, clock, epochs, send } = this.#options
     const leaderEpochs = tailsOf(draft).map((tail) => [tail.topic, epochs.leaderEpoch(tail)] as const)
     const checkpoint = {
       ...draft,
       leader_epochs: Object.fromEntries(leaderEpochs.filter(([, leaderEpoch]) => leaderEpoch >= 0)),
     }
     const value = Buffer.from(checkpointText(checkpoint))
-    // The topic would refuse it and block all later messages. The next start replays the topics
-    // instead.
+    // The topic would refuse it and block later messages. The next start replays the topics instead.
     if (value.length > MAX_BYTES && checkpoint.kind === 'running') return
     this.#counters.set(symbol, checkpoint.counter)
     this.#underWay.add(symbol)
     this.#writtenAtMs.set(symbol, clock.monotonicMs())
     if (checkpoint.bookTicker !== null) this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
-    this.#send({
+    send({
       topic: names.checkpoints,
       partition: this.#partitionOf(symbol, names.checkpoints),
       key: Buffer.from(symbol),

@@ -1,12 +1,13 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
-import { deleteTopic, keyOf, type Position } from '../../foundation/kafka/partition.ts'
+import { deleteTopic, keyOf, type Position, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
 import { isRequest, parseGap } from './recovery-fold.ts'
+import type { Tail } from './tail-epochs.ts'
 
 /** Does not wait for messages: most checks find none. */
 const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 8 << 20 }
@@ -23,11 +24,8 @@ export interface InstanceWatchOptions {
   readonly instance: string
   /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
-  /**
-   * Where reading begins, by `topic:partition`: the end offsets before this instance wrote its
-   * start records.
-   */
-  readonly ends: ReadonlyMap<string, number>
+  /** Where reading begins: the ends before this instance wrote its start records. */
+  readonly ends: readonly Tail[]
   /** The instances whose checkpoints recovery has found. */
   readonly olderInstances: Iterable<string>
   readonly log: Logger
@@ -35,9 +33,9 @@ export interface InstanceWatchOptions {
 
 /** Takes ledger rows that this instance has not written. */
 export interface ForeignRows {
-  /** Takes a row that another instance has written since. */
+  /** Takes a row that a stopping older instance has written since this one started. */
   ofOlderInstance(gap: Gap): void
-  /** Takes a request of the consumer or of an operator to reopen a gap. */
+  /** Takes a request of the consumer or of an operator: its ids were forwarded but are not stored. */
   request(gap: Gap): void
 }
 
@@ -45,28 +43,21 @@ export interface ForeignRows {
 export class OvertakenError extends TapelineError {}
 
 /**
- * Watches for other instances over the same symbols. Two at once would duplicate every bookTicker,
- * and nothing could tell the copies apart later. The instance with the later offset in the
- * checkpoints topic is newer, whatever the clocks say; the older one stops. The newer one takes
- * over ledger rows that the older one still wrote, and requests to reopen a gap. Specification: C4,
- * C5, L5.
+ * Watches for other instances over the same symbols: two at once would duplicate every bookTicker.
+ * The one with the later offset in the checkpoints topic is newer, whatever the clocks say; the
+ * older one stops. The newer one takes over ledger rows that the older one still wrote, and
+ * requests to reopen a gap. Specification: C4, C5, L5.
  */
 export class InstanceWatch {
   readonly #fetcher: RecordFetcher
   readonly #options: InstanceWatchOptions
-  readonly #symbols: ReadonlySet<string>
   readonly #positions: Map<string, Place>
-  #partitions: ReadonlyArray<Pick<Position, 'topic' | 'partition'>> = []
+  #partitions: readonly TopicPartition[] = []
   /** Partitions in which our start records were read. */
   readonly #ownStartSeen = new Set<number>()
-  /**
-   * Instances that started before us. A producer's retry may repeat their start records after ours.
-   */
+  /** Instances that started before us. A producer's retry may repeat their start records after ours. */
   readonly #older: Set<string>
-  /**
-   * Number of topic recreations; a read that began before the latest one returns data of the old
-   * topic.
-   */
+  /** Number of topic recreations; a read that began before the latest returns data of the old topic. */
   #incarnations = 0
   #isConnected = false
   /** Detections of a partition that lost messages already read. */
@@ -75,8 +66,7 @@ export class InstanceWatch {
   constructor(kafka: Pick<KafkaPort, 'fetcher'>, options: InstanceWatchOptions) {
     this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [options.checkpoints, options.gaps])
     this.#options = options
-    this.#symbols = options.symbols
-    this.#positions = new Map([...options.ends].map(([key, offset]) => [key, { offset }]))
+    this.#positions = new Map(options.ends.map((end) => [keyOf(end), { offset: end.offset }]))
     this.#older = new Set(options.olderInstances)
   }
 
@@ -97,9 +87,9 @@ export class InstanceWatch {
     const incarnations = this.#incarnations
     if (!this.#isConnected) await this.connect()
     const errors: unknown[] = []
-    for (const { topic, partition } of this.#partitions) {
+    for (const partition of this.#partitions) {
       try {
-        await this.#readOn(topic, partition, rows)
+        await this.#readOn(partition, rows)
       } catch (error) {
         if (error instanceof OvertakenError) throw error
         errors.push(error)
@@ -110,28 +100,22 @@ export class InstanceWatch {
     if (errors.length > 0) throw new AggregateError(errors, 'Partitions cannot be read', { cause: errors[0] })
   }
 
-  async #readOn(topic: string, partition: number, rows: ForeignRows): Promise<void> {
+  async #readOn({ topic, partition }: TopicPartition, rows: ForeignRows): Promise<void> {
+    const key = keyOf({ topic, partition })
     for (let isAtEnd = false; !isAtEnd; ) {
-      const position = {
-        topic,
-        partition,
-        ...(this.#positions.get(keyOf({ topic, partition })) ?? { offset: 0 }),
-      }
+      const position = { topic, partition, ...(this.#positions.get(key) ?? { offset: 0 }) }
       const incarnations = this.#incarnations
       const fetched = await this.#fetcher.read(position, LIMITS)
       if (incarnations !== this.#incarnations) return
-      const { nextOffset, nextLeaderEpoch, endOffset } = fetched
-      if (fetched.error !== null || fetched.diverging !== null) {
-        const to = fetched.diverging ?? { offset: await this.#startOf(topic, partition) }
-        this.#moveBack(position, to)
-        return
-      }
+      const { error, diverging, nextOffset, nextLeaderEpoch, endOffset } = fetched
+      if (error !== null || diverging !== null)
+        return this.#moveBack(position, diverging ?? { offset: await this.#startOf(topic, partition) })
       for (const message of fetched.messages) {
         if (message.offset < position.offset) continue
         if (topic === this.#options.gaps) this.#lookAtGap(message, rows)
         else this.#lookAtCheckpoint(partition, message)
       }
-      if (nextOffset !== null) this.#move(position, { offset: nextOffset, leaderEpoch: nextLeaderEpoch })
+      if (nextOffset !== null) this.#positions.set(key, { offset: nextOffset, leaderEpoch: nextLeaderEpoch })
       isAtEnd = nextOffset === null || nextOffset >= endOffset
     }
   }
@@ -141,14 +125,7 @@ export class InstanceWatch {
     return ranges.find((one) => one.partition === partition)?.start ?? 0
   }
 
-  #move({ topic, partition }: Position, to: Place): void {
-    this.#positions.set(keyOf({ topic, partition }), to)
-  }
-
-  /**
-   * Moves back to reread: the lost messages, and those that replaced them, may include a start
-   * record.
-   */
+  /** Moves back to reread: lost messages, and those that replaced them, may include a start record. */
   #moveBack(position: Position, to: Place): void {
     const { topic, partition, offset } = position
     this.truncations++
@@ -156,7 +133,7 @@ export class InstanceWatch {
       { topic, partition, position: offset, offset: to.offset },
       `Partition ${partition} of ${topic} lost messages that were read, up to offset ${offset}. Rereading it from ${to.offset}`,
     )
-    this.#move(position, to)
+    this.#positions.set(keyOf(position), to)
   }
 
   /**
@@ -186,36 +163,29 @@ export class InstanceWatch {
     const { value, headers } = message
     if (value === null || headerText(headers, HEADER.instance) === this.#options.instance) return
     const gap = parseGap(value)
-    if (gap === null || !this.#symbols.has(gap.symbol)) return
+    if (gap === null || !this.#options.symbols.has(gap.symbol)) return
     if (isRequest(gap, message)) rows.request(gap)
     else rows.ofOlderInstance(gap)
   }
 
   #lookAtCheckpoint(partition: number, { key, value }: FetchedMessage): void {
     const symbol = key?.toString() ?? ''
-    if (!this.#symbols.has(symbol) || value === null || !value.includes(START)) return
+    if (!this.#options.symbols.has(symbol) || value === null || !value.includes(START)) return
     const start = readStart(value)
     if (start === null) return
     const { instance } = start
     if (instance === this.#options.instance) this.#ownStartSeen.add(partition)
     else if (!this.#ownStartSeen.has(partition)) this.#older.add(instance)
-    else if (!this.#older.has(instance)) this.#giveWay(instance, symbol)
-  }
-
-  #giveWay(instance: string, symbol: string): never {
-    throw new OvertakenError(
-      'KAFKA',
-      `Another ingestion (${instance}) has started over ${symbol}; this one is stopping`,
-      {
-        fix: 'Run one ingestion per symbol; split the symbols between ingestions with SHARD.',
-      },
-    )
+    else if (!this.#older.has(instance))
+      throw new OvertakenError(
+        'KAFKA',
+        `Another ingestion (${instance}) has started over ${symbol}; this one is stopping`,
+        { fix: 'Run one ingestion per symbol; split the symbols between ingestions with SHARD.' },
+      )
   }
 }
 
-/**
- * Returns a start record; null for other records and for unreadable ones, which recovery reports.
- */
+/** Returns a start record; null for other records and for unreadable ones, which recovery reports. */
 function readStart(value: Buffer): Checkpoint | null {
   try {
     const checkpoint = parseCheckpoint(value.toString())

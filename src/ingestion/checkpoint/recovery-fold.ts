@@ -1,7 +1,7 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
-import { keyOf, type Position, partitionOf } from '../../foundation/kafka/partition.ts'
+import { keyOf, type Position, partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import { isTradeType } from '../../foundation/market/event.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
@@ -22,10 +22,7 @@ export interface RowsByWriter {
   readonly emptied: readonly Gap[]
 }
 
-/**
- * Combines what Kafka knows of the symbols: the newest checkpoint of each, and on top of it the
- * messages after it in the topics of events and of the ledger.
- */
+/** Combines the newest checkpoint of each symbol with the events and ledger rows after it. */
 export class RecoveryFold {
   readonly memory = new AcknowledgedState()
   readonly #wanted: ReadonlySet<string>
@@ -42,10 +39,7 @@ export class RecoveryFold {
   /** The highest counter of a symbol's checkpoints. */
   readonly counters = new Map<string, number>()
   readonly #onUnreadable: (symbol: string, error: unknown) => void
-  /**
-   * For partitions that lost messages: up to where they still have what checkpoints cover, by
-   * `topic:partition`.
-   */
+  /** Up to where partitions that lost messages have what checkpoints cover, by `topic:partition`. */
   readonly #truncations: ReadonlyMap<string, number>
   readonly #quoteReceiptsMs = new Map<string, number>()
   /** Windows of quotes that Kafka has lost and others follow, by symbol. */
@@ -54,10 +48,7 @@ export class RecoveryFold {
   readonly #rows = new Set<string>()
   readonly #ownRows = new Map<string, Gap>()
   readonly #foreignRows = new Map<string, Gap>()
-  /**
-   * The newest checkpoint of a symbol that was not accepted, because Kafka has lost messages that
-   * it covers.
-   */
+  /** The newest checkpoint of a symbol that covers messages which Kafka has lost; not accepted. */
   readonly #disbelieved = new Map<string, Checkpoint>()
 
   /**
@@ -77,7 +68,7 @@ export class RecoveryFold {
   }
 
   /** Number of partitions that lost messages. */
-  get truncated(): number {
+  get truncations(): number {
     return this.#truncations.size
   }
 
@@ -111,13 +102,10 @@ export class RecoveryFold {
     this.#take(symbol, checkpoint)
   }
 
-  /**
-   * Handles a partition without checkpoints, which may have lost them: its symbols are not taken as
-   * new.
-   */
-  noCheckpoints(topic: string, partition: number): void {
+  /** Handles a partition without checkpoints. It may have lost them: its symbols are not taken as new. */
+  noCheckpoints({ topic, partition }: TopicPartition): void {
     for (const symbol of this.#wanted) {
-      if (partitionOf(symbol, this.#partitionsOf(topic)) === partition && !this.#checkpoints.has(symbol))
+      if (this.#partitionOf(symbol, topic) === partition && !this.#checkpoints.has(symbol))
         this.#checkpoints.set(symbol, emptyCheckpoint('none'))
     }
   }
@@ -145,10 +133,7 @@ export class RecoveryFold {
     else this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
   }
 
-  /**
-   * Adds the open rows of checkpoints that were not accepted. Call it before the topics are read,
-   * which may show that the rows were closed.
-   */
+  /** Adds the open rows of checkpoints not accepted. The topics, read next, may show that they were closed. */
   addDisbelievedRows(): void {
     for (const { open_gaps, pending_gaps } of this.#disbelieved.values())
       this.memory.hadOpen([...open_gaps, ...pending_gaps])
@@ -162,15 +147,13 @@ export class RecoveryFold {
   addDisbelieved(tradesTopic: string): void {
     for (const [symbol, checkpoint] of this.#disbelieved) {
       const claimed = checkpoint.offsets[tradesTopic] ?? 0
-      const partition = partitionOf(symbol, this.#partitionsOf(tradesTopic))
+      const partition = this.#partitionOf(symbol, tradesTopic)
       const lost = Math.max(0, claimed - this.#sureUpTo({ topic: tradesTopic, partition }))
       this.memory.hadReached(symbol, checkpoint, lost)
     }
   }
 
-  /**
-   * Returns the positions at which a checkpoint holds; none in a topic that was recreated since.
-   */
+  /** Returns the positions at which a checkpoint holds; none in a topic that was recreated since. */
   #claimsOf(checkpoint: Checkpoint): Position[] {
     return tailsOf(checkpoint)
       .filter(({ topic }) => this.#isOf(checkpoint, topic))
@@ -182,29 +165,25 @@ export class RecoveryFold {
     return id === undefined || id === this.#topics.get(topic)?.id
   }
 
-  /**
-   * Returns the offset at which a checkpoint holds; 0 if it is of another partition, or of the
-   * topic before its recreation.
-   */
+  /** Returns the offset at which a checkpoint holds; 0 in another partition or in a recreated topic. */
   #offsetIn(checkpoint: Checkpoint, topic: string, partition: number): number {
     const { offsets, partitions } = checkpoint
     const isSame = partitions === undefined || partitions[topic] === partition
     return isSame && this.#isOf(checkpoint, topic) ? (offsets[topic] ?? 0) : 0
   }
 
-  #partitionsOf(topic: string): number {
-    return this.#topics.get(topic)?.partitions ?? 1
+  #partitionOf(symbol: string, topic: string): number {
+    return partitionOf(symbol, this.#topics.get(topic)?.partitions ?? 1)
   }
 
-  #sureUpTo({ topic, partition }: Pick<Position, 'topic' | 'partition'>): number {
-    return this.#truncations.get(keyOf({ topic, partition })) ?? Number.POSITIVE_INFINITY
+  #sureUpTo(partition: TopicPartition): number {
+    return this.#truncations.get(keyOf(partition)) ?? Number.POSITIVE_INFINITY
   }
 
   /** Returns from where to read a partition for all its symbols; null if it has none of them. */
   offset(topic: string, partition: number): number | null {
-    const count = this.#partitionsOf(topic)
     const offsets = [...this.#checkpoints].flatMap(([symbol, checkpoint]) =>
-      partitionOf(symbol, count) === partition ? [this.#offsetIn(checkpoint, topic, partition)] : [],
+      this.#partitionOf(symbol, topic) === partition ? [this.#offsetIn(checkpoint, topic, partition)] : [],
     )
     return offsets.length === 0 ? null : Math.min(...offsets)
   }
@@ -258,12 +237,9 @@ export class RecoveryFold {
     if (gap !== null && !this.#rows.has(revisionOf(gap))) this.memory.published(gap)
   }
 
-  /**
-   * Quotes have no ids that reveal a hole: the window spans from the last quote before to the first
-   * one after.
-   */
+  /** Notes a window of lost quotes, from the last one before to the first one after: no ids reveal it. */
   #noteQuote(topic: string, offset: number, { symbol, timeMs }: EventMark): void {
-    const partition = partitionOf(symbol, this.#partitionsOf(topic))
+    const partition = this.#partitionOf(symbol, topic)
     const fromMs =
       this.#quoteReceiptsMs.get(symbol) ?? this.#disbelieved.get(symbol)?.bookTicker?.last_receipt
     if (offset < this.#sureUpTo({ topic, partition })) this.#quoteReceiptsMs.set(symbol, timeMs)
@@ -273,23 +249,19 @@ export class RecoveryFold {
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {
     const checkpoint = this.#checkpoints.get(symbol)
-    // The symbol has no checkpoint, but its partition has others: all that is read for those
-    // counts.
+    // Without a checkpoint, all that is read for others of its partition counts.
     if (checkpoint === undefined) return this.#wanted.has(symbol)
-    return offset >= this.#offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
+    return offset >= this.#offsetIn(checkpoint, topic, this.#partitionOf(symbol, topic))
   }
 }
 
 /** Parses a ledger row; null for any other message, which the consumer makes a dead letter. */
 export function parseGap(value: Buffer | null): Gap | null {
-  const gap = GAP.safeParse(parse(value))
+  const gap = GAP.safeParse(value === null ? null : parseJson(value.toString()))
   return gap.success ? gap.data : null
 }
 
-/**
- * Whether a row requests that ingestion reopens a gap. Every row of ingestion names the instance
- * that wrote it.
- */
+/** Whether a row requests that ingestion reopens a gap. Rows of ingestion name their instance. */
 export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean {
   return status === 'open' && headerText(headers, HEADER.instance) === null
 }
@@ -303,9 +275,4 @@ function clockAheadOf(headers: FetchedMessage['headers']): number | null | undef
   const text = headerText(headers, HEADER.clockAhead)
   if (text === null) return undefined
   return /^-?\d+$/.test(text) ? Number(text) : null
-}
-
-/** A message that is not JSON has no id; the consumer makes it a dead letter. */
-function parse(value: Buffer | null): unknown {
-  return value === null ? null : parseJson(value.toString())
 }

@@ -15,12 +15,11 @@ const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 20 }
 const LIMIT_MS = 2000
 
 /**
- * Requests the leader epochs of the last acknowledged messages for checkpoints. A producer does not
- * receive them, and the epochs of metadata may be newer or older than the message.
+ * Requests the leader epochs of the last acknowledged messages: a producer does not receive them,
+ * and the epochs of metadata may be newer or older than the message.
  */
 export class TailEpochs {
   readonly #fetcher: RecordFetcher
-  readonly #topics: readonly string[]
   readonly #clock: Clock
   readonly #log: Logger
   readonly #known = new Map<string, { readonly offset: number; readonly leaderEpoch: number }>()
@@ -29,7 +28,6 @@ export class TailEpochs {
 
   constructor(kafka: Pick<KafkaPort, 'fetcher'>, topics: readonly string[], clock: Clock, log: Logger) {
     this.#fetcher = kafka.fetcher('tapeline-ingestion-tails', topics)
-    this.#topics = topics
     this.#clock = clock
     this.#log = log
   }
@@ -45,15 +43,6 @@ export class TailEpochs {
     cancel()
   }
 
-  /** Like {@link learn}, for the ends of partitions by `topic:partition`. */
-  async learnEnds(ends: ReadonlyMap<string, number>): Promise<void> {
-    const tails = [...ends].map(([place, offset]) => {
-      const at = place.lastIndexOf(':')
-      return { topic: place.slice(0, at), partition: Number(place.slice(at + 1)), offset }
-    })
-    await this.learn(tails.filter(({ topic }) => this.#topics.includes(topic)))
-  }
-
   /** Forgets a topic that was deleted and recreated: its epochs begin at 0. */
   recreated(topic: string): void {
     deleteTopic(this.#known, topic)
@@ -61,9 +50,9 @@ export class TailEpochs {
   }
 
   /** Returns the leader epoch; −1 if unknown. */
-  leaderEpoch({ topic, partition, offset }: Tail): number {
-    const known = this.#known.get(keyOf({ topic, partition }))
-    return known?.offset === offset ? known.leaderEpoch : -1
+  leaderEpoch(tail: Tail): number {
+    const known = this.#known.get(keyOf(tail))
+    return known?.offset === tail.offset ? known.leaderEpoch : -1
   }
 
   async close(): Promise<void> {
@@ -88,8 +77,7 @@ export class TailEpochs {
     try {
       const { messages } = await this.#fetcher.read({ topic, partition, offset: offset - 1 }, LIMITS)
       const last = messages.find((message) => message.offset === offset - 1)
-      if (last !== undefined)
-        this.#known.set(keyOf({ topic, partition }), { offset, leaderEpoch: last.leaderEpoch })
+      if (last !== undefined) this.#known.set(keyOf(tail), { offset, leaderEpoch: last.leaderEpoch })
     } catch (error) {
       // The topic may have been recreated.
       this.#connected = null

@@ -5,20 +5,18 @@ import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
 import { asIdGap, type IdGap, isSameSequence, rangeOf } from '../continuity/gap-rows.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
-import type { Recovered } from './recovery.ts'
+import type { RecoveredParts } from './recovery.ts'
 
 /** Restores ledger and continuity from the recovered state, and sends Kafka the rows that it lacked. */
 export function takeOverMemory<Event extends StreamEvent>(
   memory: AcknowledgedState,
-  {
-    rows: { own, foreign, emptied },
-    lostQuotes,
-    isLedgerRecreated,
-  }: Pick<Recovered, 'rows' | 'lostQuotes' | 'isLedgerRecreated'>,
+  recovered: Pick<RecoveredParts, 'rows' | 'lostQuotes' | 'isLedgerRecreated'>,
   ledger: GapLedger,
   continuity: Continuity<Event>,
   kafka: { readonly writeStart: () => void; readonly publish: (gap: Gap) => void },
 ): void {
+  const { rows, lostQuotes, isLedgerRecreated } = recovered
+  const { own, foreign, emptied } = rows
   const ownRows = new Map(own.map((row) => [row.gap_id, row]))
   const adopted = foreign.flatMap(({ gap_id }) => (ownRows.has(gap_id) ? [] : [gap_id]))
   // If two rows have the same revision, the state has the first. Only the row of the last instance
