@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { Spot } from '@binance/spot'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { get, startExchange } from './support/exchange-client.ts'
 import { until } from './support/wait-for.ts'
 
 const run = promisify(execFile)
@@ -37,14 +38,10 @@ test("the exchange's own connector for Node reads REST, a combined stream and a 
 })
 
 test('answers an unknown path with JSON, and sends raw streams without the envelope', async (context) => {
-  const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
-  context.after(() => exchange.close())
-  const answer = await fetch(`${exchange.restUrl}/api/v3/klines?symbol=BTCUSDT`)
-  assert.equal(answer.status, 404)
-  assert.deepEqual(await answer.json(), {
-    code: -5000,
-    msg: 'Path /api/v3/klines, Method GET is invalid',
-  })
+  const exchange = await startExchange(context)
+  const { status, body } = await get(`${exchange.restUrl}/api/v3/klines?symbol=BTCUSDT`)
+  assert.equal(status, 404)
+  assert.deepEqual(body, { code: -5000, msg: 'Path /api/v3/klines, Method GET is invalid' })
   const socket = new WebSocket(`${exchange.wsUrl}/ws/btcusdt@trade/btcusdt%40bookTicker`)
   context.after(() => socket.close())
   const received: Array<Record<string, unknown>> = []
@@ -62,10 +59,8 @@ test('answers an unknown path with JSON, and sends raw streams without the envel
   assert.deepEqual(answers(), [false, null])
 })
 
-const python =
-  process.env['TAPELINE_TEST_CLIENTS'] === undefined
-    ? 'set TAPELINE_TEST_CLIENTS=1; it needs Python and pip'
-    : false
+const needed = 'set TAPELINE_TEST_CLIENTS=1; it needs Python and pip'
+const python = process.env['TAPELINE_TEST_CLIENTS'] === undefined ? needed : false
 
 for (const [name, script] of [
   ['python-binance', 'python_binance.py'],

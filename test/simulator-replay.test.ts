@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -7,11 +6,12 @@ import { join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { WebSocket } from 'ws'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
+import { connect, type Frame, get, idsOf, rowsOf, soon, TRADES } from './support/exchange-client.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
-import { until, waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 const START_NS = 1_723_161_568_000_000_000n
 
@@ -39,35 +39,17 @@ async function start(context: TestContext, options: ReplayExchangeOptions) {
   return exchange
 }
 
-async function connect(context: TestContext, wsUrl: string, streams: readonly string[]) {
-  const webSocket = new WebSocket(`${wsUrl}/stream?streams=${streams.join('/')}`)
-  context.after(() => webSocket.terminate())
-  const received: string[] = []
-  webSocket.on('message', (data) => received.push(data.toString()))
-  await once(webSocket, 'open')
-  const has = (count: number) =>
-    waitFor(() => received.length >= count, { timeoutMs: 15_000, what: `${count} frames`, everyMs: 5 })
-  return { webSocket, received, has }
+function inputError(pattern: RegExp): (error: unknown) => boolean {
+  return (error) => isTapelineError(error, 'INPUT') && error.fix !== '' && pattern.test(error.message)
 }
 
-function inputError(pattern: RegExp): (error: unknown) => boolean {
-  return (error) =>
-    error instanceof TapelineError &&
-    error.code === 'INPUT' &&
-    error.fix !== '' &&
-    pattern.test(error.message)
-}
+const textsOf = (frames: readonly Frame[]) => frames.map(({ text }) => text)
 
 test('a slow reader gets every frame once, in order, at any replay speed', async (context) => {
-  const frames = Array.from({ length: 60_000 }, (_, index) =>
-    index % 3 === 0 ? tradeFrame(index) : quoteFrame(index),
-  )
+  const frames = Array.from({ length: 60_000 }, (_, id) => (id % 3 === 0 ? tradeFrame : quoteFrame)(id))
   const file = await capture('big.ndjson.gz', gzipSync(linesOf(frames).join(''), { level: 1 }))
   const exchange = await start(context, { file, speed: 'max' })
-  const { webSocket, received, has } = await connect(context, exchange.wsUrl, [
-    'btcusdt@trade',
-    'ethusdt@bookTicker',
-  ])
+  const { webSocket, received } = await connect(context, exchange, 'btcusdt@trade/ethusdt@bookTicker')
   webSocket.pause()
   let previous = 0
   const standsStill = () => {
@@ -80,20 +62,18 @@ test('a slow reader gets every frame once, in order, at any replay speed', async
   assert(held < frames.length, 'the replay waits for its reader instead of buffering the file')
   webSocket.resume()
   await within(15_000, 'the end of the replay', () => exchange.finished)
-  await has(frames.length)
-  assert.deepEqual(received, frames)
+  await until('all frames', () => received.length >= frames.length)
+  assert.deepEqual(textsOf(received), frames)
   assert.equal(webSocket.readyState, WebSocket.OPEN)
 })
 
 test('the replay begins with the first subscription to a captured stream, keeps its pace, and sends only subscribed streams', async (context) => {
-  const frames = Array.from({ length: 40 }, (_, index) =>
-    index % 2 === 0 ? tradeFrame(index) : quoteFrame(index),
-  )
+  const frames = Array.from({ length: 40 }, (_, id) => (id % 2 === 0 ? tradeFrame : quoteFrame)(id))
   const file = await capture('small.ndjson', linesOf(frames, 20).join(''))
   const clock = new VirtualClock()
   const exchange = await start(context, { file, speed: 2, clock })
-  const other = await connect(context, exchange.wsUrl, ['bnbusdt@trade', 'BTCUSDT@trade'])
-  const { received } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  const other = await connect(context, exchange, 'bnbusdt@trade/BTCUSDT@trade')
+  const { received } = await connect(context, exchange, TRADES)
   await until('20 frames', async () => {
     await clock.advance(10)
     return received.length === 20
@@ -101,15 +81,13 @@ test('the replay begins with the first subscription to a captured stream, keeps 
   assert(clock.monotonicMs() >= 380, '38 gaps of 20 ms at double speed')
   await within(5_000, 'the end of the replay', () => exchange.finished)
   assert.deepEqual(
-    received,
+    textsOf(received),
     frames.filter((_, index) => index % 2 === 0),
   )
   assert.deepEqual(other.received, [])
-
-  const late = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
-  late.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
-  await late.has(1)
-  assert.deepEqual(late.received, ['{"result":["btcusdt@trade"],"id":1}'])
+  const late = await connect(context, exchange, TRADES)
+  await late.request({ method: 'LIST_SUBSCRIPTIONS', id: 1 })
+  assert.deepEqual(textsOf(late.received), ['{"result":["btcusdt@trade"],"id":1}'])
 })
 
 test('REST has the trades that the replay has passed, and no later ones', async (context) => {
@@ -120,19 +98,16 @@ test('REST has the trades that the replay has passed, and no later ones', async 
   ]
   const file = await capture('position.ndjson', lines.join(''))
   const exchange = await start(context, { file })
-  const get = async (path: string) =>
-    JSON.parse(await (await fetch(`${exchange.restUrl}/api/v3/${path}`)).text())
-  assert.deepEqual(await get('historicalTrades?symbol=BTCUSDT'), [])
-  const { has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
-  await has(10)
-  const ids = async (query: string) =>
-    (await get(`historicalTrades?symbol=BTCUSDT${query}`)).map((row: { id: number }) => row.id)
-  assert.deepEqual(await ids('&fromId=107'), [107, 108, 109])
-  assert.deepEqual(await ids('&fromId=1&limit=2'), [100, 101])
-  assert.deepEqual(await ids('&limit=1'), [109])
-  assert.equal((await get('historicalTrades?symbol=BTCUSDT&limit=1'))[0].quoteQty, '185.08203000')
+  const rows = (query: string) => rowsOf(exchange, `historicalTrades?symbol=BTCUSDT&${query}`)
+  assert.deepEqual(await rows('limit=500'), [])
+  await (await connect(context, exchange, TRADES)).more(10)
+  assert.deepEqual(idsOf(await rows('fromId=107')), [107, 108, 109])
+  assert.deepEqual(idsOf(await rows('fromId=1&limit=2')), [100, 101])
+  const [newest] = await rows('limit=1')
+  assert.deepEqual([newest?.['id'], newest?.['quoteQty']], [109, '185.08203000'])
+  const { body } = await get(`${exchange.restUrl}/api/v3/exchangeInfo`)
   assert.deepEqual(
-    (await get('exchangeInfo')).symbols.map((row: { symbol: string }) => row.symbol),
+    body.symbols.map((row: { symbol: string }) => row.symbol),
     ['BTCUSDT', 'ETHUSDT'],
   )
 })
@@ -163,13 +138,13 @@ test('a bad line late in a capture ends the replay with its number, after all ea
     `${linesOf(frames).join('')}no capture line\n${linesOf([tradeFrame(1_500)])}`,
   )
   const exchange = await start(context, { file, speed: 'max' })
-  const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  const { received } = await connect(context, exchange, TRADES)
   await assert.rejects(
     within(5_000, 'the error', () => exchange.finished),
     inputError(/line 1501: /),
   )
-  await has(1_500)
-  assert.deepEqual(received, frames)
+  await soon('all frames', () => received.length >= 1_500)
+  assert.deepEqual(textsOf(received), frames)
 })
 
 test('the source identifies the capture by its content', async (context) => {
@@ -196,9 +171,9 @@ const skip = existsSync(REAL) ? false : 'the real capture is not on this machine
 test('a minute of real market data replays completely', { skip }, async (context) => {
   const exchange = await start(context, { file: REAL, speed: 'max' })
   const streams = ['btcusdt', 'ethusdt'].flatMap((symbol) => [`${symbol}@trade`, `${symbol}@bookTicker`])
-  const { received, has } = await connect(context, exchange.wsUrl, streams)
+  const { received } = await connect(context, exchange, streams.join('/'))
   await within(15_000, 'the end of the replay', () => exchange.finished)
-  await has(14_273)
+  await soon('all frames', () => received.length >= 14_273)
   assert.equal(received.length, 14_273)
-  assert.equal(received.filter((text) => text.includes('@trade"')).length, 2_800)
+  assert.equal(received.filter(({ stream }) => stream?.endsWith('@trade')).length, 2_800)
 })
