@@ -6,8 +6,7 @@ import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { declarationOf, EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
-import { readEvent } from './event.ts'
-import type { MarketEvent } from './market-event.ts'
+import { type MarketEvent, readEvent } from './market-event.ts'
 
 export interface ReadOptions {
   /** `host:port` each. */
@@ -49,21 +48,16 @@ const FINAL = new Set(['TOPIC_AUTHORIZATION_FAILED', 'UNSUPPORTED_COMPRESSION_TY
  *   certificate, login or rights, `KAFKA` when a position has expired or a topic is missing
  */
 export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEvent, void, undefined> {
+  const { brokers, tls = null, sasl = null, clientId = 'tapeline-client' } = options
+  const connection = { brokers, tls, sasl }
   const signal = options.signal ?? new AbortController().signal
   const positions = new Map<string, Position>()
   for (let failures = 0; !signal.aborted; ) {
-    const fetcher = new PartitionFetcher(
-      connectionOf(options),
-      options.clientId ?? 'tapeline-client',
-      topicsOf(options),
-    )
+    const fetcher = new PartitionFetcher(connection, clientId, topicsOf(options))
     try {
-      await fetcher.connect()
-      await begin(fetcher, options, positions)
-      let askedMs = performance.now()
+      let askedMs = Number.NEGATIVE_INFINITY
       while (!signal.aborted) {
         if (performance.now() - askedMs > LAYOUT_EVERY_MS) {
-          // New partitions are read from their beginning.
           await fetcher.connect()
           await begin(fetcher, options, positions)
           askedMs = performance.now()
@@ -79,7 +73,7 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
       if (signal.aborted) return
       // A retry cannot fix these.
       if (isTapelineError(error)) throw error
-      const refusal = kafkaSecurityError(error, `Kafka at ${options.brokers.join()}`)
+      const refusal = kafkaSecurityError(error, `Kafka at ${brokers.join()}`)
       if (refusal?.code === 'ACCESS') throw refusal
       options.onRetry?.(error)
       failures++
@@ -90,19 +84,17 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
   }
 }
 
-/** Sets the start of each partition that has no position yet. */
+/** Sets the start of each partition that has no position yet. New ones are read from their beginning. */
 async function begin(
   fetcher: PartitionFetcher,
   { from = 'latest' }: ReadOptions,
   positions: Map<string, Position>,
 ): Promise<void> {
   const isFirst = positions.size === 0
+  const places = typeof from === 'string' ? [] : from
   for (const { topic, partition, start, end } of await fetcher.offsetRanges()) {
     const key = keyOf({ topic, partition })
-    const given =
-      typeof from === 'string'
-        ? undefined
-        : from.find((one) => one.topic === topic && one.partition === partition)
+    const given = places.find((one) => one.topic === topic && one.partition === partition)
     const offset = from === 'earliest' || !isFirst ? start : end
     positions.set(key, positions.get(key) ?? given ?? { topic, partition, offset })
   }
@@ -128,18 +120,16 @@ function* eventsOf(
   if (error !== null) {
     if (!FINAL.has(error)) throw new Error(`${topic} ${partition}: ${error}`)
     const isRight = error === 'TOPIC_AUTHORIZATION_FAILED'
-    throw new TapelineError('KAFKA', `${topic} ${partition} cannot be read: ${error}`, {
-      fix: isRight ? 'Check the rights of this user.' : 'Read with a newer version of the client.',
-    })
+    const fix = isRight ? 'Check the rights of this user.' : 'Read with a newer version of the client.'
+    throw new TapelineError('KAFKA', `${topic} ${partition} cannot be read: ${error}`, { fix })
   }
   const wanted = options.types ?? EVENT_TYPES
   const symbols = options.symbols?.map((symbol) => symbol.toUpperCase())
   const kind = topic === names(options).bookTicker ? 'bookTicker' : 'trades'
   for (const message of messages) {
-    const { offset } = message
+    const { offset, leaderEpoch } = message
     if (offset < from) continue
     if (options.signal?.aborted === true) return
-    const { leaderEpoch } = message
     const position = { topic, partition, offset, leaderEpoch }
     positions.set(key, { ...position, offset: offset + 1 })
     const symbol = message.key?.toString() ?? ''
@@ -166,25 +156,13 @@ async function gone(
   const offset = positions.get(keyOf({ topic, partition }))?.offset
   const range = (await fetcher.offsetRanges([topic])).find((one) => one.partition === partition)
   if (diverging !== null) {
-    return new TapelineError(
-      'KAFKA',
-      `${topic} ${partition} lost messages that were read: the position was ${offset}, the log is unchanged up to ${diverging.offset}`,
-      {
-        fix: `Start at ${diverging.offset} with leader epoch ${diverging.leaderEpoch}: other messages follow there.`,
-      },
-    )
+    const text = `lost messages that were read: the position was ${offset}, the log is unchanged up to ${diverging.offset}`
+    const fix = `Start at ${diverging.offset} with leader epoch ${diverging.leaderEpoch}: other messages follow there.`
+    return new TapelineError('KAFKA', `${topic} ${partition} ${text}`, { fix })
   }
-  return new TapelineError(
-    'KAFKA',
-    `${topic} ${partition} has offsets from ${range?.start} up to, excluding, ${range?.end}; ${offset} is not among them`,
-    {
-      fix: 'Start with "earliest" or an existing position. The database has what was stored.',
-    },
-  )
-}
-
-function connectionOf({ brokers, tls, sasl }: ReadOptions): KafkaConnection {
-  return { brokers, tls: tls ?? null, sasl: sasl ?? null }
+  const text = `has offsets from ${range?.start} up to, excluding, ${range?.end}; ${offset} is not among them`
+  const fix = 'Start with "earliest" or an existing position. The database has what was stored.'
+  return new TapelineError('KAFKA', `${topic} ${partition} ${text}`, { fix })
 }
 
 function names({ topics = {} }: ReadOptions): { trades: string; bookTicker: string } {

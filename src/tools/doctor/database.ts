@@ -1,7 +1,7 @@
 import { isTapelineError } from '../../foundation/runtime/errors.ts'
 import { withoutPassword } from '../../foundation/runtime/without-password.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
-import type { Queryable } from '../../foundation/store/database.ts'
+import type { Database, Queryable } from '../../foundation/store/database.ts'
 import { hasPooler, sessionDefaults } from '../../foundation/store/database-facts.ts'
 import { checkSchema } from '../../foundation/store/migrate.ts'
 import { openPostgres } from '../../foundation/store/postgres.ts'
@@ -23,19 +23,18 @@ export async function checkDatabase(settings: Settings): Promise<Finding[]> {
     applicationName: 'tapeline-doctor',
   })
   try {
-    const { rows } = await database.query<{ version: string; extension: string | null }>(
-      `SELECT current_setting('server_version') AS version, (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS extension`,
-    )
-    const { version = '', extension = null } = rows[0] ?? {}
-    const answers = good(
-      'database',
-      `${withoutPassword(settings.DATABASE_URL)} answers: PostgreSQL ${version}`,
-    )
-    if (extension === null) return [answers, await withoutTimescale(database)]
+    const { rows } = await database.query<Server>(SERVER)
+    const [server] = rows
+    if (server === undefined) throw new TypeError('A SELECT without FROM has one row')
+    const { version, extension, licence } = server
+    const url = withoutPassword(settings.DATABASE_URL)
+    const answers = good('database', `${url} answers: PostgreSQL ${version}`)
+    if (extension === null) return [answers, withoutTimescale(server)]
+    const terms = licence === 'timescale' ? 'Timescale licence' : `${licence} licence: no COMPRESS_AFTER_DAYS`
     return [
       answers,
-      good('TimescaleDB', `${extension}, ${await licence(database)}`),
-      ...(await sessions(database, settings.DATABASE_URL)),
+      good('TimescaleDB', `${extension}, ${terms}`),
+      ...(await sessions(database, settings.DATABASE_URL, server)),
       await schema(database),
       await roles(database),
       await clock(database),
@@ -45,54 +44,50 @@ export async function checkDatabase(settings: Settings): Promise<Finding[]> {
   }
 }
 
-async function withoutTimescale(database: Queryable): Promise<Finding> {
-  const { rows } = await database.query("SELECT FROM pg_available_extensions WHERE name = 'timescaledb'")
-  return rows.length > 0
-    ? bad(
-        'TimescaleDB',
-        'is not in this database yet',
-        'Run as a user who may create extensions: bin/tapeline migrate',
-      )
-    : bad(
-        'TimescaleDB',
-        'is not installed on this server',
-        'Install it on the server (docs.timescale.com), and add it to shared_preload_libraries.',
-      )
+const SERVER = `SELECT current_setting('server_version') AS version,
+  (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS extension,
+  EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS available,
+  coalesce(current_setting('timescaledb.license', true), 'unknown') AS licence, version() LIKE '%emcc%' AS embedded`
+
+interface Server {
+  readonly version: string
+  /** Version of TimescaleDB in this database. */
+  readonly extension: string | null
+  /** Whether TimescaleDB is installed on the server. */
+  readonly available: boolean
+  readonly licence: string
+  readonly embedded: boolean
 }
 
-async function licence(database: Queryable): Promise<string> {
-  const { rows } = await database.query<{ licence: string | null }>(
-    "SELECT current_setting('timescaledb.license', true) AS licence",
-  )
-  const name = rows[0]?.licence ?? 'unknown'
-  return name === 'timescale' ? 'Timescale licence' : `${name} licence: no COMPRESS_AFTER_DAYS`
+function withoutTimescale({ available }: Server): Finding {
+  if (available) {
+    const fix = 'Run as a user who may create extensions: bin/tapeline migrate'
+    return bad('TimescaleDB', 'is not in this database yet', fix)
+  }
+  const fix = 'Install it on the server (docs.timescale.com), and add it to shared_preload_libraries.'
+  return bad('TimescaleDB', 'is not installed on this server', fix)
 }
 
-async function sessions(database: Queryable, url: string): Promise<Finding[]> {
+async function sessions(database: Queryable, url: string, { embedded }: Server): Promise<Finding[]> {
   const { isInRecovery, settings, changed, locks, chunkRelations } = await sessionDefaults(database)
-  const { rows } = await database.query<{ embedded: boolean }>("SELECT version() LIKE '%emcc%' AS embedded")
   // The embedded database serves all sessions with one process, as a pooler does.
-  const isPooled = rows[0]?.embedded !== true && (await hasPooler(url, TIMEOUT_MS))
+  const isPooled = !embedded && (await hasPooler(url, TIMEOUT_MS))
   const other = [...changed].map(([name, value]) => `${name} = ${value}`).join(', ')
+  const overridden = `${other}; Tapeline overrides them in each transaction`
   return [
     good('pooler', isPooled ? 'present; transaction mode is supported' : 'none'),
-    isInRecovery
-      ? bad(
-          'writing',
-          'the server is in recovery (a standby) and accepts no writes',
-          'Promote it, or set DATABASE_URL to the primary.',
-        )
-      : writing(settings.get('default_transaction_read_only') === 'on'),
+    writing(isInRecovery, settings.get('default_transaction_read_only') === 'on'),
     good('search_path', settings.get('search_path') ?? 'unknown'),
-    good(
-      'session settings',
-      other === '' ? "PostgreSQL's defaults" : `${other}; Tapeline overrides them in each transaction`,
-    ),
+    good('session settings', other === '' ? "PostgreSQL's defaults" : overridden),
     lockLimit(locks, chunkRelations, settings.get('max_locks_per_transaction') ?? 'unknown'),
   ]
 }
 
-function writing(isReadOnlyByDefault: boolean): Finding {
+function writing(isInRecovery: boolean, isReadOnlyByDefault: boolean): Finding {
+  if (isInRecovery) {
+    const text = 'the server is in recovery (a standby) and accepts no writes'
+    return bad('writing', text, 'Promote it, or set DATABASE_URL to the primary.')
+  }
   if (!isReadOnlyByDefault) return good('writing', 'allowed')
   return warning(
     'writing',
@@ -111,7 +106,7 @@ function lockLimit(locks: number, relations: number, perTransaction: string): Fi
   )
 }
 
-async function schema(database: Parameters<typeof checkSchema>[0]): Promise<Finding> {
+async function schema(database: Database): Promise<Finding> {
   try {
     await checkSchema(database)
     return good('schema', 'up to date')

@@ -1,5 +1,6 @@
 import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
 import { inspectTopics, type TopicReport } from '../../foundation/kafka/topics.ts'
+import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import { describeError, isTapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
@@ -18,53 +19,36 @@ const LIMIT_MS = 15_000
  * @param running the running `up`, whose parts `settings` then names; null when there is none
  */
 export async function examine(settings: Settings, running: Endpoints | null): Promise<Finding[]> {
-  const usesKafka = settings.isSet('KAFKA_BROKERS')
-  const usesDatabase = settings.isSet('DATABASE_URL')
-  const checks: Array<[what: string, check: (signal: AbortSignal) => Promise<Finding[]> | Finding[]]> = [
-    ['Node', checkNode],
-    ['Java, Maven', () => checkJava(!usesKafka || running !== null)],
-    ['Disk', () => checkDisk(settings)],
-    ['Ports', () => checkPorts(settings, running !== null)],
-    [
-      'Kafka',
-      () =>
-        usesKafka ? checkKafka(settings) : [notNeeded('Kafka', '`up` starts one: KAFKA_BROKERS is not set')],
-    ],
-    [
-      'database',
-      () =>
-        usesDatabase
-          ? checkDatabase(settings)
-          : [notNeeded('database', '`up` starts one: DATABASE_URL is not set')],
-    ],
-    [
-      'exchange',
-      (signal) =>
-        running === null || !/^(simulated|replay:)/.test(running.source)
-          ? checkExchange(settings, signal)
-          : [notNeeded('exchange', `${running.source}, started by \`up\``)],
-    ],
-    ...(running === null
-      ? []
-      : [['services', () => checkServices(running)] as [string, () => Promise<Finding[]>]]),
-  ]
-  const findings = await Promise.all(checks.map(([what, check]) => within(what, check)))
+  const [usesKafka, usesDatabase] = [settings.isSet('KAFKA_BROKERS'), settings.isSet('DATABASE_URL')]
+  const isSimulated = running !== null && /^(simulated|replay:)/.test(running.source)
+  const ownKafka = notNeeded('Kafka', '`up` starts one: KAFKA_BROKERS is not set')
+  const ownDatabase = notNeeded('database', '`up` starts one: DATABASE_URL is not set')
+  const checks: Readonly<Record<string, Check>> = {
+    Node: checkNode,
+    'Java, Maven': () => checkJava(!usesKafka || running !== null),
+    Disk: () => checkDisk(settings),
+    Ports: () => checkPorts(settings, running !== null),
+    Kafka: () => (usesKafka ? checkKafka(settings) : [ownKafka]),
+    database: () => (usesDatabase ? checkDatabase(settings) : [ownDatabase]),
+    exchange: (signal) =>
+      isSimulated
+        ? [notNeeded('exchange', `${running.source}, started by \`up\``)]
+        : checkExchange(settings, signal),
+    ...(running === null ? {} : { services: () => checkServices(running) }),
+  }
+  const findings = await Promise.all(Object.entries(checks).map(([what, check]) => within(what, check)))
   return findings.flat()
 }
 
-async function within(
-  what: string,
-  check: (signal: AbortSignal) => Promise<Finding[]> | Finding[],
-): Promise<Finding[]> {
+type Check = (signal: AbortSignal) => Promise<Finding[]> | Finding[]
+
+async function within(what: string, check: Check): Promise<Finding[]> {
   const signal = AbortSignal.timeout(LIMIT_MS)
-  const late = new Promise<Finding[]>((resolve) => {
-    signal.addEventListener('abort', () =>
-      resolve([bad(what, `no answer within ${LIMIT_MS / 1000} s`, 'Check for a firewall on the way.')]),
-    )
-  })
   try {
-    return await Promise.race([Promise.resolve(check(signal)), late])
+    return await unlessAborted(Promise.resolve(check(signal)), signal)
   } catch (error) {
+    if (signal.aborted)
+      return [bad(what, `no answer within ${LIMIT_MS / 1000} s`, 'Check for a firewall on the way.')]
     const known = error instanceof ExchangeRefusal ? error.forPerson() : error
     const fix = isTapelineError(known) ? known.fix : (FIXES[what] ?? '')
     // describeError would repeat the message of its causes.
@@ -97,12 +81,8 @@ export async function checkKafka(settings: Settings): Promise<Finding[]> {
 function ofTopic({ name, partitions, state, differences }: TopicReport): Finding {
   const what = `topic ${name}`
   if (state === 'missing') return bad(what, 'is missing', 'Run: bin/tapeline topics init')
-  if (state === 'differs') {
-    return warning(
-      what,
-      differences.join('; '),
-      'Tapeline never changes an existing topic: set KAFKA_PARTITIONS and the related settings to match, or change it with kafka-configs.',
-    )
-  }
-  return good(what, plural(partitions, 'partition'))
+  if (state !== 'differs') return good(what, plural(partitions, 'partition'))
+  const fix =
+    'Tapeline never changes an existing topic: set KAFKA_PARTITIONS and the related settings to match, or change it with kafka-configs.'
+  return warning(what, differences.join('; '), fix)
 }

@@ -6,29 +6,23 @@ import { fetchServerTime, fetchSymbols } from '../../foundation/binance/rest.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
-import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
-import { unfilledGaps } from '../../foundation/telemetry/status.ts'
+import { type IngestionStatus, unfilledGaps } from '../../foundation/telemetry/status.ts'
 import { ofClock } from './database.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
 /** Checks REST and WebSocket of the exchange, its clock, and that it knows the symbols. */
 export async function checkExchange(settings: Settings, signal: AbortSignal): Promise<Finding[]> {
-  const { BINANCE_REST_URL: rest, BINANCE_WS_URL: ws } = settings
-  const statuses = await fetchSymbols(rest, signal)
+  const { BINANCE_REST_URL: restUrl, BINANCE_WS_URL: wsUrl, VENUE: venue = null } = settings
+  const statuses = await fetchSymbols(restUrl, signal)
+  const clock = await clockOf(restUrl, signal)
+  const { named } = await askExchange(wsUrl, signal)
+  const identity = exchangeIdentity(named, { wsUrl, restUrl, venue })
   return [
-    good('exchange REST', `${rest}${route(rest)} answers`),
-    await clockOf(rest, signal),
+    good('exchange REST', `${restUrl}${route(restUrl)} answers`),
+    clock,
     ofSymbols(settings, statuses),
-    good(
-      'exchange WebSocket',
-      `${ws}${route(ws)} answers: ${identityOf(settings, (await askExchange(ws, signal)).named)}`,
-    ),
+    good('exchange WebSocket', `${wsUrl}${route(wsUrl)} answers: ${identity}`),
   ]
-}
-
-function identityOf(settings: Settings, named: string | null): string {
-  const { BINANCE_WS_URL: wsUrl, BINANCE_REST_URL: restUrl, VENUE } = settings
-  return exchangeIdentity(named, { wsUrl, restUrl, venue: VENUE ?? null })
 }
 
 function route(url: string): string {
@@ -63,12 +57,10 @@ function ofSymbols({ SYMBOLS }: Settings, statuses: ReadonlyMap<string, string>)
   if (SYMBOLS.includes('*')) return good('symbols', `*: ${plural(statuses.size, 'symbol')}`)
   const wrong = SYMBOLS.filter((symbol) => !statuses.has(symbol))
   const still = SYMBOLS.filter((symbol) => statuses.has(symbol) && statuses.get(symbol) !== TRADING)
-  if (wrong.length > 0)
-    return bad(
-      'symbols',
-      `unknown to the exchange: ${wrong.join(', ')}`,
-      'Correct SYMBOLS in the environment or in .env.',
-    )
+  if (wrong.length > 0) {
+    const fix = 'Correct SYMBOLS in the environment or in .env.'
+    return bad('symbols', `unknown to the exchange: ${wrong.join(', ')}`, fix)
+  }
   const halted = still.length > 0 ? `; not trading now: ${still.join(', ')}` : ''
   return good('symbols', `${SYMBOLS.join(', ')} are known${halted}`)
 }

@@ -13,23 +13,16 @@ import { ofReceipts } from './database.ts'
 import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'
 
 /** The minimum in package.json. */
-const MINIMUM_NODE = [24, 6] as const
+const MINIMUM_NODE = '24.6'
 const GIB = 1024 ** 3
 /** Space for a day of three symbols in Kafka and the database, and for downloads. */
 const LEAST_FREE_BYTES = 5 * GIB
 
 export function checkNode(): Finding[] {
   const version = process.versions.node
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  const [leastMajor, leastMinor] = MINIMUM_NODE
-  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) return [good('Node', version)]
-  return [
-    bad(
-      'Node',
-      `${version}, needs ${MINIMUM_NODE.join('.')}`,
-      'Start Tapeline with bin/tapeline, which fetches the right version.',
-    ),
-  ]
+  if (version.localeCompare(MINIMUM_NODE, 'en', { numeric: true }) >= 0) return [good('Node', version)]
+  const fix = 'Start Tapeline with bin/tapeline, which fetches the right version.'
+  return [bad('Node', `${version}, needs ${MINIMUM_NODE}`, fix)]
 }
 
 /** @param isNeeded false when an external broker is configured */
@@ -61,10 +54,8 @@ export async function checkPorts(settings: Settings, isRunning: boolean): Promis
       if (code === null) return [good(name, `${port} is free`)]
       const url = serviceUrl(settings, name)
       const own = code === 'EADDRINUSE' ? await SERVICES[name](url) : null
-      if (own !== null) {
-        const clock = 'clockOffsetMs' in own ? ofReceipts(own) : []
-        return [serviceFinding(name, url, own), ...clock]
-      }
+      if (own !== null)
+        return [serviceFinding(name, url, own), ...('clockOffsetMs' in own ? ofReceipts(own) : [])]
       const { text, fix } = explainPort(code, port, settings.HTTP_HOST, name)
       return [bad(name, text, fix)]
     }),
@@ -81,29 +72,20 @@ const SERVICES = {
 
 /** Checks the free space where `up` keeps its data. */
 export function checkDisk({ DATA_DIR }: Settings): Finding[] {
-  const path = existing(resolve(DATA_DIR))
-  const { bavail, bsize } = statfsSync(path)
-  const free = bavail * bsize
+  const free = freeBytes(resolve(DATA_DIR))
   const text = `${(free / GIB).toFixed(1)} GiB free below ${DATA_DIR}`
   if (free >= LEAST_FREE_BYTES) return [good('Disk', text)]
-  return [
-    warning(
-      'Disk',
-      text,
-      'Free some space, or set DATA_DIR to another disk. bin/tapeline clean lists the data kept here.',
-    ),
-  ]
+  const fix = 'Free some space, or set DATA_DIR to another disk. bin/tapeline clean lists the data kept here.'
+  return [warning('Disk', text, fix)]
 }
 
-/** The nearest existing parent folder. */
-function existing(path: string): string {
-  const parent = dirname(path)
-  if (parent === path) return path
+/** The free space at the path, or at its nearest existing parent. */
+function freeBytes(path: string): number {
   try {
-    statfsSync(path)
-    return path
+    const { bavail, bsize } = statfsSync(path)
+    return bavail * bsize
   } catch (error) {
     if (Reflect.get(Object(error), 'code') !== 'ENOENT') throw error
-    return existing(parent)
+    return freeBytes(dirname(path))
   }
 }
