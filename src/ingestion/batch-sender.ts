@@ -36,9 +36,9 @@ const HOLD_AFTER_MS = 2000
 const SLOW_SEND_MS = 10_000
 
 /**
- * Sends batches and retries each until Kafka acknowledges it. A partition that Kafka refuses
- * although it is reachable is set aside: its messages wait in up to half of the queue's bytes,
- * later ones are discarded, and the others continue. Specification: K7 to K9.
+ * Sends batches and retries each until Kafka acknowledges it. A partition that Kafka refuses is set
+ * aside: its messages wait in up to half of the queue's bytes, later ones are discarded, and the
+ * others continue. Specification: K7 to K9.
  */
 export class BatchSender {
   readonly #options: BatchSenderOptions

@@ -29,10 +29,7 @@ export interface ConnectionSlotOptions extends Omit<WsConsumerOptions, 'id' | 'a
 /** Both connections deliver for this long: longer than continuity waits for the older one. */
 const OVERLAP_MS = 6000
 
-/**
- * A successor that has not opened, or has delivered nothing while events were due, is abandoned
- * after this time.
- */
+/** A successor that has not opened, or delivers nothing although events are due, is abandoned. */
 const SILENT_SUCCESSOR_MS = 60_000
 
 /** The wait before the next successor; doubles with each one abandoned in a row. */
@@ -42,10 +39,7 @@ const RETRY_MAX_MS = 3_600_000
 /** A connection silent for so long is reported; later if its streams are slower. */
 const SILENT_MS = 60_000
 
-/**
- * Share of the age by which replacements are spread, so that connections that opened together are
- * not replaced together.
- */
+/** Spreads replacements by this share of the age, so that not all happen together. */
 const AGE_SPREAD = 0.05
 
 /** What the report of a connection means for its slot; null if nothing. */
@@ -146,8 +140,8 @@ export class ConnectionSlot implements ConnectionListener {
   }
 
   /**
-   * Returns how long only pings have arrived, in milliseconds, if that is longer than the rates of
-   * its streams make likely. Null if not, and while a connection is paused.
+   * Returns how long only pings have arrived; null if no longer than the rates of its streams make
+   * likely, and while a connection is paused.
    */
   silentMs(nowMs: number): number | null {
     const open = this.connections.flatMap((connection) => connection.open ?? [])
@@ -236,8 +230,8 @@ export class ConnectionSlot implements ConnectionListener {
   }
 
   /**
-   * Abandons a successor that is not open, or that delivers nothing while the old one does or
-   * events are due.
+   * Abandons a successor that does not open, or is silent while events are due or the old one
+   * delivers.
    */
   #limitSilence(): void {
     const sinceMs = this.#nowMs()

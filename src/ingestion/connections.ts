@@ -33,9 +33,7 @@ interface Group {
   readonly slots: readonly ConnectionSlot[]
 }
 
-/**
- * The connections to the exchange. Spreads streams over them and follows changes of the streams.
- */
+/** Spreads streams over connections to the exchange, and follows changes of the streams. */
 export class Connections {
   readonly #options: ConnectionsOptions
   readonly #log: Logger
@@ -61,10 +59,7 @@ export class Connections {
     return this.#groups.flatMap(({ plan }) => plan.streams)
   }
 
-  /**
-   * Subscribes to joining streams and unsubscribes from leaving ones. Opens a connection only for
-   * streams that do not fit the open ones.
-   */
+  /** Changes streams. Opens a connection only for those that do not fit the open ones. */
   change(joining: readonly string[], leaving: readonly string[]): void {
     const plans = changePlans(
       this.#options.config.wsUrl,

@@ -22,8 +22,8 @@ type LivenessPorts = Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'f
 
 /**
  * Decides whether a restart of this process could help: Kafka acknowledged nothing for 5 minutes
- * although a new client has reached every leader for a minute. While Kafka is down or refuses the
- * messages, a restart would only lose the queue.
+ * although a new client has reached every leader for a minute. Otherwise it would only lose the
+ * queue.
  */
 export class KafkaLiveness {
   readonly #ports: LivenessPorts

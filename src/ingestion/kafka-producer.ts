@@ -86,9 +86,7 @@ export class KafkaProducer {
   }
 
   /**
-   * Delivers the queue and closes.
-   *
-   * @returns the messages that were not acknowledged before the signal aborted, oldest first
+   * Delivers the queue and closes. @returns what Kafka had not acknowledged when the signal aborted
    */
   async stop(signal: AbortSignal): Promise<readonly OutgoingMessage[]> {
     const giveUp = () => {

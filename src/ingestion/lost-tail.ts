@@ -14,9 +14,7 @@ import type { TopicWatch } from './topic-watch.ts'
 /** How long a stopping process waits until Kafka has the last ledger rows. */
 const LIMIT_MS = 5000
 
-/**
- * Brokers learn of a recreated topic at different times: one answer with the old id proves nothing.
- */
+/** Brokers learn of a recreated topic in turn: one answer with the old id proves nothing. */
 const ANSWERS = 2
 const ASK_EVERY_MS = 1000
 
@@ -39,9 +37,7 @@ export interface LostTailOptions {
   readonly signal: AbortSignal
 }
 
-/**
- * A partition in which Kafka acknowledged messages at offsets that earlier messages already had.
- */
+/** A partition that acknowledged messages at offsets of earlier messages. */
 interface Suspect extends TopicPartition {
   readonly topicId: string
   readonly from: number
@@ -67,8 +63,7 @@ export class LostTail {
   }
 
   /**
-   * Checks an acknowledgement before it is applied. `next`: the offset after the messages, which
-   * are of one partition.
+   * Checks messages of one partition before they count as acknowledged. `next`: the offset after.
    */
   check(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     if (next === null || this.#isLost) return
@@ -124,8 +119,7 @@ export class LostTail {
   }
 
   /**
-   * Enters a window for the lost quotes, which follow the last checkpoint. If they do not, the next
-   * start rejects that checkpoint and enters the window.
+   * Enters a window for the quotes after the last checkpoint; the next start checks earlier ones.
    */
   #enterQuotes(partition: number): void {
     const { context, checkpoints, ledger, bookTicker } = this.#options

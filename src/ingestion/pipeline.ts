@@ -54,10 +54,7 @@ export interface PipelineContext {
   /** Time unit of the exchange and of the messages. */
   readonly timeUnit: TimeUnit
   readonly producer: Delivery
-  /**
-   * Called when the checkpoints topic was deleted and recreated: the exchange identity must be
-   * written into it again.
-   */
+  /** Called when the checkpoints topic was recreated and needs the exchange identity again. */
   readonly claimTopics: () => void
   /** Called when this instance must stop: another has taken over, or a defect was found. */
   readonly onFatal: (error: unknown) => void
@@ -65,8 +62,7 @@ export interface PipelineContext {
 }
 
 /**
- * Connects the core with what outlives this process: the state that Kafka has, checkpoints, the
- * ledger and the watch for other instances. Built once the topics are known to be this exchange's.
+ * Connects the core with checkpoints, the ledger and what Kafka has, once the topics are claimed.
  */
 export class Pipeline implements SendEvents {
   readonly core: Core
@@ -237,9 +233,7 @@ export class Pipeline implements SendEvents {
     return text
   }
 
-  /**
-   * Adds symbols and queues their start records. @param listed those to record from the first id
-   */
+  /** Adds symbols and queues their start records. `listed`: those to record from the first id. */
   add(symbols: readonly string[], listed: readonly string[]): void {
     for (const symbol of listed) {
       const types = this.#context.config.eventTypes.filter(beginsAtZero)

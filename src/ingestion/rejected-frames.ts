@@ -49,8 +49,7 @@ export interface RejectedFramesOptions {
 
 /**
  * Makes dead letters of rejected frames. Warns at once and then once a minute for each reason, and
- * finds the streams with so many rejected frames that ingestion is not ready. Times are of the
- * monotonic clock.
+ * finds the streams because of which ingestion is not ready. Times are of the monotonic clock.
  */
 export class RejectedFrames {
   readonly #options: RejectedFramesOptions
@@ -77,11 +76,7 @@ export class RejectedFrames {
     this.#counts.add('', reason)
   }
 
-  /**
-   * Sends data that has no place in the topics of events to the dead letters.
-   *
-   * @param receiptMs milliseconds since the Unix epoch
-   */
+  /** Sends data to the dead letters. `receiptMs`: milliseconds since the Unix epoch. */
   send(data: Buffer, reason: string, receiptMs: number, epoch = 0): void {
     const { deadLettersTopic: topic, queue, clock } = this.#options
     queue.push({
@@ -128,9 +123,7 @@ export class RejectedFrames {
       if (logged.unlogged > 0) this.#logIfDue(reason, logged, nowMs)
   }
 
-  /**
-   * Lists streams with more than 1 % rejected frames in the last minute, the largest share first.
-   */
+  /** Lists streams with more than 1 % rejected frames in the last minute, the worst first. */
   status(nowMs: number): IngestionStatus['rejectedStreams'] {
     const streams: Array<IngestionStatus['rejectedStreams'][number]> = []
     const { rates } = this.#options

@@ -119,11 +119,7 @@ export class Ingestion {
     })
   }
 
-  /**
-   * Stops reading, delivers the queue and writes the last checkpoints.
-   *
-   * @throws TapelineError `STOPPED_DIRTY` if the signal aborts before Kafka acknowledged everything
-   */
+  /** Delivers the queue. @throws TapelineError `STOPPED_DIRTY` if the signal aborts before that */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     // A start attempt that waits for Kafka or the exchange ends without starting anything.

@@ -28,7 +28,7 @@ const ABSENT_ANSWERS = 2
 
 /**
  * Decides which symbols this instance takes: its shard of the named ones, or for `*` of all that
- * trade. Follows the answers of the exchange. Specification: N1 to N6.
+ * trade. Specification: N1 to N6.
  */
 export class SymbolSelection {
   readonly #config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>

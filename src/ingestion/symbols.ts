@@ -12,8 +12,7 @@ export function streamNames(symbols: Iterable<string>, eventTypes: readonly Even
 }
 
 /**
- * Asks REST when a symbol first traded, in milliseconds since the Unix epoch; null if it never did.
- *
+ * Returns when a symbol first traded, milliseconds since the Unix epoch; null if it never did.
  * @throws if REST refuses or fails
  */
 export async function firstTradeMs(

@@ -72,9 +72,8 @@ export interface WsConsumerOptions {
   /** The queue that the sink fills. */
   readonly queue: Pick<MessageQueue, 'isFull' | 'whenRoom'>
   /**
-   * Throws a `TapelineError` if this is not the exchange that the topics belong to.
-   *
-   * @param named the exchange's name in the upgrade response; null for Binance, which sends none
+   * Throws a `TapelineError` if this is not the exchange that the topics belong to. `named` is its
+   * name in the upgrade response; null for Binance.
    */
   readonly checkIdentity: (named: string | null) => void
   /** Called when the exchange cannot be used and waiting does not help. */
@@ -83,8 +82,7 @@ export interface WsConsumerOptions {
 
 /**
  * One connection to the combined stream, from the handshake to its end. It can pause, and closes
- * the socket when the exchange falls silent or a pause lasts too long. The `ws` library answers
- * pings. Its slot opens the next one.
+ * the socket when the exchange falls silent or a pause lasts too long. `ws` answers pings.
  */
 export class WsConsumer {
   readonly #options: WsConsumerOptions

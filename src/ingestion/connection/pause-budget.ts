@@ -2,9 +2,8 @@
 const LIMIT_MS = 5000
 
 /**
- * Estimates how late frames are read. Frames for a paused socket wait in kernel buffers and are
- * stamped when they are read. The estimate grows while paused and shrinks as fast while reading, so
- * many short pauses add up to a long one. Times are milliseconds of the monotonic clock.
+ * Estimates how late frames are read: those of a paused socket wait in kernel buffers. The debt
+ * grows while paused and shrinks as fast while reading, so many short pauses add up to a long one.
  */
 export class PauseBudget {
   #debtMs = 0

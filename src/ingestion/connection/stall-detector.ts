@@ -1,23 +1,17 @@
 import type { StreamRates } from './stream-rates.ts'
 
-/**
- * If others on the connection delivered within this time, the stream has stalled and not the
- * market.
- */
+/** If others delivered within this time, the stream has stalled and not the market. */
 const FLOWING_MS = 5000
 
 /**
  * How long a renewed subscription may take before the connection is replaced: this share of the
- * stream's patience, but at least the minimum. Doubles with each replacement that did not help.
+ * stream's patience, at least the minimum. Doubles with each replacement that did not help.
  */
 const RENEWED_SHARE = 1 / 6
 const RENEWED_MS = 30_000
 const HOPELESS_MAX_MS = 3_600_000
 
-/**
- * A connection that delivers only pings is replaced after this time; if that does not help, after
- * twice the time, up to the maximum.
- */
+/** A connection that only pings is replaced after this time, which doubles up to the maximum. */
 const STILL_MS = 60_000
 const STILL_MAX_MS = 3_600_000
 
@@ -35,8 +29,8 @@ interface Treatment {
 }
 
 /**
- * Watches one connection for streams that go quiet while others deliver. Renews their subscription
- * first, and replaces the connection if that did not help. Specification: W1 to W5.
+ * Watches one connection for streams that go quiet while others deliver. Renews their subscription,
+ * and replaces the connection if that did not help. Specification: W1 to W5.
  */
 export class StallDetector {
   readonly #rates: StreamRates
@@ -89,10 +83,7 @@ export class StallDetector {
     this.#remedies.resubscribe(fresh)
   }
 
-  /**
-   * Gives streams that are quiet together the same wait, so that many do not replace the connection
-   * in turn.
-   */
+  /** Streams that are quiet together wait together: they must not replace it in turn. */
   #replace(hopeless: string, quiet: readonly string[], nowMs: number): void {
     const waits = quiet.map((stream) => this.#treated.get(stream)?.waitMs ?? RENEWED_MS)
     const waitMs = Math.min(HOPELESS_MAX_MS, 2 * Math.max(...waits))
@@ -101,8 +92,7 @@ export class StallDetector {
   }
 
   /**
-   * Handles a connection without any data: the market stands still, or the exchange has forgotten
-   * the connection and only pings it.
+   * Without any data the market stands still, or the exchange only pings a forgotten connection.
    */
   #whileStill(streams: readonly string[], nowMs: number, sinceMs: number): void {
     const waitedMs = nowMs - Math.max(sinceMs, this.#stillTreatedAtMs)

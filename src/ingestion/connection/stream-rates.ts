@@ -2,16 +2,13 @@ import { eventTypeOf, similarTo, streamName } from '../../foundation/market/even
 import type { StreamStatus } from '../../foundation/telemetry/status.ts'
 
 /**
- * Weights of the newest interval in the two means, of which the longer counts. A busy minute must
- * not turn the ordinary pause after it into a stall, and a slow hour must count soon.
+ * Weights of the newest interval in the two means, of which the longer counts: a pause after a busy
+ * minute is no stall, and a slow hour counts soon.
  */
 const FAST_WEIGHT = 0.05
 const SLOW_WEIGHT = 0.005
 
-/**
- * Events within this time count as one occurrence: trades come in bursts, and a burst tells nothing
- * about the next pause.
- */
+/** Events within this time count as one occurrence: a burst tells nothing about the next pause. */
 const OCCURRENCE_MS = 1000
 
 /** With fewer occurrences a stream has no rate. */
@@ -27,8 +24,7 @@ const MINUTE_MS = 60_000
 const UNKNOWN_RATE_MS = 600_000
 
 /**
- * Counts events of the last minute, assuming an even rate within each counted minute. Times are of
- * the monotonic clock.
+ * Counts events of the last minute of the monotonic clock, assuming an even rate in each minute.
  */
 export class MinuteCount {
   #sinceMs = Number.NEGATIVE_INFINITY
@@ -68,8 +64,8 @@ interface StreamState {
 }
 
 /**
- * Tracks when each stream last delivered and how often it does. Each stream is judged by its rate,
- * so a symbol that trades once in ten minutes raises no alarm. Specification: W1 to W3.
+ * Tracks when each stream last delivered and how often it does, so that a symbol that trades once
+ * in ten minutes raises no alarm. Specification: W1 to W3.
  */
 export class StreamRates {
   readonly #streams = new Map<string, StreamState>()
@@ -106,8 +102,7 @@ export class StreamRates {
   }
 
   /**
-   * Resets the rates of symbols that stopped trading. Silence means nothing now, and trading may
-   * resume at another rate.
+   * Resets rates when symbols stop trading: silence means nothing, and the next rate may differ.
    */
   halt(streams: readonly string[]): void {
     for (const stream of streams) {
@@ -150,8 +145,8 @@ export class StreamRates {
   }
 
   /**
-   * The silence after which the stream counts as quiet. Until it has a rate, that of a similar type of the
-   * symbol is used; infinite if that is unknown too.
+   * The silence after which the stream counts as quiet. Without a rate, a similar type of the
+   * symbol stands in; infinite if that is unknown too.
    */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)

@@ -21,10 +21,7 @@ interface Request {
   readonly ids: number[]
 }
 
-/**
- * The exchange accepts 5 messages a second, pings and pongs included; this interval allows at most
- * 4 requests.
- */
+/** The exchange accepts 5 messages a second, pings and pongs included; this allows 4 requests. */
 const SEND_INTERVAL_MS = 350
 
 const ANSWER_LIMIT_MS = 10_000
@@ -36,8 +33,8 @@ const MAX_TRIES = 2
 const CHUNK = 200
 
 /**
- * Sends the subscription requests of one connection. Each follows the answer to the one before,
- * within the exchange's message limit. Specification: U1 to U3.
+ * Sends the subscription requests of one connection, each after the answer to the one before.
+ * Specification: U1 to U3.
  */
 export class Subscriptions {
   readonly #ports: SubscriptionsPorts
@@ -87,10 +84,7 @@ export class Subscriptions {
     this.#lastSentMs = this.#ports.clock.monotonicMs()
   }
 
-  /**
-   * @param text the exchange's answer to a request: `{"result":null,"id":1}`, or an error with or
-   *   without the id
-   */
+  /** @param text an answer like `{"result":null,"id":1}`, or an error with or without the id */
   onAnswer(text: string): void {
     const request = this.#requests[0]
     if (this.#stopped || request === undefined || this.#askedAtMs === null) return
@@ -111,9 +105,7 @@ export class Subscriptions {
   }
 
   /**
-   * Checks for an overdue answer. Call it every second.
-   *
-   * @param reading false while the socket is paused, since then no answer can arrive
+   * Checks for an overdue answer, every second. While the socket is not `reading`, none can arrive.
    */
   check(nowMs: number, reading: boolean): void {
     const request = this.#requests[0]

@@ -14,9 +14,8 @@ const OBJECT_BYTES = 260
 const NO_BYTES = Buffer.alloc(0)
 
 /**
- * A segment of the queue. Events are stored in columns: a queue may hold a quarter of a million,
- * and the collector would copy each event's objects twice before it promotes them. Any other
- * message is stored as its object.
+ * A segment of the queue. Events are stored in columns, because the collector would copy the
+ * objects of a quarter of a million events twice. Other messages are stored as objects.
  */
 class MessageBlock {
   /** The route of an event; null for any other message. */
@@ -114,8 +113,8 @@ interface QueueSender {
 }
 
 /**
- * The bounded queue before Kafka, first in, first out. It never refuses a message. When it is full,
- * the sockets pause until half of it is free.
+ * The queue before Kafka, first in, first out. It never refuses a message. When it is full, the
+ * sockets pause until half of it is free.
  */
 export class MessageQueue {
   readonly #maxBytes: number
@@ -222,10 +221,7 @@ export class MessageQueue {
     if (this.#oldest.isEmpty) this.#leaveBlock()
   }
 
-  /**
-   * Unlinks the old block. Otherwise the collector would keep each following block until it marks
-   * all objects.
-   */
+  /** Unlinks the old block: the collector would keep all following blocks alive with it. */
   #leaveBlock(): void {
     const { next } = this.#oldest
     if (next === null) return

@@ -22,8 +22,8 @@ export interface EventMark {
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
   /**
-   * For quotes: how far the stamping clock was ahead of the exchange's, in milliseconds. Null if
-   * unknown; absent if unchanged since the previous quote.
+   * For quotes: how far the clock was ahead of the exchange's, in milliseconds. Null if unknown;
+   * absent if unchanged since the previous quote.
    */
   readonly clockAheadMs?: number | null | undefined
 }
@@ -33,10 +33,7 @@ export interface OutgoingMessage extends OutgoingRecord {
   readonly value: Buffer
   /** Null for rejected frames, gaps and checkpoints, which are counted separately. */
   readonly mark: EventMark | null
-  /**
-   * Quotes only. Attaches the ledger row of the outage before the quote. A later start enters the
-   * row if the ledger's topic lacks it.
-   */
+  /** Quotes only: attaches the row of the outage before it, in case the ledger lacks it. */
   endOutage?(outage: Gap): void
   /** The row, if the message is a ledger row. */
   readonly gap?: Gap
@@ -55,15 +52,9 @@ export interface MessageSink {
 
 /** Callbacks about the fate of messages. */
 export interface SendEvents {
-  /**
-   * Kafka acknowledged messages of one partition. `next`: the following offset; null if the broker
-   * no longer knows it.
-   */
+  /** Kafka has messages of one partition. `next`: the following offset; null if no longer known. */
   onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void
-  /**
-   * A message will not be sent: its set-aside partition has no room, or it is larger than its topic
-   * accepts.
-   */
+  /** A message is too large for its topic, or its set-aside partition has no room. */
   onDiscarded(message: OutgoingMessage, cause: DiscardCause): void
   /** A message will be sent, after others that were discarded. */
   onKept(message: OutgoingMessage): void
@@ -141,10 +132,7 @@ function headersOf(type: EventType, unit: TimeUnit, epoch: number): Map<Buffer, 
   return headers
 }
 
-/**
- * An event on its way to Kafka. One object for speed: it is the slice of its value, and takes its
- * other parts from its route.
- */
+/** An event on its way to Kafka; one object for speed: it is its own mark and slice. */
 export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   route: Route
   readonly bytes: Buffer
@@ -230,17 +218,12 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
 
 const SLAB_BYTES = 64 << 10
 
-/**
- * Writes texts one after another into buffers; a buffer lives as long as one of its texts is used.
- */
+/** Writes texts into shared buffers, each of which lives as long as one of its texts. */
 export class ValueWriter {
   #bytes = Buffer.alloc(0)
   #at = 0
 
-  /**
-   * @param text without its last byte
-   * @param tail written in its place
-   */
+  /** Copies `text` with `tail` in place of its last byte. */
   write(text: ByteSlice, tail: Uint8Array): ByteSlice {
     const room = text.end - text.start + tail.length
     if (this.#at + room > this.#bytes.length) {
@@ -269,8 +252,7 @@ const GROUP = 10 ** GROUP_DIGITS
 const ZERO = 0x30
 
 /**
- * Writes the suffix that replaces an event's closing brace: overwrites the digits of the previous
- * event without building a string.
+ * Writes the suffix that replaces an event's closing brace, over the digits of the previous one.
  */
 export class ReceiptSuffix {
   readonly #bytes = Buffer.from(receiptSuffix(FIRST_MS, FIRST_MS * 1000))

@@ -4,23 +4,15 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 export interface ReceiptStamp {
   /** Integer milliseconds since the Unix epoch. */
   readonly ms: number
-  /**
-   * Integer microseconds; strictly increasing over all streams of a process until its clock is set.
-   */
+  /** Integer microseconds; strictly increasing in a process until its clock is set. */
   readonly us: number
 }
 
-/**
- * A clock step: what the wall clock should have shown at one moment, and what it showed.
- * Milliseconds since the Unix epoch.
- */
+/** What the wall clock should have shown, and what it showed; milliseconds since the Unix epoch. */
 export interface ClockStep {
   readonly fromMs: number
   readonly toMs: number
-  /**
-   * The total step back, if this combines several steps; a suspend between them looks like a step
-   * ahead.
-   */
+  /** The total step back of several steps; a suspend between them looks like a step ahead. */
   readonly backMs?: number
 }
 
@@ -42,10 +34,7 @@ export interface ReceiptClockEvents {
   onSecond(): void
   /** Called when the process froze. Unread frames must be discarded. */
   onFreeze(stoodMs: number): void
-  /**
-   * Called when the wall clock was set, or ran on during a suspend; before anything gets a new
-   * stamp.
-   */
+  /** Called before the next stamp when the wall clock was set, or ran on during a suspend. */
   onStep(step: ClockStep): void
 }
 
@@ -112,9 +101,7 @@ export class ReceiptClock {
     })
   }
 
-  /**
-   * Reads both clocks. @returns whether the clocks or the process were faulty since the last check
-   */
+  /** Reads both clocks. @returns whether they or the process were faulty since the last time */
   #look(): boolean {
     const nowMs = this.#clock.monotonicMs()
     const wallUs = this.#clock.wallMicros()
