@@ -228,7 +228,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, recor
       ports: { clock },
       topics: METADATA,
       symbols: new Set([SYMBOL]),
-      settled: async () => {},
+      producer: { settled: async () => {} },
       onFatal: (error) => ended.push(error),
       log: LOG,
     },

@@ -95,12 +95,12 @@ export class LedgerPublisher {
     })
   }
 
-  /** Kafka discarded a message. Rows of the ledger are in checkpoints; an announcement is nowhere else. */
+  /** Notes a discarded message. Ledger rows are in checkpoints; an announcement is nowhere else. */
   onDiscarded({ mark, key }: OutgoingMessage): void {
     if (mark === null && key?.toString() === RECORDING_KEY) this.#isDiscarded = true
   }
 
-  /** To be called every few seconds: repeats an announcement that Kafka discarded, until it is acknowledged. */
+  /** Repeats a discarded announcement. Call it every few seconds. */
   repeatDiscarded(): void {
     if (this.#isDiscarded) this.announceAgain()
   }
@@ -109,9 +109,8 @@ export class LedgerPublisher {
   #noteUnsaved(): void {
     const { unsavedRows } = this.#acknowledged
     if ((unsavedRows & (unsavedRows - 1)) !== 0) return
-    this.#context.log.error(
-      { rows: unsavedRows },
-      'More ledger rows wait for Kafka than a checkpoint can hold; the excess is lost if this process ends before Kafka takes them',
-    )
+    const text =
+      'More ledger rows wait for Kafka than a checkpoint can hold; the excess is lost if this process ends before Kafka takes them'
+    this.#context.log.error({ rows: unsavedRows }, text)
   }
 }

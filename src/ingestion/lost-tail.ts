@@ -7,6 +7,7 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import type { GapLedger } from './continuity/gap-ledger.ts'
+import type { Delivery } from './core.ts'
 import type { OutgoingMessage } from './messages/message.ts'
 import type { Ports } from './ports.ts'
 import type { TopicWatch } from './topic-watch.ts'
@@ -23,8 +24,7 @@ export interface LostTailOptions {
     readonly topics: ReadonlyMap<string, TopicMetadata>
     readonly symbols: ReadonlySet<string>
     readonly ports: Pick<Ports, 'clock'>
-    /** Resolves when everything sent so far is acknowledged, discarded or set aside. */
-    readonly settled: (signal: AbortSignal) => Promise<void>
+    readonly producer: Pick<Delivery, 'settled'>
     readonly onFatal: (error: unknown) => void
     readonly log: Logger
   }
@@ -115,7 +115,7 @@ export class LostTail {
       context.onFatal(fatal)
     }
     // Waits for Kafka to take the windows, up to the limit.
-    context.settled(limit.signal).then(end, end)
+    context.producer.settled(limit.signal).then(end, end)
   }
 
   /**

@@ -6,6 +6,7 @@ import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { beginsAtZero } from '../foundation/market/event.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
+import { wallMs } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { Backfill } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
@@ -61,9 +62,7 @@ export interface PipelineContext {
   readonly log: Logger
 }
 
-/**
- * Connects the core with checkpoints, the ledger and what Kafka has, once the topics are claimed.
- */
+/** Connects the core with what outlives this process, once the topics are claimed. */
 export class Pipeline implements SendEvents {
   readonly core: Core
   readonly ledger: GapLedger
@@ -100,8 +99,11 @@ export class Pipeline implements SendEvents {
     const receipts = new ReceiptClock(clock, config.clockLimits)
     const clockOffset = this.#clockOffset
     const publisher = new LedgerPublisher({ ...context, instance, queue }, names.gaps, memory)
-    const wallMs = () => Math.floor(clock.wallMicros() / 1000)
-    const ledger = new GapLedger((gap) => publisher.publish(gap), wallMs, clock)
+    const ledger = new GapLedger(
+      (gap) => publisher.publish(gap),
+      () => wallMs(clock),
+      clock,
+    )
     const continuity = new Continuity<StampedEvent>(ledger, () => clockOffset.aheadMs)
     const budget = new WeightBudget(config.restWeightPerMinute)
     // The symbols were requested a moment ago, and the server time follows.
@@ -111,19 +113,15 @@ export class Pipeline implements SendEvents {
     const hasDeliveredSince = (stream: string, sinceMs: number) => rates.lastSeenMs(stream) >= sinceMs
     this.#silence = new SilenceCheck({ rest, clock, random, backoff, hasDeliveredSince }, continuity, log)
     this.core = new Core({
-      timeUnit,
+      ...context,
       clock,
       receipts,
       rates,
       continuity,
       router: new Router(names, topics, timeUnit),
       clockOffset,
-      symbols,
       silence: this.#silence,
       deadLettersTopic: names.deadLetters,
-      producer,
-      onFatal,
-      log,
     })
     const limits = { rest, clock, random, backoff, maxIds: config.backfillMaxIds }
     this.backfill = new Backfill(limits, this.core, ledger, log)
@@ -146,7 +144,7 @@ export class Pipeline implements SendEvents {
       send: (message) => queue.push(message),
     })
     this.#lostTail = new LostTail({
-      context: { ...context, settled: (aborted) => producer.settled(aborted) },
+      context,
       bookTicker: names.bookTicker,
       acknowledged: memory,
       checkpoints: this.#checkpoints,
@@ -243,8 +241,8 @@ export class Pipeline implements SendEvents {
     this.#checkpoints.writeStart(symbols)
   }
 
-  /** Stops backfill and the instance watch. */
-  async stop(): Promise<void> {
+  /** Writes the last checkpoints. If the signal aborts, the next start uses the previous ones. */
+  async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
     this.core.stop()
@@ -252,10 +250,6 @@ export class Pipeline implements SendEvents {
     this.receipts.stop()
     await this.#checking
     await this.#instances.close()
-  }
-
-  /** Writes the last checkpoints. If the signal aborts, the next start uses the previous ones. */
-  async writeLastCheckpoints(signal: AbortSignal): Promise<void> {
     try {
       await this.#context.producer.settled(signal)
       await unlessAborted(this.#writeCheckpoints(true), signal)

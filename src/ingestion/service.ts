@@ -125,8 +125,7 @@ export class Ingestion {
     // A start attempt that waits for Kafka or the exchange ends without starting anything.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
     await this.#connections?.stop()
-    await this.#pipeline?.stop()
-    if (this.#pipeline !== null) await this.#pipeline.writeLastCheckpoints(signal)
+    await this.#pipeline?.stop(signal)
     const unsent = await this.#producer.stop(signal)
     // The next start rewrites both: it derives checkpoints from the messages after the last one.
     const { checkpoints } = this.#config.topics
@@ -186,22 +185,20 @@ export class Ingestion {
     const recovered = await patience.until('Kafka', () =>
       recoverParts(this.#ports, names, symbols, this.#log, signal),
     )
-    const pipeline = new Pipeline(
-      {
-        config: this.#config,
-        ports: this.#ports,
-        gate,
-        topics,
-        symbols,
-        source,
-        timeUnit,
-        producer: this.#producer,
-        claimTopics: () => void this.#claimAgain(),
-        onFatal: this.#ended.resolve,
-        log: this.#log,
-      },
-      recovered,
-    )
+    const context = {
+      config: this.#config,
+      ports: this.#ports,
+      gate,
+      topics,
+      symbols,
+      source,
+      timeUnit,
+      producer: this.#producer,
+      claimTopics: () => void this.#claimAgain(),
+      onFatal: this.#ended.resolve,
+      log: this.#log,
+    }
+    const pipeline = new Pipeline(context, recovered)
     this.#pipeline = pipeline
     this.#producer.start(pipeline)
     // The start records stop an older instance, so Kafka must have them before we read a frame.
@@ -210,20 +207,9 @@ export class Ingestion {
     signal.throwIfAborted()
     pipeline.start()
     this.#announce()
-    const connections = new Connections(
-      {
-        config: this.#config,
-        ports: this.#ports,
-        gate,
-        core: pipeline.core,
-        queue: this.#producer.queue,
-        source,
-        timeUnit,
-        onQuiet: () => this.#symbolWatch.askSoon(),
-        onFatal: this.#ended.resolve,
-      },
-      this.#log,
-    )
+    const { queue } = this.#producer
+    const onQuiet = () => this.#symbolWatch.askSoon()
+    const connections = new Connections({ ...context, core: pipeline.core, queue, onQuiet }, this.#log)
     this.#connections = connections
     const drop = (reason: string) => {
       for (const connection of connections.all) connection.reconnect(reason, true)

@@ -86,8 +86,7 @@ export class StreamRates {
     }
     const intervalMs = nowMs - state.occurrenceAtMs
     if (intervalMs < OCCURRENCE_MS) return
-    // An outage does not count as an interval: after a day's outage, a stall would take days to
-    // show.
+    // An outage is no interval: after a day's outage, a stall would take days to show.
     const ownIntervalMs = Math.min(intervalMs, patienceOf(state))
     const even = 1 / state.occurrences
     state.fastMeanMs += Math.max(FAST_WEIGHT, even) * (ownIntervalMs - state.fastMeanMs)
@@ -170,21 +169,19 @@ export class StreamRates {
 
   /** Returns the state of these streams, including those that have never delivered. */
   status(streams: readonly string[], nowMs: number): Record<string, StreamStatus> {
-    return Object.fromEntries(
-      streams.map((stream) => {
-        const state = this.#streams.get(stream)
-        const status: StreamStatus =
-          state === undefined
-            ? { events: 0, lastSeenAgeMs: null, lastId: null, quiet: false }
-            : {
-                events: state.events,
-                lastSeenAgeMs: Math.round(nowMs - state.lastSeenMs),
-                lastId: state.lastId,
-                quiet: this.isQuiet(stream, nowMs),
-              }
-        return [stream, status]
-      }),
-    )
+    return Object.fromEntries(streams.map((stream) => [stream, this.#statusOf(stream, nowMs)]))
+  }
+
+  #statusOf(stream: string, nowMs: number): StreamStatus {
+    const state = this.#streams.get(stream)
+    if (state === undefined) return { events: 0, lastSeenAgeMs: null, lastId: null, quiet: false }
+    const { events, lastSeenMs, lastId } = state
+    return {
+      events,
+      lastSeenAgeMs: Math.round(nowMs - lastSeenMs),
+      lastId,
+      quiet: this.isQuiet(stream, nowMs),
+    }
   }
 }
 

@@ -77,10 +77,7 @@ export interface Route {
 
 /**
  * Routes by event type to a topic, and by Java's murmur2 of the symbol to a partition; computed
- * once per symbol and type.
- *
- * @param topics the partition counts at start. After a change of the count, restart the service;
- *   order per symbol does not hold across the change
+ * once per symbol and type. `topics`: the partition counts at start.
  */
 export class Router {
   readonly #names: TopicNames
@@ -94,25 +91,17 @@ export class Router {
     this.#topics = topics
   }
 
-  /**
-   * @param stream the stream's name, which identifies symbol and type
-   * @param epoch how often its ids have restarted
-   */
+  /** @param epoch how often the ids of the stream have restarted */
   route(stream: string, symbol: string, type: EventType, epoch: number): Route {
     const known = this.#routes.get(stream)
     if (known?.epoch === epoch) return known
     const topic = this.#names[declarationOf(type).topic]
     const partitions = this.#topics.get(topic)?.partitions
     if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
-    const route = {
-      symbol,
-      type,
-      topic,
-      partition: partitionOf(symbol, partitions),
-      key: Buffer.from(symbol),
-      headers: headersOf(type, this.#unit, epoch),
-      epoch,
-    }
+    const partition = partitionOf(symbol, partitions)
+    const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type, this.#unit))]])
+    if (epoch > 0) headers.set(Buffer.from(HEADER.epoch), Buffer.from(String(epoch)))
+    const route = { symbol, type, topic, partition, key: Buffer.from(symbol), headers, epoch }
     this.#routes.set(stream, route)
     return route
   }
@@ -124,12 +113,6 @@ export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route:
   headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))
   headers.set(Buffer.from(HEADER.clockAhead), Buffer.from(String(clockAheadMs ?? '')))
   return { ...route, headers }
-}
-
-function headersOf(type: EventType, unit: TimeUnit, epoch: number): Map<Buffer, Buffer> {
-  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type, unit))]])
-  if (epoch > 0) headers.set(Buffer.from(HEADER.epoch), Buffer.from(String(epoch)))
-  return headers
 }
 
 /** An event on its way to Kafka; one object for speed: it is its own mark and slice. */
@@ -144,13 +127,6 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   readonly queuedAtMs: number
   readonly clockAheadMs: number | undefined
 
-  /**
-   * @param value the slice with the value
-   * @param id trade id, aggregate trade id or update id
-   * @param timeMs trade time, or receipt for bookTicker
-   * @param timestampMs of the record: the time of ingestion
-   * @param clockAheadMs of quotes: how far the stamping clock was ahead of the exchange's, if known
-   */
   constructor(
     route: Route,
     value: ByteSlice,
