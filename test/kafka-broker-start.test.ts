@@ -2,10 +2,9 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { Admin } from '@platformatic/kafka'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { parseJavaVersion } from '../src/sandbox/kafka-broker/java.ts'
 import {
@@ -18,9 +17,9 @@ import {
   KAFKA_VERSION,
   mavenFailure,
 } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
+import { CACHE_DIRECTORY } from './support/bounded-run.ts'
+import { withAdmin } from './support/kafka-clients.ts'
 import { within } from './support/wait-for.ts'
-
-const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
 
 let folder: string
 let distributionDir: string
@@ -28,7 +27,7 @@ const brokers: KafkaBroker[] = []
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kafka-broker-'))
-  distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE })
+  distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
 })
 
 after(async () => {
@@ -46,26 +45,16 @@ async function start(port: number): Promise<KafkaBroker> {
   return broker
 }
 
-async function withAdmin<Result>(
-  broker: KafkaBroker,
-  work: (admin: Admin) => Promise<Result>,
-): Promise<Result> {
-  const admin = new Admin({ clientId: 'test', bootstrapBrokers: [broker.brokers] })
-  try {
-    return await within(20_000, 'the admin', () => work(admin))
-  } finally {
-    await admin.close()
-  }
-}
-
 test('a topic survives a kill and a restart of the broker, which then shuts down cleanly', async () => {
   const first = await start(0)
-  await withAdmin(first, (admin) => admin.createTopics({ topics: ['kept'], partitions: 3, replicas: 1 }))
+  await withAdmin([first.brokers], (admin) =>
+    admin.createTopics({ topics: ['kept'], partitions: 3, replicas: 1 }),
+  )
   process.kill(first.pid, 'SIGKILL')
   await within(10_000, 'the end of the broker', () => first.exited)
 
   const second = await start(first.port)
-  assert.ok((await withAdmin(second, (admin) => admin.listTopics())).includes('kept'))
+  assert.ok((await withAdmin([second.brokers], (admin) => admin.listTopics())).includes('kept'))
   await assert.rejects(start(0), (error) => {
     assert.ok(error instanceof TapelineError)
     assert.match(error.message, new RegExp(`in use by a Kafka broker, process ${second.pid}`))

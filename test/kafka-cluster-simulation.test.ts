@@ -66,29 +66,37 @@ function recordsOf(text: string, clock: Clock) {
   }))
 }
 
+type Defect = NonNullable<KafkaOptions['defect']>
+
+/** Checks what correct code does, and that a planted defect prevents it. */
+function testWithout(
+  defect: Defect,
+  [does, when]: readonly [does: string, when: string],
+  check: (it: Process, expected: boolean) => Promise<void>,
+): void {
+  test(`${does}, ${when}`, () => check(new Process(), true))
+  test(`finds a planted defect: ${defect}, ${when}`, () => check(new Process(defect), false))
+}
+
 const FOREVER = { limitMs: Number.POSITIVE_INFINITY }
 
-for (const [defect, expected] of [
-  [undefined, true],
-  ['the producer id is kept', false],
-] as const) {
-  test(`${expected ? 'K2 continues' : `finds a planted defect: ${defect}`}, after a partition has lost its tail`, async () => {
-    const it = new Process(defect)
+testWithout(
+  'the producer id is kept',
+  ['K2 continues', 'after a partition has lost its tail'],
+  async (it, expected) => {
     const producer = it.port.producer('test', 'none')
     for (const text of ['a', 'b', 'c'])
       assert.ok(await it.settles(producer.send(recordsOf(text, it.life), FOREVER), 1000))
     assert.ok(it.cluster.electUnclean(it.partition(0), 2))
     assert.equal(await it.settles(producer.send(recordsOf('d', it.life), FOREVER), MINUTE), expected)
     assert.equal(it.cluster.complaints.length, 0)
-  })
-}
+  },
+)
 
-for (const [defect, expected] of [
-  [undefined, true],
-  ['a refused time is not renewed', false],
-] as const) {
-  test(`${expected ? 'K4 continues' : `finds a planted defect: ${defect}`}, once a fast clock is right`, async () => {
-    const it = new Process(defect)
+testWithout(
+  'a refused time is not renewed',
+  ['K4 continues', 'once a fast clock is right'],
+  async (it, expected) => {
     const producer = it.port.producer('test', 'none')
     it.wall.set(8 * 60 * MINUTE)
     const sent = producer.send(recordsOf('a', it.life), FOREVER)
@@ -96,15 +104,13 @@ for (const [defect, expected] of [
     it.wall.set(0)
     assert.equal(await it.settles(sent, MINUTE), expected)
     assert.equal(it.stored.length, expected ? PLACES.length : 0)
-  })
-}
+  },
+)
 
-for (const [defect, expected] of [
-  [undefined, true],
-  ['the fetcher looks up leaders once', false],
-] as const) {
-  test(`${expected ? 'A reader continues' : `finds a planted defect: ${defect}`}, after its partition has moved to another broker`, async () => {
-    const it = new Process(defect)
+testWithout(
+  'the fetcher looks up leaders once',
+  ['A reader continues', 'after its partition has moved to another broker'],
+  async (it, expected) => {
     const fetcher = it.port.fetcher('test', [TOPIC])
     await Promise.all([fetcher.connect(), it.clock.advance(1000)])
     assert.ok(await it.settles(it.port.producer('test', 'none').send(recordsOf('a', it.life), FOREVER), 1000))
@@ -119,33 +125,29 @@ for (const [defect, expected] of [
     }
     for (let attempt = 0; attempt < 3; attempt++) await it.settles(read(), 1000)
     assert.equal(values.includes('a'), expected)
-  })
-}
+  },
+)
 
-for (const [defect, expected] of [
-  [undefined, true],
-  ['the sender waits without limit', false],
-] as const) {
-  test(`${expected ? 'K3 sends continue' : `finds a planted defect: ${defect}`}, while a leader hangs and another is elected`, async () => {
-    const it = new Process(defect)
+testWithout(
+  'the sender waits without limit',
+  ['K3 sends continue', 'while a leader hangs and another is elected'],
+  async (it, expected) => {
     const producer = it.port.producer('test', 'none')
     assert.ok(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), 1000))
     it.cluster.disturb(it.partition(0).leadership.leader, 'hung', 10 * MINUTE)
     assert.equal(await it.settles(producer.send(recordsOf('b', it.life), FOREVER), 25_000), expected)
-  })
-}
+  },
+)
 
-for (const [defect, expected] of [
-  [undefined, true],
-  ['the sender has one bootstrap broker', false],
-] as const) {
-  test(`${expected ? 'K3 a sender starts' : `finds a planted defect: ${defect}`}, while the first bootstrap broker hangs`, async () => {
-    const it = new Process(defect)
+testWithout(
+  'the sender has one bootstrap broker',
+  ['K3 a sender starts', 'while the first bootstrap broker hangs'],
+  async (it, expected) => {
     it.cluster.disturb(1, 'hung', 10 * MINUTE)
     const producer = it.port.producer('test', 'none')
     assert.equal(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), MINUTE), expected)
-  })
-}
+  },
+)
 
 test('K3 a broker that was isolated from the others loses messages that it never replicated', async () => {
   const it = new Process()

@@ -3,12 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { Admin } from '@platformatic/kafka'
 import { type KafkaBroker, startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { CACHE_DIRECTORY } from './support/bounded-run.ts'
 import { brokerProperties, readCompose } from './support/compose.ts'
+import { withAdmin } from './support/kafka-clients.ts'
 import { startTapeline } from './support/processes.ts'
 
 const IN_CONTAINERS = { PLAINTEXT: 29092, PLAINTEXT_HOST: 9092, CONTROLLER: 29093 }
@@ -67,7 +67,7 @@ test("the compose file's broker creates no topics implicitly, and those of `topi
   await again.assertExit(0, 30_000)
   assert.equal(again.output().match(/ present /g)?.length, 5, again.output())
   await assert.rejects(
-    asAdmin(at.ports, (admin) =>
+    withAdmin([at.ports], (admin) =>
       admin.metadata({ topics: ['by.accident'], autocreateTopics: true, forceUpdate: true }),
     ),
   )
@@ -75,26 +75,12 @@ test("the compose file's broker creates no topics implicitly, and those of `topi
 })
 
 function addressesToldTo(bootstrap: string): Promise<string[]> {
-  return asAdmin(bootstrap, async (admin) => {
+  return withAdmin([bootstrap], async (admin) => {
     const { brokers } = await admin.metadata({ topics: [], forceUpdate: true })
     return [...brokers.values()].map(({ host, port }) => `${host}:${port}`)
   })
 }
 
 function topicsAt(bootstrap: string): Promise<string[]> {
-  return asAdmin(bootstrap, async (admin) => (await admin.listTopics()).toSorted())
-}
-
-async function asAdmin<Result>(bootstrap: string, work: (admin: Admin) => Promise<Result>): Promise<Result> {
-  const admin = new Admin({
-    clientId: 'tapeline-test',
-    bootstrapBrokers: [bootstrap],
-    retries: 1,
-    strict: true,
-  })
-  try {
-    return await work(admin)
-  } finally {
-    await admin.close()
-  }
+  return withAdmin([bootstrap], async (admin) => (await admin.listTopics()).toSorted())
 }

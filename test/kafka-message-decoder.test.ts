@@ -4,9 +4,9 @@ import { Batch } from '../src/consumer/batch.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder.ts'
 import { ABSENT } from '../src/foundation/market/event-fields.ts'
+import type { Gap } from '../src/foundation/market/gap.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
-import { failureKind } from '../src/foundation/store/failures.ts'
-import { aggTradeValue, bookTickerValue, eventsOf, record, tradeValue } from './support/records.ts'
+import { aggTradeValue, bookTickerValue, eventsOf, gapRow, record, tradeValue } from './support/records.ts'
 
 const SCHEMA = { schema: 'trade/1' }
 const PARTITION = { topic: 't', topicId: '00000000-0000-0000-0000-000000000001', partition: 0 }
@@ -95,30 +95,8 @@ test('knows the event and receipt times of its live rows, without removed ones',
 })
 
 test('keeps the highest revision of a gap in any order of revisions', () => {
-  const gap = (revision: number, status: string) =>
-    record(
-      Buffer.from(
-        JSON.stringify({
-          gap_id: 'BTCUSDT/trade/0/5',
-          revision,
-          symbol: 'BTCUSDT',
-          event_type: 'trade',
-          epoch: 0,
-          from_id: 5,
-          to_id: 9,
-          from_time: null,
-          to_time: null,
-          cause: 'reconnect',
-          status,
-          reason: null,
-          detected_at: 1723161255343,
-          updated_at: 1723161255343,
-          closed_at: null,
-        }),
-      ),
-      null,
-      { schema: 'gap/1' },
-    )
+  const gap = (revision: number, status: Gap['status']) =>
+    record(Buffer.from(JSON.stringify(gapRow({ revision, status }))), null, { schema: 'gap/1' })
   const batch = new Batch(0)
   for (const one of [gap(1, 'open'), gap(3, 'filled'), gap(2, 'open')])
     assert.equal(decodeInto(batch, 'gaps', one), null)
@@ -143,33 +121,6 @@ test('stops at a schema newer than it knows instead of rejecting the message', (
       'schema is not one of this topic',
     )
   }
-})
-
-test('never mistakes an unavailable database or a defect in Tapeline for a bad row', () => {
-  const failure = (code?: string) =>
-    failureKind(Object.assign(new Error('x'), code === undefined ? {} : { code }))
-  for (const code of [
-    '08006',
-    '53300',
-    '53100',
-    '57P01',
-    '57P03',
-    '40001',
-    '40P01',
-    '55P03',
-    '25006',
-    'ECONNREFUSED',
-    'ECONNRESET',
-    'EPIPE',
-    undefined,
-  ]) {
-    assert.equal(failure(code), 'retry', String(code))
-  }
-  for (const code of ['22P02', '22003', '23505', '23514']) assert.equal(failure(code), 'row', code)
-  for (const code of ['42P01', '42601', '21000', '28P01', '3D000', 'XX000', '0A000'])
-    assert.equal(failure(code), 'stop', code)
-  assert.equal(failureKind(new TypeError('x is undefined')), 'stop')
-  assert.equal(failureKind('thrown text'), 'stop')
 })
 
 test('D5 stores the epoch of an id sequence, and rejects an invalid one', () => {

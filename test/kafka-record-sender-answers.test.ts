@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { BrokerAddress, Brokers, ProduceAnswer } from '../src/foundation/kafka/broker-requests.ts'
+import type { Brokers, ProduceRequests } from '../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
-import { type OutgoingRecord, RecordSender } from '../src/foundation/kafka/record-sender.ts'
-import type { ClusterLayout } from '../src/foundation/kafka/topic-metadata.ts'
+import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { outgoing } from './support/kafka-clients.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
@@ -22,15 +23,21 @@ interface Behaviour {
   epoch?(broker: string): number
   /** An error code; null: no answer. */
   produce(broker: string, batch: PartitionBatch): number | null
+  /** How long the answer to a batch takes; 0 by default. */
+  delayMs?(batch: PartitionBatch): number
 }
 
 const NEVER = new Promise<never>(() => {})
+const CONNECTION = { brokers: ['broker-1', 'broker-2'], tls: null, sasl: null }
+const FOREVER = { limitMs: Number.POSITIVE_INFINITY }
 
 class FakeBrokers implements Brokers {
   readonly clock = new VirtualClock()
   readonly random = () => 0.5
   /** The requests to each broker, in order. */
   readonly asked: string[] = []
+  /** The connections that are not closed. */
+  readonly open = new Set<object>()
   readonly #behaviour: Behaviour
   #producerIds = 0
 
@@ -38,90 +45,78 @@ class FakeBrokers implements Brokers {
     this.#behaviour = behaviour
   }
 
+  /** The Produce requests, in order. */
+  get produced(): string[] {
+    return this.asked.filter((one) => one.startsWith('produce'))
+  }
+
   openFetcher(): never {
     throw new Error('Nothing is fetched here')
   }
 
-  openProducer({ brokers }: { readonly brokers: readonly string[] }) {
+  openProducer({ brokers }: { readonly brokers: readonly string[] }): ProduceRequests {
     const [bootstrap = ''] = brokers
+    const closed = Promise.withResolvers<never>()
+    closed.promise.catch(() => {})
+    this.open.add(closed)
     return {
-      metadata: async (topics: readonly string[]): Promise<ClusterLayout> => {
+      metadata: async (topics) => {
         const known = new Map([1, 2].map((node) => [node, { host: `broker-${node}`, port: 9092 }]))
         if (topics.length === 0) return { topics: new Map(), brokers: known }
         this.asked.push(`metadata ${bootstrap}`)
         const leader = this.#behaviour.leader(bootstrap, topics)
         if (leader === null) return NEVER
-        const layout = {
-          id: '',
-          partitions: 1,
-          leaders: [leader],
-          leaderEpochs: [this.#behaviour.epoch?.(bootstrap) ?? 0],
-        }
+        const epoch = this.#behaviour.epoch?.(bootstrap) ?? 0
+        const layout = { id: '', partitions: 1, leaders: [leader], leaderEpochs: [epoch] }
         return { topics: new Map(topics.map((name) => [name, layout])), brokers: known }
       },
       initProducerId: async () => ({ producerId: BigInt(++this.#producerIds), producerEpoch: 0 }),
-      produce: async (
-        { host }: BrokerAddress,
-        _replicasMs: number,
-        batches: readonly PartitionBatch[],
-      ): Promise<ProduceAnswer> => {
-        const results = batches.map((batch) => {
+      produce: async ({ host }, _replicasMs, batches) => {
+        const responses = batches.map((batch) => {
           this.asked.push(`produce ${host} as ${batch.batch.readBigInt64BE(PRODUCER_ID_AT)}`)
           return { name: batch.topic, errorCode: this.#behaviour.produce(host, batch) }
         })
-        if (results.some(({ errorCode }) => errorCode === null)) return NEVER
-        return answerOf(batches, (at) => results[at]?.errorCode ?? 0)
+        if (responses.some(({ errorCode }) => errorCode === null)) return NEVER
+        const delayMs = Math.max(...batches.map((batch) => this.#behaviour.delayMs?.(batch) ?? 0))
+        if (delayMs > 0) await Promise.race([sleep(delayMs, undefined, this.clock), closed.promise])
+        return {
+          responses: responses.map(({ name, errorCode }) => ({
+            name,
+            partitionResponses: [{ ...ANSWERED, errorCode: errorCode ?? 0 }],
+          })),
+          throttleTimeMs: 0,
+        }
       },
-      close: async () => {},
+      close: async () => {
+        this.open.delete(closed)
+        closed.reject(new Error('closed'))
+      },
     }
   }
 }
 
-function answerOf(batches: readonly PartitionBatch[], codeOf: (at: number) => number): ProduceAnswer {
-  const responses = batches.map(({ topic }, at) => ({
-    name: topic,
-    partitionResponses: [
-      {
-        index: 0,
-        errorCode: codeOf(at),
-        baseOffset: 0n,
-        logAppendTimeMs: -1n,
-        logStartOffset: 0n,
-        recordErrors: [],
-        errorMessage: null,
-      },
-    ],
-  }))
-  return { responses, throttleTimeMs: 0 }
+const ANSWERED = {
+  index: 0,
+  baseOffset: 0n,
+  logAppendTimeMs: -1n,
+  logStartOffset: 0n,
+  recordErrors: [],
+  errorMessage: null,
 }
 
-function recordOf(topic: string): OutgoingRecord {
-  return {
-    topic,
-    partition: 0,
-    key: null,
-    value: Buffer.from('{}'),
-    headers: new Map<Buffer, Buffer>(),
-    timestampMs: 0,
-  }
-}
+const recordOf = (topic: string) => outgoing({ topic, value: Buffer.from('{}') })
 
 async function send(brokers: FakeBrokers, topics: readonly string[], forMs: number): Promise<boolean> {
-  const connection = { brokers: ['broker-1', 'broker-2'], tls: null, sasl: null }
-  const sender = new RecordSender(connection, 'tapeline-test', 'none', brokers)
-  const records = topics.map(recordOf)
-  let isSent = false
-  const sending = sender.send(records, { limitMs: Number.POSITIVE_INFINITY }).then(
-    () => {
-      isSent = true
-    },
-    () => {},
+  const sender = new RecordSender(CONNECTION, 'tapeline-test', 'none', brokers)
+  const sending = sender.send(topics.map(recordOf), FOREVER).then(
+    () => true,
+    () => false,
   )
   await brokers.clock.advance(forMs)
   const closing = sender.close()
   await brokers.clock.advance(2000)
-  await Promise.all([sending, closing])
-  return isSent
+  await closing
+  return sending
 }
 
 test('K2 an isolated broker that still claims to lead does not make the leader store a batch twice', async () => {
@@ -137,7 +132,7 @@ test('K2 an isolated broker that still claims to lead does not make the leader s
   })
   assert.ok(await send(brokers, ['a'], 60_000))
   assert.equal(brokers.asked.at(-1), 'produce broker-2 as 1')
-  assert.ok(!brokers.asked.some((one) => one.startsWith('produce broker-1')))
+  assert.ok(!brokers.produced.some((one) => one.startsWith('produce broker-1')))
 })
 
 test('K2 a producer unknown to the leader gets a new id', async () => {
@@ -159,11 +154,12 @@ test('K3 a silent leader gets more time, until the others name another one', asy
   brokers.clock.schedule(30_000, () => {
     isMoved = true
   })
-  const produced = () => brokers.asked.filter((one) => one.startsWith('produce'))
-  brokers.clock.schedule(29_000, () => assert.equal(produced().length, 3, '8 s, 16 s, and the third waits'))
+  brokers.clock.schedule(29_000, () =>
+    assert.equal(brokers.produced.length, 3, '8 s, 16 s, and the third waits'),
+  )
   // Within 8 s the third is checked.
   assert.ok(await send(brokers, ['a'], 40_000))
-  assert.deepEqual(produced(), [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
+  assert.deepEqual(brokers.produced, [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
 })
 
 test('K3 a silent leader keeps its time although an isolated broker names a previous leader', async () => {
@@ -177,10 +173,7 @@ test('K3 a silent leader keeps its time although an isolated broker names a prev
     isCutOff = true
   })
   await send(brokers, ['a'], 22_000)
-  assert.deepEqual(
-    brokers.asked.filter((one) => one.startsWith('produce')),
-    Array(2).fill('produce broker-2 as 1'),
-  )
+  assert.deepEqual(brokers.produced, Array(2).fill('produce broker-2 as 1'))
 })
 
 test('K3 the sender abandons an isolated broker that names itself as the leader for another', async () => {
@@ -213,60 +206,29 @@ test('K7 a missing topic does not hide the leaders of the others', async () => {
     produce: () => 0,
   })
   assert.equal(await send(brokers, ['a', 'gone', 'b'], 1000), false)
-  assert.equal(brokers.asked.filter((one) => one.startsWith('produce')).length, 2)
+  assert.equal(brokers.produced.length, 2)
 })
 
 test('K7 a partition without enough replicas uses new connections at each attempt, and does not interrupt the others', async () => {
   const LATENCY_MS = 5000
-  const clock = new VirtualClock()
-  const open: object[] = []
-  const brokers: Brokers = {
-    clock,
-    random: () => 0.5,
-    openFetcher: () => {
-      throw new Error('Nothing is fetched here')
-    },
-    openProducer: () => {
-      const closed = Promise.withResolvers<never>()
-      closed.promise.catch(() => {})
-      const requests = {
-        metadata: async (topics: readonly string[]) => ({
-          topics: new Map(
-            topics.map((name) => [name, { id: '', partitions: 1, leaders: [1], leaderEpochs: [0] }]),
-          ),
-          brokers: new Map([[1, { host: 'broker-1', port: 9092 }]]),
-        }),
-        initProducerId: async () => ({ producerId: 1n, producerEpoch: 0 }),
-        produce: async (_broker: BrokerAddress, _replicasMs: number, batches: readonly PartitionBatch[]) => {
-          const isSick = batches.some(({ topic }) => topic === 'sick')
-          const answered = new Promise<void>((resolve) => clock.schedule(isSick ? 0 : LATENCY_MS, resolve))
-          await Promise.race([answered, closed.promise])
-          return answerOf(batches, () => (isSick ? NOT_ENOUGH_REPLICAS : 0))
-        },
-        close: async () => {
-          open.splice(open.indexOf(requests), 1)
-          closed.reject(new Error('closed'))
-        },
-      }
-      open.push(requests)
-      return requests
-    },
-  }
-  const sender = new RecordSender({ brokers: ['broker-1'], tls: null, sasl: null }, 'test', 'none', brokers)
-  const sick = assert.rejects(sender.send([recordOf('sick')], { limitMs: Number.POSITIVE_INFINITY }))
+  const brokers = new FakeBrokers({
+    leader: () => 1,
+    produce: (_broker, { topic }) => (topic === 'sick' ? NOT_ENOUGH_REPLICAS : 0),
+    delayMs: ({ topic }) => (topic === 'sick' ? 0 : LATENCY_MS),
+  })
+  const sender = new RecordSender(CONNECTION, 'test', 'none', brokers)
+  const sick = assert.rejects(sender.send([recordOf('sick')], FOREVER))
   const retries: unknown[] = []
   let sent = 0
   const sending = (async () => {
-    for (; sent < 5; sent++) {
-      const onRetry = (error: unknown) => retries.push(error)
-      await sender.send([recordOf('healthy')], { limitMs: Number.POSITIVE_INFINITY, onRetry })
-    }
+    const onRetry = (error: unknown) => retries.push(error)
+    for (; sent < 5; sent++) await sender.send([recordOf('healthy')], { ...FOREVER, onRetry })
   })()
-  await clock.advance(6 * LATENCY_MS)
+  await brokers.clock.advance(6 * LATENCY_MS)
   assert.deepEqual([sent, retries], [5, []])
-  assert.equal(open.length, 1, 'previous connections are closed')
+  assert.equal(brokers.open.size, 1, 'previous connections are closed')
   const closing = sender.close()
-  await clock.advance(2000)
+  await brokers.clock.advance(2000)
   await Promise.all([sick, closing, sending])
-  assert.equal(open.length, 0)
+  assert.equal(brokers.open.size, 0)
 })

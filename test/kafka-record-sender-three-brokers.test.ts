@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { Admin } from '@platformatic/kafka'
 import { kafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
+import { connectionTo, outgoing, withAdmin } from './support/kafka-clients.ts'
 import { type KafkaCluster, startKafkaCluster } from './support/kafka-cluster.ts'
 import { readTopic } from './support/messages.ts'
 import { waitFor, within } from './support/wait-for.ts'
@@ -19,13 +19,10 @@ let cluster: KafkaCluster
 
 before(async () => {
   cluster = await startKafkaCluster()
-  const admin = new Admin({ clientId: 'test', bootstrapBrokers: cluster.brokers.split(',') })
-  try {
-    const configs = [{ name: 'min.insync.replicas', value: '2' }]
-    await admin.createTopics({ topics: [...TOPICS], partitions: PARTITIONS, replicas: 3, configs })
-  } finally {
-    await admin.close()
-  }
+  const configs = [{ name: 'min.insync.replicas', value: '2' }]
+  await withAdmin(cluster.brokers.split(','), (admin) =>
+    admin.createTopics({ topics: [...TOPICS], partitions: PARTITIONS, replicas: 3, configs }),
+  )
   await waitFor(allInSync, { timeoutMs: 30_000, what: 'replicas in sync' })
 })
 
@@ -40,8 +37,8 @@ async function allInSync(): Promise<boolean> {
 
 test('K1 K2 acknowledges every send once while brokers are killed one after the other and leaders move', async (t) => {
   const brokers = cluster.brokers.split(',')
-  const producer = kafkaPort({ brokers, tls: null, sasl: null }).producer('tapeline-test', 'lz4')
-  const reader = new PartitionFetcher({ brokers, tls: null, sasl: null }, 'tapeline-test', [...TOPICS])
+  const producer = kafkaPort(connectionTo(brokers)).producer('tapeline-test', 'lz4')
+  const reader = new PartitionFetcher(connectionTo(brokers), 'tapeline-test', [...TOPICS])
   await reader.connect()
   let sent = 0
   /** One record for each partition of both topics. */
@@ -49,14 +46,9 @@ test('K1 K2 acknowledges every send once while brokers are killed one after the 
     const number = sent
     await producer.send(
       TOPICS.flatMap((topic) =>
-        Array.from({ length: PARTITIONS }, (_, partition) => ({
-          topic,
-          partition,
-          key: null,
-          value: Buffer.from(String(number)),
-          headers: new Map<Buffer, Buffer>(),
-          timestampMs: Date.now(),
-        })),
+        Array.from({ length: PARTITIONS }, (_, partition) =>
+          outgoing({ topic, partition, value: Buffer.from(String(number)) }),
+        ),
       ),
       { limitMs: Number.POSITIVE_INFINITY },
     )
@@ -118,16 +110,10 @@ test('K1 K2 acknowledges every send once while brokers are killed one after the 
 
 test('K4 a record refused for a time too far ahead is written with the present time once the clock is right', async () => {
   const brokers = cluster.brokers.split(',')
-  const producer = kafkaPort({ brokers, tls: null, sasl: null }).producer('tapeline-test', 'lz4')
+  const producer = kafkaPort(connectionTo(brokers)).producer('tapeline-test', 'lz4')
   const reasons: string[] = []
-  const record = (topic: string, text: string, aheadMs: number) => ({
-    topic,
-    partition: 0,
-    key: null,
-    value: Buffer.from(text),
-    headers: new Map<Buffer, Buffer>(),
-    timestampMs: Date.now() + aheadMs,
-  })
+  const record = (topic: string, text: string, aheadMs: number) =>
+    outgoing({ topic, value: Buffer.from(text), timestampMs: Date.now() + aheadMs })
   try {
     const [one, other] = TOPICS
     const records = [record(one, 'ahead', 8 * 3_600_000), record(other, 'on time', 0)]

@@ -16,13 +16,13 @@ import { describeKafkaError } from '../src/foundation/kafka/broker-errors.ts'
 import type { KafkaConnection } from '../src/foundation/kafka/client.ts'
 import { kafkaConnection } from '../src/foundation/kafka/config.ts'
 import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
-import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { initTopics } from '../src/foundation/kafka/topics.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { ingestionConfig, topicRights } from '../src/ingestion/config.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { outgoing, sendRecords } from './support/kafka-clients.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
@@ -168,32 +168,19 @@ test('stores trades with exactly the rights of the table, as two users', async (
 
 /** The purpose of a right, exercised as the services do. */
 async function use({ operation, name }: Right, connection: KafkaConnection): Promise<void> {
-  if (operation === 'READ') {
-    const fetcher = new PartitionFetcher(connection, 'test', [name])
-    try {
-      await fetcher.connect()
-      const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
-      const node = fetcher.leaderOf(name, 0) ?? -1
-      const [fetched] = await fetcher.fetch(node, [{ topic: name, partition: 0, offset: 0 }], limits)
-      if (fetched?.error != null) throw new Error(`${name}: ${fetched.error}`)
-    } finally {
-      await fetcher.close()
-    }
-    return
-  }
-  const producer = new RecordSender(connection, 'test', 'none')
+  if (operation === 'WRITE')
+    return sendRecords(connection, [
+      outgoing({ topic: name, key: Buffer.from('!test'), value: Buffer.from('{}') }),
+    ])
+  const fetcher = new PartitionFetcher(connection, 'test', [name])
   try {
-    const message = {
-      topic: name,
-      partition: 0,
-      key: Buffer.from('!test'),
-      value: Buffer.from('{}'),
-      headers: new Map(),
-      timestampMs: Date.now(),
-    }
-    await producer.send([message])
+    await fetcher.connect()
+    const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
+    const node = fetcher.leaderOf(name, 0) ?? -1
+    const [fetched] = await fetcher.fetch(node, [{ topic: name, partition: 0, offset: 0 }], limits)
+    if (fetched?.error != null) throw new Error(`${name}: ${fetched.error}`)
   } finally {
-    await producer.close()
+    await fetcher.close()
   }
 }
 

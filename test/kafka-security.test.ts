@@ -7,12 +7,12 @@ import { requireAccess } from '../src/foundation/kafka/access.ts'
 import type { KafkaConnection } from '../src/foundation/kafka/client.ts'
 import { kafkaConnection } from '../src/foundation/kafka/config.ts'
 import { latestValue } from '../src/foundation/kafka/read-range.ts'
-import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { type ReadOptions, readEvents } from '../src/tools/client/read-events.ts'
 import { createTestDatabase } from './support/database.ts'
+import { outgoing, sendRecords } from './support/kafka-clients.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
@@ -83,20 +83,8 @@ for (const [way, environment] of Object.entries(WAYS)) {
     const rights = new Map([[TOPIC, ['READ', 'WRITE'] as const]])
     const topics = await within(10_000, 'access', () => requireAccess(connection, 'test', { topics: rights }))
     assert.equal(topics.get(TOPIC)?.partitions, 1)
-    const producer = new RecordSender(connection, 'test', 'lz4')
-    try {
-      const message = {
-        topic: TOPIC,
-        key: Buffer.from('way'),
-        value: Buffer.from(way),
-        partition: 0,
-        headers: new Map(),
-        timestampMs: Date.now(),
-      }
-      await within(10_000, 'a send', () => producer.send([message]))
-    } finally {
-      await producer.close()
-    }
+    const message = outgoing({ topic: TOPIC, key: Buffer.from('way'), value: Buffer.from(way) })
+    await within(10_000, 'a send', () => sendRecords(connection, [message]))
     assert.equal(await within(10_000, 'a read', () => latestValue(connection, TOPIC, 'way')), way)
   })
 }
@@ -135,10 +123,11 @@ test('stores trades over TLS, ingestion with a password and the consumer with a 
   }
 })
 
-/**
- * Permanent refusals: the fault, the environment, the error line and the setting that it must name.
- */
-const FINAL: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
+/** By the fault: the environment, the error line and the setting that it must name. */
+type Faults = Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]>
+
+/** Permanent refusals. */
+const FINAL: Faults = {
   "an authority that did not sign the broker's certificate": [
     () => ({ KAFKA_BROKERS: kafka.at.TLS, KAFKA_TLS: 'true', KAFKA_TLS_CA: kafka.files.otherCa }),
     /not signed by a trusted authority/,
@@ -176,18 +165,8 @@ const FINAL: Record<string, readonly [environment: () => Environment, message: R
   ),
 }
 
-for (const [what, [environment, message, fix]] of Object.entries(FINAL)) {
-  test(`refuses ${what}, and names the setting to fix`, async () => {
-    const connection = connectionFrom(environment())
-    const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
-    await within(10_000, 'an answer', () =>
-      assert.rejects(requireAccess(connection, 'test', rights), { code: 'ACCESS', message, fix }),
-    )
-  })
-}
-
 /** A broker that is shutting down looks the same, so these are logged and retried. */
-const HUNG_UP: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
+const HUNG_UP: Faults = {
   'no client certificate although the broker requires one': [
     () => ({ ...tls(), KAFKA_BROKERS: kafka.at.MUTUAL }),
     /the broker closed the connection/,
@@ -210,15 +189,15 @@ const HUNG_UP: Record<string, readonly [environment: () => Environment, message:
   ],
 }
 
-for (const [what, [environment, message, fix]] of Object.entries(HUNG_UP)) {
-  test(`reports ${what} with the likely setting, and does not hang`, async () => {
-    const connection = connectionFrom(environment())
-    const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
-    await within(10_000, 'an answer', () =>
-      assert.rejects(requireAccess(connection, 'test', rights), { code: 'KAFKA', message, fix }),
-    )
-  })
-}
+for (const [code, faults] of Object.entries({ ACCESS: FINAL, KAFKA: HUNG_UP }))
+  for (const [fault, [environment, message, fix]] of Object.entries(faults))
+    test(`reports ${fault} as ${code}, with the setting to fix, and does not hang`, async () => {
+      const connection = connectionFrom(environment())
+      const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
+      await within(10_000, 'an answer', () =>
+        assert.rejects(requireAccess(connection, 'test', rights), { code, message, fix }),
+      )
+    })
 
 test('every command ends with the error line and the fix when the password is wrong, and never shows it', async () => {
   const exchange = await startSimulatedExchange({ messagesPerSecond: 10 })

@@ -12,6 +12,7 @@ import { initTopics } from '../src/foundation/kafka/topics.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { brokers, createTestTopics, uniqueTopics } from './support/kafka.ts'
+import { connectionTo } from './support/kafka-clients.ts'
 import { produce } from './support/messages.ts'
 
 const KEYS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'SOLUSDT', 'A', '1000SATSUSDT', '币安人生USDT', '!source']
@@ -112,7 +113,7 @@ test('names the unreachable brokers', async () => {
 test('finds the newest value of a key, after other records and in an empty topic', async () => {
   const topics = await createTestTopics({ prefix: 'latest' })
   try {
-    const connection = { brokers: brokers(), tls: null, sasl: null }
+    const connection = connectionTo(brokers())
     const topic = topics.env.KAFKA_CHECKPOINTS_TOPIC
     assert.equal(await latestValue(connection, topic, 'BTCUSDT'), null)
     await produce(

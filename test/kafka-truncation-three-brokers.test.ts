@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { Admin, alterPartitionReassignmentsV0 } from '@platformatic/kafka'
+import { alterPartitionReassignmentsV0 } from '@platformatic/kafka'
 import pino from 'pino'
 import { kafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { partitionOf } from '../src/foundation/kafka/partition.ts'
@@ -14,6 +14,7 @@ import { InstanceWatch } from '../src/ingestion/checkpoint/instance-watch.ts'
 import { recover } from '../src/ingestion/checkpoint/recovery.ts'
 import { trades } from './support/consumer-parts.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { connectionTo, outgoing, sendRecords, withAdmin } from './support/kafka-clients.ts'
 import { type KafkaCluster, type PartitionState, startKafkaCluster } from './support/kafka-cluster.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -79,28 +80,22 @@ async function createTopics(
   brokers: number[],
   settings: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const admin = new Admin({ clientId: 'test', bootstrapBrokers: cluster.brokers.split(',') })
-  try {
-    const configs = Object.entries(settings).map(([name, value]) => ({ name, value }))
-    const assignments = PARTITIONS.map((partition) => ({ partition, brokers }))
-    await admin.createTopics({ topics, partitions: -1, replicas: -1, configs, assignments })
-  } finally {
-    await admin.close()
-  }
+  const configs = Object.entries(settings).map(([name, value]) => ({ name, value }))
+  const assignments = PARTITIONS.map((partition) => ({ partition, brokers }))
+  await withAdmin(cluster.brokers.split(','), (admin) =>
+    admin.createTopics({ topics, partitions: -1, replicas: -1, configs, assignments }),
+  )
   await untilAll(topics, ({ leader }) => leader === brokers[0], `leaders of ${topics.join()}`)
 }
 
 async function reassign(topic: string, replicas: number[]): Promise<void> {
-  const admin = new Admin({ clientId: 'test', bootstrapBrokers: cluster.brokers.split(',') })
-  try {
+  await withAdmin(cluster.brokers.split(','), async (admin) => {
     const { controllerId, brokers } = await admin.metadata({ topics: [], forceUpdate: true })
     const controller = brokers.get(controllerId) ?? assert.fail('no controller')
     const connection = await admin.connections.get(controller)
     const partitions = PARTITIONS.map((partitionIndex) => ({ partitionIndex, replicas }))
     await alterPartitionReassignmentsV0.api.async(connection, 10_000, false, [{ name: topic, partitions }])
-  } finally {
-    await admin.close()
-  }
+  })
   const isMoved = (state: PartitionState) =>
     state.replicas.join() === replicas.join() && state.inSync.length === replicas.length
   await untilAll([topic], isMoved, `${topic} on brokers ${replicas.join()}`)
@@ -109,27 +104,18 @@ async function reassign(topic: string, replicas: number[]): Promise<void> {
 /** @param first the first bootstrap broker */
 function kafka(first = 1) {
   const all = cluster.brokers.split(',')
-  return kafkaPort({ brokers: [...all.slice(first - 1), ...all.slice(0, first - 1)], tls: null, sasl: null })
+  return kafkaPort(connectionTo([...all.slice(first - 1), ...all.slice(0, first - 1)]))
 }
 
-async function produceTrades(from: number, to: number): Promise<void> {
-  const producer = kafka().producer('tapeline-test', 'lz4')
-  try {
-    await producer.send(
-      trades(from, to).map((value) => ({
-        topic: TRADES,
-        partition: PARTITION,
-        key: Buffer.from(SYMBOL),
-        value,
-        headers: new Map<Buffer, Buffer>(),
-        timestampMs: Date.now(),
-      })),
-      { limitMs: 30_000 },
-    )
-  } finally {
-    await producer.close()
-  }
+/** Sends values of the symbol to its partition. */
+async function produce(topic: string, values: readonly Buffer[]): Promise<void> {
+  await sendRecords(
+    connectionTo(cluster.brokers.split(',')),
+    values.map((value) => outgoing({ topic, partition: PARTITION, key: Buffer.from(SYMBOL), value })),
+  )
 }
+
+const produceTrades = (from: number, to: number) => produce(TRADES, trades(from, to))
 
 /**
  * Consumes until this many rows are stored, and stops. @returns its log, and its number of
@@ -156,24 +142,11 @@ async function consumeUntil(rows: number): Promise<{ readonly said: string; read
 }
 
 /** Checkpoints as ingestion writes them. */
-async function writeCheckpoints(...checkpoints: Checkpoint[]): Promise<void> {
-  const producer = kafka().producer('tapeline-test', 'none')
-  try {
-    await producer.send(
-      checkpoints.map((checkpoint) => ({
-        topic: CHECKPOINTS,
-        partition: PARTITION,
-        key: Buffer.from(SYMBOL),
-        value: Buffer.from(checkpointText(checkpoint)),
-        headers: new Map<Buffer, Buffer>(),
-        timestampMs: Date.now(),
-      })),
-      { limitMs: 30_000 },
-    )
-  } finally {
-    await producer.close()
-  }
-}
+const writeCheckpoints = (...checkpoints: Checkpoint[]) =>
+  produce(
+    CHECKPOINTS,
+    checkpoints.map((checkpoint) => Buffer.from(checkpointText(checkpoint))),
+  )
 
 async function startInstance(instance: string, counter: number): Promise<void> {
   await writeCheckpoints({ ...emptyCheckpoint(instance), kind: 'start', counter })

@@ -72,6 +72,11 @@ test('F2 treats an unreachable database as temporarily unavailable', async () =>
   }
 })
 
+test('F2 treats a broken connection, and an error without a code, as temporarily unavailable', () => {
+  for (const code of ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', undefined])
+    assert.equal(failureKind(Object.assign(new Error('x'), { code })), 'retry', code)
+})
+
 test('F3 treats program errors as defects', () => {
   for (const error of [
     new TypeError('x is undefined'),

@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Admin } from '@platformatic/kafka'
 import { type KafkaBroker, startKafkaBroker } from '../../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { CACHE_DIRECTORY } from './bounded-run.ts'
 import { brokerProperties, readCluster } from './compose.ts'
+import { withAdmin } from './kafka-clients.ts'
 
 const NODES = 3
 /** Small, since three brokers share a machine with everything else. */
@@ -130,9 +130,8 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
 }
 
 /** Requests every partition of these topics from the brokers, in this order. */
-async function describePartitions(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
-  const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers, strict: true })
-  try {
+function describePartitions(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
+  return withAdmin(brokers, async (admin) => {
     const metadata = await admin.metadata({ topics: [...topics], forceUpdate: true })
     return [...metadata.topics].flatMap(([topic, { partitions }]) =>
       Object.entries(partitions).map(([partition, { leader, replicas, isr }]) => ({
@@ -143,7 +142,5 @@ async function describePartitions(brokers: string[], topics: readonly string[]):
         inSync: isr,
       })),
     )
-  } finally {
-    await admin.close()
-  }
+  })
 }

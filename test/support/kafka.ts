@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
+import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
+import { withAdmin } from './kafka-clients.ts'
 import { until } from './wait-for.ts'
 
 export const BROKERS_VARIABLE = 'TAPELINE_TEST_KAFKA_BROKERS'
@@ -57,7 +58,7 @@ export async function createTestTopics(
 
 /** Resolves when every partition has a leader: earlier a producer's first request may fail. */
 export async function createTopics(names: readonly string[], partitions: number): Promise<void> {
-  await withAdmin(async (admin) => {
+  await withAdmin(brokers(), async (admin) => {
     await admin.createTopics({ topics: names.map((topic) => ({ topic, partitions, replicas: 1 })) })
     await until(`leaders of ${names.join()}`, async () => {
       const metadata = await admin.metadata({ topics: [...names], forceUpdate: true })
@@ -75,15 +76,15 @@ export async function recreateTopic(name: string, partitions: number): Promise<v
 }
 
 export async function deleteTopic(name: string): Promise<void> {
-  await withAdmin((admin) => admin.deleteTopics({ topics: [name] }))
+  await withAdmin(brokers(), (admin) => admin.deleteTopics({ topics: [name] }))
   await until(`${name} to be gone`, () =>
-    withAdmin(async (admin) => !(await admin.listTopics()).includes(name)),
+    withAdmin(brokers(), async (admin) => !(await admin.listTopics()).includes(name)),
   )
 }
 
 /** Changes settings of a topic; resolves when the broker has applied them. */
 export async function setTopicConfig(topic: string, config: Readonly<Record<string, string>>): Promise<void> {
-  await withAdmin((admin) =>
+  await withAdmin(brokers(), (admin) =>
     admin.incrementalAlterConfigs({
       resources: [
         {
@@ -101,22 +102,8 @@ export async function setTopicConfig(topic: string, config: Readonly<Record<stri
 }
 
 async function deleteTopics(prefix: string): Promise<void> {
-  await withAdmin(async (admin) => {
+  await withAdmin(brokers(), async (admin) => {
     const topics = (await admin.listTopics()).filter((name) => name.startsWith(prefix))
     if (topics.length > 0) await admin.deleteTopics({ topics })
   })
-}
-
-async function withAdmin<Result>(work: (admin: Admin) => Promise<Result>): Promise<Result> {
-  const admin = new Admin({
-    clientId: 'tapeline-test',
-    bootstrapBrokers: brokers(),
-    timeout: 10_000,
-    strict: true,
-  })
-  try {
-    return await work(admin)
-  } finally {
-    await admin.close()
-  }
 }

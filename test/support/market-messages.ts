@@ -1,11 +1,10 @@
 import { partitionOf } from '../../src/foundation/kafka/partition.ts'
-import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import { brokers, type TestTopics } from './kafka.ts'
+import { connectionTo, outgoing, sendRecords } from './kafka-clients.ts'
 
 /** 2024-08-08 12:00 UTC. */
 const START_MS = Date.UTC(2024, 7, 8, 12)
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
-const MESSAGES_A_SEND = 1000
 
 /** One message in ingestion's format: a quote, a trade or an aggTrade, in turn. */
 function marketMessage(i: number): {
@@ -43,27 +42,20 @@ export async function produceMarket(
   count: number,
   spoiled: (index: number) => Buffer | null | undefined = () => undefined,
 ): Promise<void> {
-  const producer = new RecordSender({ brokers: brokers(), tls: null, sasl: null }, 'tapeline-test', 'lz4')
   const topicOf = { trades: topics.env.KAFKA_TRADES_TOPIC, bookTicker: topics.env.KAFKA_BOOK_TICKER_TOPIC }
-  try {
-    for (let first = 0; first < count; first += MESSAGES_A_SEND) {
-      const length = Math.min(MESSAGES_A_SEND, count - first)
-      await producer.send(
-        Array.from({ length }, (_, i) => {
-          const { kind, symbol, value } = marketMessage(first + i)
-          const other = spoiled(first + i)
-          return {
-            topic: topicOf[kind],
-            key: Buffer.from(symbol),
-            value: other === undefined ? value : other,
-            partition: partitionOf(symbol, 3),
-            headers: new Map(),
-            timestampMs: Date.now(),
-          }
-        }),
-      )
-    }
-  } finally {
-    await producer.close()
-  }
+  await sendRecords(
+    connectionTo(brokers()),
+    Array(count)
+      .keys()
+      .map((i) => {
+        const { kind, symbol, value } = marketMessage(i)
+        const other = spoiled(i)
+        return outgoing({
+          topic: topicOf[kind],
+          partition: partitionOf(symbol, 3),
+          key: Buffer.from(symbol),
+          value: other === undefined ? value : other,
+        })
+      }),
+  )
 }

@@ -1,14 +1,11 @@
-import { Admin } from '@platformatic/kafka'
 import { markOf } from '../../src/foundation/kafka/exchange-identity-mark.ts'
 import { partitionOf } from '../../src/foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
-import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
 import { RECORDING_KEY } from '../../src/foundation/market/recording.ts'
 import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { brokers } from './kafka.ts'
-
-const connectionTo = (list: readonly string[]) => ({ brokers: list, tls: null, sasl: null })
+import { connectionTo, outgoing, sendRecords, withAdmin } from './kafka-clients.ts'
 
 /** A message in Kafka. */
 export interface StoredMessage {
@@ -50,26 +47,14 @@ export async function produce(
   values: ReadonlyArray<Buffer | null>,
   options: { partitions?: number; headers?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
-  const producer = new RecordSender(connectionTo(brokers()), 'tapeline-test', 'lz4')
   const headers = new Map(
     Object.entries(options.headers ?? {}).map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
   )
-  try {
-    for (let first = 0; first < values.length; first += 1000) {
-      await producer.send(
-        values.slice(first, first + 1000).map((value) => ({
-          topic,
-          key: Buffer.from(key),
-          value,
-          partition: partitionOf(key, options.partitions ?? 3),
-          timestampMs: Date.now(),
-          headers,
-        })),
-      )
-    }
-  } finally {
-    await producer.close()
-  }
+  const partition = partitionOf(key, options.partitions ?? 3)
+  await sendRecords(
+    connectionTo(brokers()),
+    values.map((value) => outgoing({ topic, partition, key: Buffer.from(key), value, headers })),
+  )
 }
 
 /** Every message of a topic, by partition and offset. */
@@ -108,22 +93,14 @@ export async function* messagesOf(topic: string, from: readonly string[]): Async
 
 /** Makes a partition begin at `offset`, like retention. */
 export async function deleteRecords(topic: string, partition: number, offset: number): Promise<void> {
-  const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers(), strict: true })
-  try {
-    await admin.deleteRecords({
+  await withAdmin(brokers(), (admin) =>
+    admin.deleteRecords({
       topics: [{ name: topic, partitions: [{ partition, offset: BigInt(offset) }] }],
-    })
-  } finally {
-    await admin.close()
-  }
+    }),
+  )
 }
 
 /** Adds partitions to a topic. */
 export async function addPartitions(topic: string, count: number): Promise<void> {
-  const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers(), strict: true })
-  try {
-    await admin.createPartitions({ topics: [{ name: topic, count }] })
-  } finally {
-    await admin.close()
-  }
+  await withAdmin(brokers(), (admin) => admin.createPartitions({ topics: [{ name: topic, count }] }))
 }

@@ -1,14 +1,14 @@
 import { pbkdf2Sync, randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Admin, alterUserScramCredentialsV0, ScramMechanisms } from '@platformatic/kafka'
-import { type KafkaBroker, startKafkaBroker } from '../../src/sandbox/kafka-broker/kafka-broker.ts'
+import { type Admin, alterUserScramCredentialsV0, ScramMechanisms } from '@platformatic/kafka'
+import { startKafkaBroker } from '../../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { freePort } from '../../src/sandbox/processes/free-ports.ts'
+import { CACHE_DIRECTORY } from './bounded-run.ts'
 import { createAuthority, type KeyPair } from './certificates.ts'
-
-const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
+import { withAdmin } from './kafka-clients.ts'
 
 /** `ELSEWHERE` presents a certificate signed by the authority for another host. */
 const LISTENERS = {
@@ -65,7 +65,7 @@ export async function startSecuredKafka({ users, acls }: SecuredKafkaOptions): P
   const scram = 'org.apache.kafka.common.security.scram.ScramLoginModule required;'
   const plainUsers = Object.entries(users).map(([name, password]) => ` user_${name}="${password}"`)
   const broker = await startKafkaBroker({
-    distributionDir: await ensureKafkaDistribution({ cacheDir: CACHE }),
+    distributionDir: await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY }),
     dataDir: join(folder, 'broker'),
     port: Number(at.PLAINTEXT.split(':')[1]),
     extraProperties: {
@@ -87,7 +87,7 @@ export async function startSecuredKafka({ users, acls }: SecuredKafkaOptions): P
       ...(acls === true ? ACLS : {}),
     },
   })
-  const asAdmin = adminOf(broker)
+  const asAdmin: SecuredKafka['asAdmin'] = (work) => withAdmin([broker.brokers], work)
   try {
     await createScramUsers(asAdmin, users)
   } catch (error) {
@@ -110,17 +110,6 @@ async function keyStore({ cert, key }: KeyPair): Promise<string> {
   const path = cert.replace('.pem', '-store.pem')
   await writeFile(path, (await readFile(key, 'utf8')) + (await readFile(cert, 'utf8')))
   return path
-}
-
-function adminOf(broker: KafkaBroker): SecuredKafka['asAdmin'] {
-  return async (work) => {
-    const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: [broker.brokers], strict: true })
-    try {
-      return await work(admin)
-    } finally {
-      await admin.close()
-    }
-  }
 }
 
 const SCRAM_ITERATIONS = 4096
