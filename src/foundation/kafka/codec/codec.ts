@@ -9,13 +9,13 @@ export interface RecordCodec {
   readonly fetchApis: readonly FetchApi[]
 }
 
-export const CODECS = {
+export const CODECS: Readonly<Record<'own' | 'client', RecordCodec>> = {
   own: { writer: () => new RecordWriter(), fetchApis: OWN_FETCH_APIS },
   client: {
     writer: () => ({ batch: clientBatch }),
     fetchApis: FETCH_VERSIONS.map(({ api }) => api),
   },
-} satisfies Record<string, RecordCodec>
+}
 
 /**
  * The codec of producers and fetchers. With the one of `@platformatic/kafka` 2.12, which makes a
