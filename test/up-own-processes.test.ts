@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -8,10 +8,9 @@ import { requirePort } from '../src/sandbox/processes/free-ports.ts'
 import { writeEndpoints } from '../src/sandbox/processes/process-registry.ts'
 import { ownProcesses } from '../src/sandbox/up/own-processes.ts'
 
-test('ignores a running `up` when the settings name parts of another pipeline', () => {
+test('finds a running `up`, unless it has ended or the settings name parts of another pipeline', () => {
   const folder = mkdtempSync(join(tmpdir(), 'running-here-'))
   const run = join(folder, 'simulated', 'run')
-  mkdirSync(run, { recursive: true })
   const own = {
     source: 'simulated',
     kafkaBrokers: '127.0.0.1:9092',
@@ -32,6 +31,10 @@ test('ignores a running `up` when the settings name parts of another pipeline', 
     { DATABASE_URL: 'postgres://db/tapeline' },
   ])
     assert.equal(found(other), null, JSON.stringify(other))
+  const file = join(run, 'endpoints.json')
+  const written = JSON.parse(readFileSync(file, 'utf8'))
+  writeFileSync(file, JSON.stringify({ ...written, up: { ...written.up, startTime: 'long ago' } }))
+  assert.equal(found({}), null)
 })
 
 test('a port that cannot be opened is not always reported as in use', async () => {

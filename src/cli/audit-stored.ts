@@ -19,10 +19,7 @@ import { type EndOffsets, mayStillArrive, openEndOffsets } from '../tools/verify
 import { withStoredData } from './stored-data.ts'
 import { storedKafka } from './stored-kafka.ts'
 
-/**
- * Time limit and interval for repeated audits, before ids that may be on their way count as
- * missing.
- */
+/** Limit and interval of repeated audits, before ids that may be on their way count as missing. */
 const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
 
@@ -47,11 +44,13 @@ export async function verifyStored(
   const ends = await openStoredEnds(settings, signal)
   try {
     return await withStoredData(settings, USE, async (database) => {
-      const report = await verifyPatiently(
-        database,
-        { ...options, readEnds: ends.read, asksExchange: withExchange },
-        signal,
-      )
+      const auditOptions = { ...options, readEnds: ends.read, asksExchange: withExchange }
+      const settling = new Settling()
+      let report = await verify(database, auditOptions)
+      while (settling.wantsLater(report)) {
+        await settling.wait(signal)
+        report = await verify(database, auditOptions)
+      }
       if (!withExchange) return report
       return withComparison(report, await compareStored(settings, database, scope, report, signal))
     })
@@ -77,13 +76,8 @@ async function compareStored(
   })
   const asked = exchangeIdentity(named, { wsUrl: url, restUrl: url, venue: VENUE ?? null })
   const source = await readFact(database, 'source')
-  if (source !== null)
-    rejectOtherExchange(
-      'The tables of this database',
-      source,
-      asked,
-      'Set BINANCE_REST_URL to the exchange of the rows.',
-    )
+  const fix = 'Set BINANCE_REST_URL to the exchange of the rows.'
+  if (source !== null) rejectOtherExchange('The tables of this database', source, asked, fix)
   return compareWithExchange(database, scope, report, {
     fetch: tradeRest(url, unit, Date.now, key),
     budget: new WeightBudget(weight),
@@ -92,23 +86,15 @@ async function compareStored(
   })
 }
 
-/**
- * Opens the end offsets of the audited topics, at KAFKA_BROKERS or else at the brokers of the
- * running `up`.
- */
+/** Opens the end offsets of the audited topics: at KAFKA_BROKERS, else those of the running `up`. */
 export async function openStoredEnds(settings: Settings, signal: AbortSignal): Promise<EndOffsets> {
   const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
-  const ends = await unlessAborted(
-    openEndOffsets(storedKafka(settings), [trades, bookTicker, gaps, deadLetters]),
-    signal,
-  )
+  const opening = openEndOffsets(storedKafka(settings), [trades, bookTicker, gaps, deadLetters])
+  const ends = await unlessAborted(opening, signal)
   return { read: () => unlessAborted(ends.read(), signal), close: () => ends.close() }
 }
 
-/**
- * Decides whether to audit again because rows may be on their way. It stops after a while: a
- * permanent loss is still found then, and rows of a backlog are not reported as lost.
- */
+/** Decides whether to audit again, for a while, because rows may be on their way. */
 export class Settling {
   readonly #deadlineMs = performance.now() + SETTLE_LIMIT_MS
   #first: Watermark | null = null
@@ -123,18 +109,4 @@ export class Settling {
   wait(signal: AbortSignal): Promise<void> {
     return sleep(SETTLE_STEP_MS, signal)
   }
-}
-
-async function verifyPatiently(
-  database: Database,
-  options: AuditOptions,
-  signal: AbortSignal,
-): Promise<Report> {
-  const settling = new Settling()
-  let report = await verify(database, options)
-  while (settling.wantsLater(report)) {
-    await settling.wait(signal)
-    report = await verify(database, options)
-  }
-  return report
 }

@@ -10,7 +10,7 @@ import { onStopSignal } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings, withOrigin } from '../foundation/settings/load.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { type CaptureSummary, startCapture } from '../sandbox/capture/capture.ts'
-import { parseDuration } from './options.ts'
+import { LONGEST_MS, parseDuration } from './options.ts'
 
 const HELP = `
 Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STREAM_TYPES and BINANCE_WS_URL select
@@ -34,6 +34,7 @@ export function captureCommand(): Command {
       const stopping = new AbortController()
       const stop = stopping.signal
       onStopSignal(() => stopping.abort())
+      const { BINANCE_WS_URL: url } = settings
       const symbols = await symbolsOf(settings, stop)
       const streams = symbols.flatMap((symbol) =>
         settings.STREAM_TYPES.map((type) => streamName(symbol, type)),
@@ -41,7 +42,7 @@ export function captureCommand(): Command {
       const capture = await startCapture({
         file,
         overwrite: given.force,
-        wsUrl: settings.BINANCE_WS_URL,
+        wsUrl: url,
         timeUnit: settings.TIME_UNIT,
         streams,
         backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
@@ -49,29 +50,22 @@ export function captureCommand(): Command {
         onProblem: (what) => process.stderr.write(`${what.replace(/\.$/, '')}. Retrying.\n`),
       })
       const until = given.for === undefined ? 'Ctrl-C ends it' : `for ${given.for / 1_000} s`
-      process.stdout.write(
-        `Recording ${plural(streams.length, 'stream')} of ${settings.BINANCE_WS_URL} to ${file} (${until})\n`,
-      )
-      const failure = await Promise.race([
-        ended(stop, given.for),
-        capture.failed.catch((error: unknown) => error),
-      ])
+      console.log(`Recording ${plural(streams.length, 'stream')} of ${url} to ${file} (${until})`)
+      // The end of the time and a signal are both regular ends.
+      const ended = sleep(given.for ?? LONGEST_MS, stop).catch(() => undefined)
+      const failure = await Promise.race([ended, capture.failed.catch((error: unknown) => error)])
       const summary = await capture.stop().catch((error: unknown) => {
         throw failure ?? error
       })
-      if (summary.frames > 0) process.stdout.write(`${sentences(file, summary)}\n`)
+      if (summary.frames > 0) console.log(sentences(file, summary))
       if (failure !== undefined) throw failure
       if (summary.frames === 0) {
         await rm(file)
-        throw new TapelineError(
-          'EXCHANGE',
-          `No frame arrived from ${withOrigin(settings, 'BINANCE_WS_URL', settings.BINANCE_WS_URL)}; nothing was recorded.`,
-          {
-            fix: settings.isSet('BINANCE_WS_URL')
-              ? 'Check BINANCE_WS_URL, SYMBOLS and the network.'
-              : 'Check SYMBOLS and the network.',
-          },
-        )
+        const silent = `No frame arrived from ${withOrigin(settings, 'BINANCE_WS_URL', url)}`
+        const named = settings.isSet('BINANCE_WS_URL') ? 'BINANCE_WS_URL, SYMBOLS' : 'SYMBOLS'
+        throw new TapelineError('EXCHANGE', `${silent}; nothing was recorded.`, {
+          fix: `Check ${named} and the network.`,
+        })
       }
     })
 }
@@ -87,13 +81,6 @@ async function symbolsOf(settings: Settings, signal: AbortSignal): Promise<reado
   }
 }
 
-/** Resolves to undefined when the time is up or the signal has arrived. */
-async function ended(stop: AbortSignal, forMs = 2 ** 31 - 1): Promise<undefined> {
-  // Both are regular ends.
-  await sleep(forMs, stop).catch(() => undefined)
-  return undefined
-}
-
 function sentences(file: string, summary: CaptureSummary): string {
   const { frames, bytes, reconnects, leftOut, firstAt, lastAt, sources, silentStreams } = summary
   const lines = [
@@ -102,10 +89,8 @@ function sentences(file: string, summary: CaptureSummary): string {
   ]
   if (leftOut > 0) lines.push(`${plural(leftOut, 'frame')} without JSON not written to the file`)
   if (silentStreams.length > 0) {
-    const some = silentStreams.slice(0, 10).join(', ')
-    lines.push(
-      `no frame on ${plural(silentStreams.length, 'stream')}: ${some}${silentStreams.length > 10 ? ', …' : ''}`,
-    )
+    const some = silentStreams.slice(0, 10).join(', ') + (silentStreams.length > 10 ? ', …' : '')
+    lines.push(`no frame on ${plural(silentStreams.length, 'stream')}: ${some}`)
   }
   return lines.join('\n')
 }

@@ -14,18 +14,18 @@ export function cleanCommand(): Command {
       const { DATA_DIR } = loadSettings(process.env, { cwd: process.cwd() })
       const kept = await listKeptData(DATA_DIR)
       if (kept.length === 0) {
-        process.stdout.write(`There is nothing in ${DATA_DIR}.\n`)
+        console.log(`There is nothing in ${DATA_DIR}.`)
         return
       }
-      process.stdout.write(`In ${DATA_DIR}:\n`)
-      for (const { name, bytes } of kept) process.stdout.write(`  ${sizeText(bytes).padStart(9)}  ${name}\n`)
+      console.log(`In ${DATA_DIR}:`)
+      for (const { name, bytes } of kept) console.log(`  ${sizeText(bytes).padStart(9)}  ${name}`)
       refuseHeld(kept)
       if (yes !== true && !(await confirmed())) {
-        process.stdout.write('Nothing was removed.\n')
+        console.log('Nothing was removed.')
         return
       }
       for (const one of kept) await removeKeptData(one)
-      process.stdout.write('Removed.\n')
+      console.log('Removed.')
     })
 }
 

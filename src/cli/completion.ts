@@ -8,15 +8,15 @@ export function completionCommand(program: Command): Command {
   return new Command('completion')
     .description('print a script that completes commands and options in a shell')
     .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS))
-    .addHelpText(
-      'after',
-      `\nExamples:
-  source <(bin/tapeline completion bash)
-  bin/tapeline completion zsh > ~/.zfunc/_tapeline
-  bin/tapeline completion fish > ~/.config/fish/completions/tapeline.fish`,
-    )
+    .addHelpText('after', HELP)
     .action((shell: Shell) => console.log(completionScript(program, shell)))
 }
+
+const HELP = `
+Examples:
+  source <(bin/tapeline completion bash)
+  bin/tapeline completion zsh > ~/.zfunc/_tapeline
+  bin/tapeline completion fish > ~/.config/fish/completions/tapeline.fish`
 
 /** A command with its path of words; the path of the program is empty. */
 export interface Place {
@@ -31,8 +31,7 @@ export function placesOf(command: Command, path: readonly string[] = []): Place[
 
 /** Completes commands, options, and the choices of options and arguments. */
 export function completionScript(program: Command, shell: Shell): string {
-  const places = placesOf(program)
-  return shell === 'fish' ? fishScript(places) : shell === 'zsh' ? zshScript(places) : bashScript(places)
+  return { bash: bashScript, zsh: zshScript, fish: fishScript }[shell](placesOf(program))
 }
 
 /** Possible words after a command: subcommands, choices of its arguments, options. */
@@ -113,11 +112,9 @@ function fishScript(places: readonly Place[]): string {
         argChoices === undefined ? [] : [line(`-f -a '${argChoices.join(' ')}'`, description)],
       ),
       ...visibleOptions(command).map((option) => {
-        const values = option.argChoices === undefined ? '' : ` -a '${option.argChoices.join(' ')}'`
-        return line(
-          `-l ${flagOf(option).replace(/^-+/, '')}${option.required ? ` -r${values}` : ''}`,
-          option.description,
-        )
+        const choices = option.argChoices === undefined ? '' : ` -a '${option.argChoices.join(' ')}'`
+        const value = option.required ? ` -r${choices}` : ''
+        return line(`-l ${flagOf(option).replace(/^-+/, '')}${value}`, option.description)
       }),
     ]
   })

@@ -2,7 +2,6 @@ import { Command, InvalidArgumentError } from 'commander'
 import { topicNames } from '../foundation/kafka/config.ts'
 import type { Position } from '../foundation/kafka/partition.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
-import type { Database } from '../foundation/store/database.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
 import { renderCounts, renderDeadLetter, toJson } from '../tools/dead-letters/report.ts'
 import { type RetryOutcome, retryDeadLetters } from '../tools/dead-letters/retry.ts'
@@ -31,18 +30,13 @@ export function deadLettersCommand(): Command {
     .addCommand(retryCommand())
 }
 
-interface FilterOptions {
-  readonly reason?: string
-  readonly topic?: string
-  readonly symbol?: string
-  readonly since?: Date
-}
+type FilterOptions = Pick<DeadLetterFilter, 'reason' | 'topic' | 'symbol' | 'since'>
 
 function withFilters(command: Command): Command {
   return command
     .option('--reason <text>', 'only dead letters with this text in the reason')
     .option('--topic <name>', 'only this topic')
-    .option('--symbol <symbol>', 'only this symbol, as named by key or payload')
+    .option('--symbol <symbol>', 'only this symbol, as named by key or payload', (text) => text.toUpperCase())
     .option(
       '--since <time>',
       'only failures at this UTC time or later: 2026-01-31, 2026-01-31T14:30, or 30m, 12h, 7d ago',
@@ -62,35 +56,29 @@ function listCommand(): Command {
       '\nExamples:\n  bin/tapeline dead-letters list\n  bin/tapeline dead-letters list --reason decimal --since 12h --full\n  bin/tapeline dead-letters list --all --json',
     )
     .action(async (options: FilterOptions & { all?: true; full?: true; limit: number; json?: true }) => {
-      const filter = { ...filterOf(options), withResolved: options.all === true }
+      const filter = { ...options, withResolved: options.all === true }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      await withStoredData(
-        settings,
-        { ...USE, failure: 'dead letters cannot be listed' },
-        async (database) => {
-          const bytes = options.full === true ? 0 : SHOWN_BYTES
-          const letters = await listDeadLetters(database, filter, options.limit, bytes)
-          const counts = await countByReason(database, filter)
-          const whole = options.full === true ? database : null
-          if (options.json === true) {
-            // One payload at a time: together they may not fit in memory.
-            process.stdout.write('{"dead_letters":[')
-            for (const [index, letter] of letters.entries()) {
-              const text = JSON.stringify(toJson(await withPayload(letter, whole)))
-              process.stdout.write(`${index === 0 ? '' : ','}\n${text}`)
-            }
-            process.stdout.write(`\n],"counts":${JSON.stringify(counts)}}\n`)
-            return
+      const use = { ...USE, failure: 'dead letters cannot be listed' }
+      await withStoredData(settings, use, async (database) => {
+        const isFull = options.full === true
+        const letters = await listDeadLetters(database, filter, options.limit, isFull ? 0 : SHOWN_BYTES)
+        const counts = await countByReason(database, filter)
+        // One payload at a time: together they may not fit in memory.
+        const whole = async (letter: ListedDeadLetter) =>
+          isFull ? { ...letter, payload: await readPayload(database, letter) } : letter
+        if (options.json === true) {
+          process.stdout.write('{"dead_letters":[')
+          for (const [index, letter] of letters.entries()) {
+            const text = JSON.stringify(toJson(await whole(letter)))
+            process.stdout.write(`${index === 0 ? '' : ','}\n${text}`)
           }
-          for (const letter of letters) console.log(renderDeadLetter(await withPayload(letter, whole)))
-          console.log(renderCounts(counts, letters.length))
-        },
-      )
+          process.stdout.write(`\n],"counts":${JSON.stringify(counts)}}\n`)
+          return
+        }
+        for (const letter of letters) console.log(renderDeadLetter(await whole(letter)))
+        console.log(renderCounts(counts, letters.length))
+      })
     })
-}
-
-async function withPayload(letter: ListedDeadLetter, database: Database | null): Promise<ListedDeadLetter> {
-  return database === null ? letter : { ...letter, payload: await readPayload(database, letter) }
 }
 
 function retryCommand(): Command {
@@ -111,12 +99,12 @@ Examples:
   bin/tapeline dead-letters retry --reason "p is not a decimal" --symbol BTCUSDT
   bin/tapeline dead-letters retry binance.trades/2/1234`,
     )
-    .action(async (keys: Position[] | undefined, options: FilterOptions & { dryRun?: true }) => {
-      const filter = { ...filterOf(options), ...(keys === undefined || keys.length === 0 ? {} : { keys }) }
+    .action(async (keys: Position[] = [], options: FilterOptions & { dryRun?: true }) => {
+      const filter = { ...options, ...(keys.length > 0 && { keys }) }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const dryRun = options.dryRun === true
       const counts = new Map<RetryOutcome['kind'], number>()
-      const named = new Set((keys ?? []).map(nameOf))
+      const named = new Set(keys.map(nameOf))
       await withStoredData(settings, { ...USE, failure: 'dead letters cannot be retried' }, (database) =>
         retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
           counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
@@ -128,15 +116,6 @@ Examples:
       console.log(summary(counts, dryRun))
       if (counts.has('failed') || counts.has('hopeless') || named.size > 0) process.exitCode = 1
     })
-}
-
-function filterOf({ reason, topic, symbol, since }: FilterOptions): DeadLetterFilter {
-  return {
-    ...(reason !== undefined && { reason }),
-    ...(topic !== undefined && { topic }),
-    ...(symbol !== undefined && { symbol: symbol.toUpperCase() }),
-    ...(since !== undefined && { since }),
-  }
 }
 
 function nameOf({ topic, partition, offset }: Position): string {
@@ -171,30 +150,21 @@ function summary(counts: ReadonlyMap<RetryOutcome['kind'], number>, dryRun: bool
   return `${figures.join(', ')}${dryRun ? ' (dry run: nothing was changed)' : ''}.`
 }
 
-const DAY_MS = 86_400_000
-const UNIT_MS = new Map([
-  ['m', 60_000],
-  ['h', 3_600_000],
-  ['d', DAY_MS],
-])
+const UNIT_MS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 }
 
 /** Parses a UTC time, or a time ago. */
 function parseSince(text: string): Date {
-  const ago = /^(\d{1,6})([mhd])$/.exec(text)
-  if (ago !== null) return new Date(Date.now() - Number(ago[1]) * (UNIT_MS.get(ago[2] ?? '') ?? DAY_MS))
-  const time = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?Z?)?$/.test(text)
-    ? new Date(text.length > 10 && !text.endsWith('Z') ? `${text}Z` : text)
-    : new Date(Number.NaN)
-  if (Number.isNaN(time.getTime()))
-    throw new InvalidArgumentError(
-      'Expected a UTC time like 2026-01-31 or 2026-01-31T14:30, or 30m, 12h, 7d.',
-    )
-  return time
+  const [, count, unit = ''] = /^(\d{1,6})([mhd])$/.exec(text) ?? []
+  if (count !== undefined) return new Date(Date.now() - Number(count) * (UNIT_MS[unit] ?? 0))
+  const isTime = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?Z?)?$/.test(text)
+  const time = new Date(text.length > 10 && !text.endsWith('Z') ? `${text}Z` : text)
+  if (isTime && !Number.isNaN(time.getTime())) return time
+  throw new InvalidArgumentError('Expected a UTC time like 2026-01-31 or 2026-01-31T14:30, or 30m, 12h, 7d.')
 }
 
-function parseKeys(text: string, before: Position[] | undefined): Position[] {
+function parseKeys(text: string, before: Position[] = []): Position[] {
   const [, topic, partition, offset] = /^([\w.-]{1,249})\/(\d{1,9})\/(\d{1,15})$/.exec(text) ?? []
   if (topic === undefined)
     throw new InvalidArgumentError('Expected TOPIC/PARTITION/OFFSET, like binance.trades/2/1234.')
-  return [...(before ?? []), { topic, partition: Number(partition), offset: Number(offset) }]
+  return [...before, { topic, partition: Number(partition), offset: Number(offset) }]
 }

@@ -60,10 +60,7 @@ export function exportCommand(): Command {
     })
 }
 
-/**
- * Exports one symbol and day after another, each at one moment. Memory and transactions are those
- * of a single day.
- */
+/** Exports one symbol and day after another, each at one moment. */
 async function exportAll(
   symbols: readonly string[],
   days: readonly Day[],
@@ -96,7 +93,10 @@ async function exportAll(
   } finally {
     await ends?.close()
   }
-  if (exported === 0) throw nothingStored()
+  if (exported === 0)
+    throw new TapelineError('INPUT', 'Nothing was exported', {
+      fix: "List the stored symbols and days: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
+    })
 }
 
 function auditOf(
@@ -122,12 +122,6 @@ function report({ manifest, path }: { readonly manifest: Manifest; readonly path
   console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verdict of verify: ${verdict}`)
   if (!manifest.dayIsOver) console.log('The day is not over yet.')
   if (verdict === 'not clean') process.exitCode = 1
-}
-
-function nothingStored(): TapelineError {
-  return new TapelineError('INPUT', 'Nothing was exported', {
-    fix: "List the stored symbols and days: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
-  })
 }
 
 const HELP = `
@@ -160,14 +154,8 @@ function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true })
   } catch (error) {
-    throw new TapelineError(
-      'INPUT',
-      `--out ${path} is not a folder and cannot be created: ${describeError(error)}`,
-      {
-        fix: 'Name another folder.',
-        cause: error,
-      },
-    )
+    const text = `--out ${path} is not a folder and cannot be created: ${describeError(error)}`
+    throw new TapelineError('INPUT', text, { fix: 'Name another folder.', cause: error })
   }
 }
 

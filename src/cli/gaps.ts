@@ -40,16 +40,12 @@ function withFilters(command: Command): Command {
     .option('--to <time>', 'only gaps that begin before this UTC time; a day is included to its end')
 }
 
+const STATUSES = ['open', 'filled', 'unrecoverable'] as const
+
 function listCommand(): Command {
   return withFilters(new Command('list'))
     .description('list the gaps of trades, aggTrades and block trades, in the order of their ids')
-    .addOption(
-      new Option('--status <status>', 'only this status').choices([
-        'open',
-        'filled',
-        'unrecoverable',
-      ] as const),
-    )
+    .addOption(new Option('--status <status>', 'only this status').choices(STATUSES))
     .option('--limit <count>', 'maximum number to list; the total counts all', countUpTo(999_999), 100)
     .option('--json', 'print JSON')
     .addHelpText(
@@ -58,9 +54,8 @@ function listCommand(): Command {
     )
     .action(async (flags: FilterFlags & { status?: IdRow['status']; limit: number; json?: true }) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const rows = await withStoredData(settings, { ...USE, failure: 'gaps cannot be listed' }, (database) =>
-        readGaps(database, filterOf(flags)),
-      )
+      const use = { ...USE, failure: 'gaps cannot be listed' }
+      const rows = await withStoredData(settings, use, (database) => readGaps(database, filterOf(flags)))
       const found = rows.filter(({ status }) => flags.status === undefined || status === flags.status)
       const shown = found.slice(0, flags.limit)
       if (flags.json === true) {
@@ -68,11 +63,8 @@ function listCommand(): Command {
         return
       }
       for (const row of shown) console.log(`${lineOf(row)}  ${printable(row.cause)}${reasonOf(row)}`)
-      console.log(
-        found.length === shown.length
-          ? `${plural(found.length, 'gap')}.`
-          : `${shown.length} of ${plural(found.length, 'gap')}.`,
-      )
+      const of = found.length === shown.length ? '' : `${shown.length} of `
+      console.log(`${of}${plural(found.length, 'gap')}.`)
     })
 }
 
@@ -98,19 +90,16 @@ Examples:
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const isDry = flags.dryRun === true
       const filter = { ...filterOf(flags), ...(flags.id === undefined ? {} : { ids: flags.id }) }
-      const outcomes = await withStoredData(
-        settings,
-        { ...USE, failure: 'gaps cannot be reopened' },
-        async (database) => {
-          const kafka = storedKafka(settings)
-          const topic = topicNames(settings).gaps
-          await refuseUnread(database, kafka, topic)
-          const planned = await planRetry(database, filter, Date.now())
-          const requests = planned.flatMap(({ request }) => (request === null ? [] : [request]))
-          if (!isDry) await onKafka(kafka, () => sendRequests(kafka, topic, requests))
-          return planned
-        },
-      )
+      const use = { ...USE, failure: 'gaps cannot be reopened' }
+      const outcomes = await withStoredData(settings, use, async (database) => {
+        const kafka = storedKafka(settings)
+        const topic = topicNames(settings).gaps
+        await refuseUnread(database, kafka, topic)
+        const planned = await planRetry(database, filter, Date.now())
+        const requests = planned.flatMap(({ request }) => (request === null ? [] : [request]))
+        if (!isDry) await onKafka(kafka, () => sendRequests(kafka, topic, requests))
+        return planned
+      })
       for (const outcome of outcomes) {
         const what = outcome.request === null ? outcome.reason : isDry ? 'would be reopened' : 'reopened'
         console.log(`${lineOf(outcome.row)}  ${what}`)
@@ -119,9 +108,8 @@ Examples:
       const unknown = (flags.id ?? []).filter((id) => !found.has(id))
       for (const id of unknown) console.log(`${id}  is not a gap of trades in the ledger`)
       const asked = outcomes.filter(({ request }) => request !== null).length
-      console.log(
-        `${plural(asked, 'gap')} ${isDry ? 'would be reopened (dry run: nothing was changed)' : 'reopened'}.`,
-      )
+      const done = isDry ? 'would be reopened (dry run: nothing was changed)' : 'reopened'
+      console.log(`${plural(asked, 'gap')} ${done}.`)
       if (unknown.length > 0 || asked < outcomes.length) process.exitCode = 1
     })
 }
@@ -129,10 +117,7 @@ Examples:
 /** A running consumer stores recent messages within this time. */
 const STORED_LIMIT_MS = 5000
 
-/**
- * Refuses while the ledger is not fully stored. A request needs a revision above all others, and
- * unstored rows may have a higher one.
- */
+/** Refuses while the ledger is not fully stored: a request needs a revision above all others. */
 async function refuseUnread(database: Database, kafka: KafkaConnection, topic: string): Promise<void> {
   const ends = await onKafka(kafka, () => readEnds(kafka, 'tapeline-gaps', [topic]))
   const untilMs = performance.now() + STORED_LIMIT_MS
@@ -145,10 +130,7 @@ async function refuseUnread(database: Database, kafka: KafkaConnection, topic: s
   })
 }
 
-/**
- * @throws TapelineError `KAFKA` or `ACCESS`, so that a failure of Kafka is not reported as one of
- *   the database
- */
+/** @throws TapelineError `KAFKA` or `ACCESS`, not reported as a failure of the database */
 async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Result>): Promise<Result> {
   try {
     return await work()

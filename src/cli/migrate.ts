@@ -30,30 +30,24 @@ export function migrateCommand(): Command {
       const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'tapeline-migrate' })
       try {
         const { from, to } = await interruptible((signal) => migrate(database, { signal }))
+        const migrated = from !== to
         console.log(
-          from === to
-            ? `Schema is up to date, version ${to}`
-            : `Schema migrated from version ${from} to ${to}`,
+          `Schema ${migrated ? `migrated from version ${from} to ${to}` : `is up to date, version ${to}`}`,
         )
         printNotAllowed(await rolesOf(database))
         const obstacle = await compressionObstacle(database)
-        console.log(
-          `Compression (COMPRESS_AFTER_DAYS): ${obstacle === null ? 'available' : `not available, ${obstacle}`}`,
-        )
+        const compression = obstacle === null ? 'available' : `not available, ${obstacle}`
+        console.log(`Compression (COMPRESS_AFTER_DAYS): ${compression}`)
       } catch (error) {
         if (isTapelineError(error)) throw error
-        throw new TapelineError(
-          'DATABASE',
-          `${withOrigin(settings, 'DATABASE_URL', withoutPassword(url))} cannot be migrated: ${describeError(error)}`,
-          {
-            fix:
-              fixOfEnded(error) ??
-              (settings.isSet('DATABASE_URL')
-                ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
-                : 'Set DATABASE_URL to your TimescaleDB; `bin/tapeline up` migrates its own database.'),
-            cause: error,
-          },
-        )
+        const where = withOrigin(settings, 'DATABASE_URL', withoutPassword(url))
+        const fix = settings.isSet('DATABASE_URL')
+          ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
+          : 'Set DATABASE_URL to your TimescaleDB; `bin/tapeline up` migrates its own database.'
+        throw new TapelineError('DATABASE', `${where} cannot be migrated: ${describeError(error)}`, {
+          fix: fixOfEnded(error) ?? fix,
+          cause: error,
+        })
       } finally {
         await database.close()
       }
@@ -65,8 +59,7 @@ async function rolesOf(database: Database): Promise<readonly string[]> {
   try {
     return await database.transaction(applyRoles)
   } catch (error) {
-    // Only the owner of the schema may. Other users only need to know that the schema is up to
-    // date.
+    // Only the owner of the schema may. Others only need to know that it is up to date.
     if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) return []
     throw error
   }

@@ -3,16 +3,14 @@ import { isSymbol } from '../foundation/market/fields.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { parseUtc } from '../tools/verify/scope.ts'
 
-const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 /** The longest time that a timer can wait: 24 days. */
-const LONGEST_MS = 2 ** 31 - 1
+export const LONGEST_MS = 2 ** 31 - 1
 
-/**
- * Parses `30s` to 30000. Accepts milliseconds, seconds, minutes and hours; a number needs a unit.
- */
+/** Parses `30s` to 30000. A number needs a unit: ms, s, m or h. */
 export function parseDuration(text: string): number {
-  const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim()) ?? []
-  const ms = unit === 'ms' || unit === 's' || unit === 'm' || unit === 'h' ? Number(count) * UNIT_MS[unit] : 0
+  const [, count, unit = ''] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim()) ?? []
+  const ms = Number(count) * (UNIT_MS[unit] ?? 0)
   if (ms > 0 && ms <= LONGEST_MS) return Math.ceil(ms)
   throw new InvalidArgumentError('Expected a duration of at most 24 days, like 500ms, 30s, 10m or 2h.')
 }

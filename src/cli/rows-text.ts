@@ -32,7 +32,7 @@ export function tableLines(columns: readonly TextColumn[], rows: readonly TextRo
 }
 
 /** RFC 4180. Null is empty; an empty text is `""`. */
-export function csvLine(_columns: readonly TextColumn[], row: TextRow): string {
+export function csvLine(row: TextRow): string {
   return row
     .map((value) => {
       if (value === null) return ''
@@ -43,9 +43,8 @@ export function csvLine(_columns: readonly TextColumn[], row: TextRow): string {
 
 /** One JSON object. Decimals and times are strings, so that no digit is lost. */
 export function jsonLine(columns: readonly TextColumn[], row: TextRow): string {
-  return JSON.stringify(
-    Object.fromEntries(columns.map(({ name, typeId }, i) => [name, jsonValue(typeId, row[i] ?? null)])),
-  )
+  const values = columns.map(({ name, typeId }, i) => [name, jsonValue(typeId, row[i] ?? null)])
+  return JSON.stringify(Object.fromEntries(values))
 }
 
 function jsonValue(typeId: number, text: string | null): unknown {

@@ -22,7 +22,8 @@ export async function runService(start: () => Promise<RunningService>, log: Logg
   const reason = await Promise.race([stopWanted.promise, service.ended])
   if (reason !== 'signal') reportError(reason, log)
   const stopped = await stopInTime(service, log)
-  process.exit(reason === 'signal' && stopped ? 0 : exitCodeOf(reason))
+  const failed = isTapelineError(reason) ? reason.exitCode : 1
+  process.exit(reason === 'signal' && stopped ? 0 : failed)
 }
 
 /** Logs an error as one line. Only unexpected errors include their stack. */
@@ -41,8 +42,4 @@ async function stopInTime(service: RunningService, log: Logger): Promise<boolean
     reportError(error, log)
   }
   return false
-}
-
-function exitCodeOf(reason: unknown): number {
-  return isTapelineError(reason) ? reason.exitCode : 1
 }

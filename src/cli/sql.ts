@@ -58,19 +58,10 @@ async function print(reader: TextReader, query: string, flags: SqlFlags): Promis
 }
 
 /** @returns whether the result is empty or only has zeros */
-async function printRows(
-  reader: TextReader,
-  query: string,
-  { csv, json, limit }: SqlFlags,
-): Promise<boolean> {
-  if (csv === true)
-    return printAll(reader, query, csvLine, (columns) =>
-      csvLine(
-        columns,
-        columns.map(({ name }) => name),
-      ),
-    )
-  if (json === true) return printAll(reader, query, jsonLine, null)
+async function printRows(reader: TextReader, query: string, flags: SqlFlags): Promise<boolean> {
+  const { csv, json, limit } = flags
+  if (csv === true) return printAll(reader, query, (_columns, row) => csvLine(row), true)
+  if (json === true) return printAll(reader, query, jsonLine, false)
   const shown: TextRow[] = []
   let columns: readonly TextColumn[] = []
   for await (const some of answers(reader, query, Math.min(ROWS_AT_ONCE, limit + 1))) {
@@ -78,12 +69,9 @@ async function printRows(
     for (const row of some.rows) shown.push(row)
     if (shown.length > limit) break
   }
-  const hasMore = shown.length > limit
   for (const line of tableLines(columns, shown.slice(0, limit))) console.log(line)
-  if (hasMore)
-    console.error(
-      `Only the first ${countText(limit)} rows are shown: use --limit for more, --csv or --json for all.`,
-    )
+  const first = `Only the first ${countText(limit)} rows are shown`
+  if (shown.length > limit) console.error(`${first}: use --limit for more, --csv or --json for all.`)
   return isNothing(shown)
 }
 
@@ -91,13 +79,13 @@ async function printAll(
   reader: TextReader,
   query: string,
   line: (columns: readonly TextColumn[], row: TextRow) => string,
-  head: ((columns: readonly TextColumn[]) => string) | null,
+  hasHead: boolean,
 ): Promise<boolean> {
   let isFirst = true
   let saysNothing = true
   for await (const { columns, rows } of answers(reader, query, ROWS_AT_ONCE)) {
-    const lines = rows.map((row) => line(columns, row))
-    if (isFirst && head !== null) lines.unshift(head(columns))
+    const head = isFirst && hasHead ? [columns.map(({ name }) => name)] : []
+    const lines = [...head, ...rows].map((row) => line(columns, row))
     saysNothing = isFirst && isNothing(rows)
     isFirst = false
     // Wait for a reader that is slower than the database.

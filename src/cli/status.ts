@@ -14,11 +14,6 @@ import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { clockText, msText } from '../sandbox/up/display/text-style.ts'
 import { ownProcesses } from '../sandbox/up/own-processes.ts'
 
-interface StatusFlags {
-  readonly json?: true
-  readonly watch?: true
-}
-
 interface Answer {
   readonly url: string
   readonly status: IngestionStatus | ConsumerStatus | null
@@ -45,7 +40,7 @@ Examples:
   bin/tapeline status --watch
   INGEST_URLS=http://ingest-0:8080 CONSUMER_URLS=http://consumer:8081 bin/tapeline status --json`,
     )
-    .action(async (flags: StatusFlags) => {
+    .action(async (flags: { json?: true; watch?: true }) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       for (;;) {
         const answers = await askAll(settings)
@@ -62,13 +57,17 @@ Examples:
 
 function askAll(settings: Settings): Promise<Answer[]> {
   const running = ownProcesses(settings)
-  const ingestUrls = settings.INGEST_URLS ?? [running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')]
-  const consumerUrls = settings.CONSUMER_URLS ?? [
-    running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT'),
-  ]
+  const ingestUrl = running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')
+  const consumerUrl = running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT')
   return Promise.all([
-    ...ingestUrls.map(async (url) => ({ url, status: await ingestionStatus(url) })),
-    ...consumerUrls.map(async (url) => ({ url, status: await consumerStatus(url) })),
+    ...(settings.INGEST_URLS ?? [ingestUrl]).map(async (url) => ({
+      url,
+      status: await ingestionStatus(url),
+    })),
+    ...(settings.CONSUMER_URLS ?? [consumerUrl]).map(async (url) => ({
+      url,
+      status: await consumerStatus(url),
+    })),
   ])
 }
 
@@ -79,16 +78,8 @@ function linesOf({ url, status }: Answer): string[] {
   return [head, ...(status.service === 'ingestion' ? ofIngestion(status) : ofConsumer(status)), '']
 }
 
-function ofIngestion({
-  source,
-  connections,
-  streams,
-  counters,
-  openGaps,
-  refusals,
-  eventToReceiptMs,
-  clockOffsetMs,
-}: IngestionStatus): string[] {
+function ofIngestion(status: IngestionStatus): string[] {
+  const { source, connections, streams, counters, openGaps, refusals, clockOffsetMs } = status
   const quiet = Object.entries(streams).flatMap(([stream, one]) => (one.quiet ? [stream] : []))
   const refused = (['handshakes', 'rest'] as const).flatMap((side) => {
     const one = refusals[side]
@@ -100,7 +91,7 @@ function ofIngestion({
     `  from ${source ?? 'no exchange yet'}, ${plural(connections.length, 'connection')}, ${plural(Object.keys(streams).length, 'stream')}${quiet.length > 0 ? `, quiet: ${quiet.join(', ')}` : ''}`,
     `  received ${countText(counters.received)}, acknowledged by Kafka ${countText(counters.acknowledged)}, on the way ${countText(counters.queued + counters.inFlight)}`,
     `  backfilled ${countText(counters.backfilled)}, open gaps ${countText(openGaps.length)}, rejected ${countText(counters.rejected)}`,
-    `  event → receipt ${latency(eventToReceiptMs)}${clockOffsetMs === null ? '' : `, clock offset ${msText(clockOffsetMs)}`}`,
+    `  event → receipt ${latency(status.eventToReceiptMs)}${clockOffsetMs === null ? '' : `, clock offset ${msText(clockOffsetMs)}`}`,
     ...refused,
     ...(unfilled === null ? [] : [`  ${unfilled.text}${unfilled.fix === '' ? '' : `. ${unfilled.fix}`}`]),
   ]
@@ -116,7 +107,6 @@ function ofConsumer({ partitions, counters, retries, receiptToRowMs }: ConsumerS
 }
 
 function latency({ count, p50, p99 }: LatencySummary): string {
-  return count === 0
-    ? 'not measured in the last minute'
-    : `p50 ${msText(p50)}, p99 ${msText(p99)} over the last minute`
+  if (count === 0) return 'not measured in the last minute'
+  return `p50 ${msText(p50)}, p99 ${msText(p99)} over the last minute`
 }

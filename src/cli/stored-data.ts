@@ -19,13 +19,8 @@ function storedDatabase(settings: Settings): { url: string; where: string } {
   const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
   const url = running?.databaseUrl ?? settings.DATABASE_URL
   const shown = withoutPassword(url)
-  return {
-    url,
-    where:
-      running === null
-        ? withOrigin(settings, 'DATABASE_URL', shown)
-        : `${shown} (of the \`up\` that runs here)`,
-  }
+  if (running !== null) return { url, where: `${shown} (of the \`up\` that runs here)` }
+  return { url, where: withOrigin(settings, 'DATABASE_URL', shown) }
 }
 
 /** What a command does with the database. */
@@ -40,8 +35,7 @@ interface Use {
 }
 
 /**
- * Opens the database of DATABASE_URL, else that of the running `up`, else the default. Closes it
- * after the work.
+ * Opens the stored data, and closes it after the work.
  *
  * @throws TapelineError `DATABASE` when the work failed there
  */
@@ -76,8 +70,7 @@ function fixFor(error: unknown, { rights, narrower }: Use): string {
 }
 
 /**
- * Reads the database of DATABASE_URL, else that of the running `up`, else the default. The
- * connection is read-only.
+ * Reads the stored data as text, over a read-only connection.
  *
  * @throws TapelineError `DATABASE` when the work failed there
  */
@@ -101,10 +94,7 @@ export async function withTextReader<Result>(
     const state = sqlStateOf(error)
     if (state === null) throw error
     const hint: unknown = Reflect.get(Object(error), 'hint')
-    throw failed(
-      `${text} (SQLSTATE ${state})`,
-      typeof hint === 'string' && hint !== '' ? hint : (FIXES[state] ?? ''),
-    )
+    throw failed(`${text} (SQLSTATE ${state})`, String(hint || (FIXES[state] ?? '')))
   } finally {
     await reader?.close()
   }

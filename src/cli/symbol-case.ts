@@ -10,23 +10,17 @@ const STORED = `SELECT word FROM unnest(string_to_array($1, ',')) AS word
 
 /** Whether a result has no row, or one row of zeros and nulls. */
 export function isNothing(rows: readonly TextRow[]): boolean {
-  return (
-    rows.length === 0 ||
-    (rows.length === 1 && rows[0]?.every((text) => text === null || text === '0') === true)
-  )
+  const [first = []] = rows
+  return rows.length <= 1 && first.every((text) => text === null || text === '0')
 }
 
 /**
- * Detects symbols in lower case, for which a query finds nothing and PostgreSQL reports no error.
- *
- * @returns a hint for a query that found nothing; null unless a word is a stored symbol in lower
- *   case
+ * @returns a hint for a query that found nothing, without an error, since a word in it is a stored
+ *   symbol in lower case; otherwise null
  */
 export async function hintAtCase(reader: TextReader, query: string): Promise<string | null> {
-  const words = [...query.matchAll(/'([^']+)'/g)].map(([, word = '']) => word)
-  const suspects = [...new Set(words)].filter(
-    (word) => word !== word.toUpperCase() && isSymbol(word.toUpperCase()),
-  )
+  const words = new Set([...query.matchAll(/'([^']+)'/g)].map(([, word = '']) => word))
+  const suspects = [...words].filter((word) => word !== word.toUpperCase() && isSymbol(word.toUpperCase()))
   if (suspects.length === 0) return null
   const { rows } = await reader.query(STORED, [suspects.slice(0, MAX_WORDS).join()])
   const known = rows.map(([word]) => word ?? '')

@@ -55,22 +55,20 @@ Examples:
   bin/tapeline up --replay capture.ndjson.gz --speed 10`
 
 function exchangeChoice({ simulate, replay, speed, seed, rate, faults }: UpArguments): ExchangeChoice {
-  if (speed !== undefined && replay === undefined) throw belongsTo('--speed', '--replay')
-  if (seed !== undefined && simulate === undefined) throw belongsTo('--seed', '--simulate')
-  if (rate !== undefined && simulate === undefined) throw belongsTo('--rate', '--simulate')
-  if (faults !== undefined && simulate === undefined && replay === undefined)
-    throw belongsTo('--faults', '--simulate or --replay')
+  const requires = (option: string, given: unknown, other: string, isThere: boolean) => {
+    if (given === undefined || isThere) return
+    const fix = `Add ${other}, or leave ${option} out.`
+    throw new TapelineError('INPUT', `${option} requires ${other}`, { fix })
+  }
+  requires('--speed', speed, '--replay', replay !== undefined)
+  requires('--seed', seed, '--simulate', simulate === true)
+  requires('--rate', rate, '--simulate', simulate === true)
+  requires('--faults', faults, '--simulate or --replay', simulate === true || replay !== undefined)
   const control = faults && { faults }
   if (replay !== undefined)
     return { kind: 'replay', file: resolve(replay), ...(speed && { speed }), ...control }
   if (simulate === undefined) return { kind: 'binance' }
   return { kind: 'simulated', ...(seed !== undefined && { seed }), ...(rate && { rate }), ...control }
-}
-
-function belongsTo(option: string, other: string): TapelineError {
-  return new TapelineError('INPUT', `${option} requires ${other}`, {
-    fix: `Add ${other}, or leave ${option} out.`,
-  })
 }
 
 /** The command that resumes with the same source. */

@@ -8,10 +8,10 @@ import { verifyStored } from './audit-stored.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
 
 interface VerifyFlags extends TimeFlags {
-  readonly json?: boolean
+  readonly json?: true
   readonly symbol?: string[]
   readonly limit: number
-  readonly exchange?: boolean
+  readonly exchange?: true
 }
 
 export function verifyCommand(): Command {
