@@ -1,33 +1,30 @@
 import assert from 'node:assert/strict'
-import { after, before, beforeEach, describe, test } from 'node:test'
+import { beforeEach, describe, test } from 'node:test'
 import { compressionObstacle, compressNextChunk } from '../src/foundation/store/chunks.ts'
-import type { Database } from '../src/foundation/store/database.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { databaseKinds, databaseOfSuite } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess } from './support/services.ts'
 
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
-    let server: TestDatabase
-    let database: Database
-    before(async () => {
-      server = await createTestDatabase(name)
-      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
-      await migrate(database)
-    })
-    after(async () => {
-      await database.close()
-      await server.drop()
-    })
+    const on = databaseOfSuite('migrated', name)
     beforeEach(async () => {
-      await database.query('TRUNCATE trades, book_ticker')
+      await on.database.query('TRUNCATE trades, book_ticker')
     })
+    /** Inserts a trade per number n, with n as id, at the time that the SQL gives for it. */
+    const insertTrades = (time: string, first: number, last: number) =>
+      on.database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         SELECT ${time}, 'BTCUSDT', 'trade', n, 1, 1, true, now() FROM generate_series(${first}, ${last}) AS n`,
+      )
+    const plan = async (sql: string) => {
+      const { rows } = await on.database.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${sql}`)
+      return rows.map((row) => row['QUERY PLAN']).join('\n')
+    }
 
     test('a candle has the right first and last trade of one millisecond, also across epochs, and counts no volume twice', async () => {
-      await database.query(
+      await on.database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT time::timestamptz, 'BTCUSDT', type, epoch, id, price, quantity, maker, now() FROM (VALUES
            ('2026-01-01 10:00:00.000', 'trade', 0, 9007199254740990, 100.00000001, 1, true),
@@ -37,7 +34,7 @@ for (const { name, ...options } of databaseKinds()) {
            ('2026-01-01 10:00:59.999', 'aggTrade', 1, 1, 500, 3, false),
            ('2026-01-01 10:01:00.000', 'trade', 1, 7, 90, 1, true)) AS t (time, type, epoch, id, price, quantity, maker)`,
       )
-      const { rows } = await database.query(
+      const { rows } = await on.database.query(
         `SELECT bucket, open::text, high::text, low::text, close::text, volume::text, trim_scale(quote_volume)::text AS quote,
            trades::int, taker_buy_volume::text AS bought
          FROM candles('BTCUSDT', '1 minute', '2026-01-01 10:00', '2026-01-01 10:02') ORDER BY bucket`,
@@ -45,38 +42,22 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(rows, [
         {
           bucket: new Date('2026-01-01T10:00:00Z'),
-          open: '99.00000000',
-          high: '100.00000001',
-          low: '70.50000000',
-          close: '80.00000000',
-          volume: '6.00000001',
-          quote: '538.000000715',
-          trades: 4,
-          bought: '5.00000000',
+          ...{ open: '99.00000000', high: '100.00000001', low: '70.50000000', close: '80.00000000' },
+          ...{ volume: '6.00000001', quote: '538.000000715', trades: 4, bought: '5.00000000' },
         },
         {
           bucket: new Date('2026-01-01T10:01:00Z'),
-          open: '90.00000000',
-          high: '90.00000000',
-          low: '90.00000000',
-          close: '90.00000000',
-          volume: '1.00000000',
-          quote: '90',
-          trades: 1,
-          bought: '0',
+          ...{ open: '90.00000000', high: '90.00000000', low: '90.00000000', close: '90.00000000' },
+          ...{ volume: '1.00000000', quote: '90', trades: 1, bought: '0' },
         },
       ])
     })
 
     test('candles accept bounds of every type, and a bucket can be compared with a date', async () => {
-      await database.query(
-        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-         SELECT current_date + at * interval '1 hour', 'BTCUSDT', 'trade', 100 + at, 1, 1, true, now()
-         FROM generate_series(-1, 24) AS at`,
-      )
+      await insertTrades("current_date + (n - 1) * interval '1 hour'", 0, 25)
       const count = async (sql: string, values: readonly unknown[] = []) =>
-        (await database.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${sql}`, values)).rows[0]?.n
-      const { rows } = await database.query<{ day: string; next: string }>(
+        (await on.database.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${sql}`, values)).rows[0]?.n
+      const { rows } = await on.database.query<{ day: string; next: string }>(
         'SELECT current_date::text AS day, (current_date + 1)::text AS next',
       )
       const [{ day = '', next = '' } = {}] = rows
@@ -101,44 +82,27 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test("the query of a day's candles is inlined, and reads one chunk by the index", async () => {
-      await database.query(
-        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-         SELECT timestamptz '2026-01-01' + day * interval '1 day', 'BTCUSDT', 'trade', day, 1, 1, true, now()
-         FROM generate_series(0, 9) AS day`,
-      )
+      await insertTrades("timestamptz '2026-01-01' + n * interval '1 day'", 0, 9)
       for (const [from, to] of [
         ["'2026-01-04'", "'2026-01-05'"],
         ["date '2026-01-04'", "date '2026-01-05'"],
       ]) {
-        const { rows } = await database.query<{ 'QUERY PLAN': string }>(
-          `EXPLAIN SELECT * FROM candles('BTCUSDT', '1 minute', ${from}, ${to})`,
-        )
-        const plan = rows.map((row) => row['QUERY PLAN']).join('\n')
-        assert.doesNotMatch(plan, /Function Scan/)
-        assert.equal(new Set(plan.match(/_hyper_\d+_\d+_chunk /g)).size, 1, plan)
+        const day = await plan(`SELECT * FROM candles('BTCUSDT', '1 minute', ${from}, ${to})`)
+        assert.doesNotMatch(day, /Function Scan/)
+        assert.equal(new Set(day.match(/_hyper_\d+_\d+_chunk /g)).size, 1, day)
       }
     })
 
     test('trades of a symbol by time are read only by the index, and the last ones without a sort', async () => {
-      await database.query(
-        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-         SELECT timestamptz '2026-01-01' + id * interval '1 second', 'BTCUSDT', 'trade', id, 1, 1, true, now()
-         FROM generate_series(0, 9999) AS id`,
-      )
-      await database.query('ANALYZE trades')
-      const plan = async (sql: string) => {
-        const { rows } = await database.query<{ 'QUERY PLAN': string }>(
-          `EXPLAIN (ANALYZE, TIMING off) ${sql}`,
-        )
-        return rows.map((row) => row['QUERY PLAN']).join('\n')
-      }
+      await insertTrades("timestamptz '2026-01-01' + n * interval '1 second'", 0, 9999)
+      await on.database.query('ANALYZE trades')
       const minute = await plan(
-        "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time >= '2026-01-01 01:00' AND trade_time < '2026-01-01 01:01'",
+        "(ANALYZE, TIMING off) SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time >= '2026-01-01 01:00' AND trade_time < '2026-01-01 01:01'",
       )
       assert.match(minute, /trades_identity.*actual rows=60(\.00)? loops=1/)
       assert.doesNotMatch(minute, /Filter/)
       const last = await plan(
-        "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' ORDER BY trade_time DESC, trade_id DESC LIMIT 5",
+        "(ANALYZE, TIMING off) SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' ORDER BY trade_time DESC, trade_id DESC LIMIT 5",
       )
       assert.match(last, /Backward using .*trades_identity.*actual rows=5(\.00)? loops=1/)
       assert.doesNotMatch(last, /Sort Method/)
@@ -149,19 +113,14 @@ for (const { name, ...options } of databaseKinds()) {
         native: /needs the Timescale licence, but this server runs with timescaledb\.license = apache/,
         embedded: /the embedded database cannot be reopened after it/,
       }[name]
-      assert.match((await compressionObstacle(database)) ?? '', expected)
-      await using command = startTapeline(['migrate'], { env: { DATABASE_URL: server.url } })
+      assert.match((await compressionObstacle(on.database)) ?? '', expected)
+      await using command = startTapeline(['migrate'], { env: { DATABASE_URL: on.url } })
       await command.assertExit(0)
       assert.match(command.output(), /Compression \(COMPRESS_AFTER_DAYS\): not available, /)
       assert.match(command.output(), expected)
       const topics = await createTestTopics({ prefix: 'compression' })
       try {
-        const env = {
-          ...topics.env,
-          DATABASE_URL: server.url,
-          COMPRESS_AFTER_DAYS: '1',
-          RETENTION_DAYS: '900',
-        }
+        const env = { ...topics.env, DATABASE_URL: on.url, COMPRESS_AFTER_DAYS: '1', RETENTION_DAYS: '900' }
         await using consumer = await startConsumerProcess(env)
         await consumer.command.waitForLine(expected, 30_000)
         await consumer.ready()
@@ -178,28 +137,24 @@ for (const { name, ...options } of databaseKinds()) {
       const insert = `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
         SELECT timestamptz '2026-01-01' + n * interval '1 hour', 'BTCUSDT', type, n, 1.00000001, 1, true, now()
         FROM generate_series(0, 119) AS n, unnest('{trade,aggTrade}'::text[]) AS type ON CONFLICT DO NOTHING`
-      await database.query(insert)
-      await database.query(
+      await on.database.query(insert)
+      await on.database.query(
         `INSERT INTO book_ticker SELECT timestamptz '2026-01-01' + n * interval '1 hour', 'BTCUSDT', n, 1, 1, 2, 1 FROM generate_series(0, 119) AS n`,
       )
       const rows = async () =>
-        (await database.query('SELECT * FROM trades ORDER BY trade_id, event_type')).rows
+        (await on.database.query('SELECT * FROM trades ORDER BY trade_id, event_type')).rows
       const before = await rows()
       const done: string[] = []
       for (;;) {
-        const chunk = await compressNextChunk(database, 3)
+        const chunk = await compressNextChunk(on.database, 3)
         if (chunk === null) break
         done.push(`${chunk.table} ${chunk.end.toISOString().slice(0, 10)}`)
         assert.ok(done.length <= 4, done.join())
       }
-      assert.deepEqual(done, [
-        'book_ticker 2026-01-02',
-        'trades 2026-01-02',
-        'book_ticker 2026-01-03',
-        'trades 2026-01-03',
-      ])
+      const expected = ['2026-01-02', '2026-01-03'].flatMap((day) => [`book_ticker ${day}`, `trades ${day}`])
+      assert.deepEqual(done, expected)
       assert.deepEqual(await rows(), before)
-      assert.equal((await database.query(insert)).rowCount, 0, 'a redelivery adds nothing')
+      assert.equal((await on.database.query(insert)).rowCount, 0, 'a redelivery adds nothing')
     })
   })
 }

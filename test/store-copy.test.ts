@@ -1,16 +1,13 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
 import { databaseStore } from '../src/consumer/database-store.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { CopyRows } from '../src/foundation/store/copy-rows.ts'
-import type { Database } from '../src/foundation/store/database.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
-import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { databaseKinds, databaseOfSuite, openTestDatabase } from './support/database.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
 const LOG = createLogger('test', 'silent')
@@ -64,35 +61,29 @@ function batch(): Batch {
 
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
-    let server: TestDatabase
-    let database: Database
-    before(async () => {
-      server = await createTestDatabase(name)
-      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
-      await migrate(database)
-    })
-    after(async () => {
-      await database.close()
-      await server.drop()
-    })
+    const on = databaseOfSuite('migrated', name)
 
     const stored = async () => {
-      const trades = await database.query('SELECT trades::text AS row FROM trades ORDER BY 1')
-      const quotes = await database.query('SELECT book_ticker::text AS row FROM book_ticker ORDER BY 1')
+      const trades = await on.database.query('SELECT trades::text AS row FROM trades ORDER BY 1')
+      const quotes = await on.database.query('SELECT book_ticker::text AS row FROM book_ticker ORDER BY 1')
       return [...trades.rows, ...quotes.rows]
     }
-    const empty = () => database.query('TRUNCATE trades, book_ticker, consumer_offsets')
+    const empty = () => on.database.query('TRUNCATE trades, book_ticker, consumer_offsets')
+    const established = async () => {
+      const store = databaseStore(on.database, systemClock(), LOG)
+      await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
+      return store
+    }
 
     test('W4 a new batch is stored as INSERT would store it, and counted by symbol', async () => {
       const inserted = batch()
-      await inserted.rows.trades.insert(database)
-      await inserted.rows.book_ticker.insert(database)
+      await inserted.rows.trades.insert(on.database)
+      await inserted.rows.book_ticker.insert(on.database)
       const expected = await stored()
       assert.equal(expected.length, 2 * ROWS)
       await empty()
 
-      const store = databaseStore(database, systemClock(), LOG)
-      await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
+      const store = await established()
       const written = await store.write(batch())
       assert.deepEqual(await stored(), expected)
       assert.equal(written.inserted, 2 * ROWS)
@@ -108,9 +99,8 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('W4 a partly stored batch adds the rest, once', async () => {
       await empty()
-      const store = databaseStore(database, systemClock(), LOG)
-      await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
-      await batch().rows.trades.insert(database, 0, 15)
+      const store = await established()
+      await batch().rows.trades.insert(on.database, 0, 15)
       assert.equal((await store.write(batch())).inserted, 2 * ROWS - 15)
       assert.equal((await store.write(batch())).inserted, 0)
       assert.equal((await stored()).length, 2 * ROWS)
@@ -123,7 +113,7 @@ for (const { name, ...options } of databaseKinds()) {
        */
       const limitTo = async (rows: number) => {
         await empty()
-        await database.query(
+        await on.database.query(
           `CREATE OR REPLACE FUNCTION limited() RETURNS trigger LANGUAGE plpgsql AS $$
            DECLARE seen int := coalesce(nullif(current_setting('test.seen', true), ''), '0')::int + 1;
            BEGIN
@@ -133,16 +123,15 @@ for (const { name, ...options } of databaseKinds()) {
            END $$`,
         )
         for (const table of ['trades', 'book_ticker'])
-          await database.query(
+          await on.database.query(
             `CREATE OR REPLACE TRIGGER limited BEFORE INSERT ON ${table} FOR EACH ROW EXECUTE FUNCTION limited()`,
           )
       }
-      after(() => database.query('DROP FUNCTION limited CASCADE'))
+      after(() => on.database.query('DROP FUNCTION limited CASCADE'))
 
       test('is stored once, in portions that fit, with its offsets in the last', async () => {
         await limitTo(80)
-        const store = databaseStore(database, systemClock(), LOG)
-        await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
+        const store = await established()
         const written = await store.write(batch())
         assert.equal(written.inserted, 2 * ROWS)
         assert.equal(
@@ -160,8 +149,7 @@ for (const { name, ...options } of databaseKinds()) {
 
       test('stops the consumer when no row fits, with the limit in the message', async () => {
         await limitTo(0)
-        const store = databaseStore(database, systemClock(), LOG)
-        await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
+        const store = await established()
         await assert.rejects(store.write(batch()), (error: unknown) => {
           assert.ok(error instanceof TapelineError)
           assert.match(error.message, /single row exceeds a limit .*53400 limit exceeded/)
@@ -177,11 +165,8 @@ const [native] = databaseKinds()
 test('an error early in a large COPY rejects it, and the session stays usable', {
   skip: native?.skip,
 }, async () => {
-  const server = await createTestDatabase('native')
-  await using stack = new AsyncDisposableStack()
-  stack.defer(() => server.drop())
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  stack.defer(() => database.close())
+  await using server = await openTestDatabase('empty', 'native')
+  const { database } = server
   await database.query('CREATE TABLE numbers (n bigint PRIMARY KEY, word text)')
   const rows = new CopyRows([
     ['n', 'bigint'],

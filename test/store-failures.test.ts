@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { createTestDatabase } from './support/database.ts'
+import { openTestDatabase } from './support/database.ts'
 import { SQLSTATES } from './support/sqlstates.ts'
+import { failureOf } from './support/wait-for.ts'
 
 /**
  * All SQLSTATEs that do not stop the consumer: classes of two characters, and single conditions.
@@ -36,23 +37,12 @@ test('F1 treats an unknown class as a defect, and never as a bad row', () => {
 })
 
 test('F1 classifies real database errors, condition by condition', async () => {
-  const server = await createTestDatabase()
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  try {
-    for (const state of STATES.filter((one) => one !== '00000')) {
-      const raise = `DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '${state}', MESSAGE = 'refused'; END $$`
-      const error = await database
-        .transaction((connection) => connection.query(raise))
-        .then(
-          () => assert.fail(`${state} was not raised`),
-          (reason: unknown) => reason,
-        )
-      assert.equal(Reflect.get(Object(error), 'code'), state)
-      assert.equal(failureKind(error), expected(state), state)
-    }
-  } finally {
-    await database.close()
-    await server.drop()
+  await using server = await openTestDatabase('empty')
+  for (const state of STATES.filter((one) => one !== '00000')) {
+    const raise = `DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '${state}', MESSAGE = 'refused'; END $$`
+    const error = await failureOf(server.database.transaction((connection) => connection.query(raise)))
+    assert.equal(Reflect.get(Object(error), 'code'), state)
+    assert.equal(failureKind(error), expected(state), state)
   }
 })
 
@@ -63,10 +53,7 @@ test('F2 treats an unreachable database as temporarily unavailable', async () =>
     'postgres://x@nowhere.invalid:1/x',
   ]) {
     const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-    const error = await database.query('SELECT 1').then(
-      () => assert.fail('it answered'),
-      (reason: unknown) => reason,
-    )
+    const error = await failureOf(database.query('SELECT 1'))
     await database.close()
     assert.equal(failureKind(error), 'retry', url)
   }

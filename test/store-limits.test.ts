@@ -4,65 +4,77 @@ import { startChunkMaintenance } from '../src/consumer/chunk-maintenance.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
+import { checkSchema, MigrationUnderWayError, migrate } from '../src/foundation/store/migrate.ts'
+import { LOCK_SQL } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { TextReader } from '../src/foundation/store/text-reader.ts'
 import { UnansweredError } from '../src/foundation/store/unanswered.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { verify } from '../src/tools/verify/verify.ts'
-import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { databaseKinds, databaseOfSuite } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SilentProxy, startSilentProxy } from './support/silent-proxy.ts'
-import { waitFor } from './support/wait-for.ts'
+import { failureOf, until } from './support/wait-for.ts'
 
 const [native] = databaseKinds()
 const LIMIT_MS = 500
 
-async function failureOf(work: Promise<unknown>): Promise<unknown> {
-  return work.then(
-    () => assert.fail('it did not end in an error'),
-    (error: unknown) => error,
-  )
-}
-
 describe('limits of long operations', { skip: native?.skip ?? false }, () => {
-  let server: TestDatabase
-  let direct: Database
-  before(async () => {
-    server = await createTestDatabase('native')
-    direct = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'direct' })
+  const server = databaseOfSuite('empty', 'native')
+  /** Its statements have a limit of a second, if they have no other. */
+  let hurried: Database
+  const open = (url: string, queryTimeoutMs: number, applicationName: string) =>
+    openPostgres({ url, poolMin: 0, poolMax: 4, queryTimeoutMs, applicationName })
+  before(() => {
+    hurried = open(server.url, 1000, 'hurried')
   })
-  after(async () => {
-    await direct.close()
-    await server.drop()
-  })
+  after(() => hurried.close())
 
   /** Statements of other connections that sleep, or wait for a table lock. */
   const waiting = async (event: 'PgSleep' | 'relation') => {
-    const { rowCount } = await direct.query(
+    const { rowCount } = await server.database.query(
       'SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1',
       [event],
     )
     return rowCount
   }
   const untilWaiting = (count: number, event: 'PgSleep' | 'relation' = 'PgSleep') =>
-    waitFor(async () => (await waiting(event)) === count, {
-      timeoutMs: 30_000,
-      what: `${count} statements in ${event}`,
-    })
+    until(`${count} statements in ${event}`, async () => (await waiting(event)) === count, 30_000)
+
+  /** Runs the work while migrations, or maintenance of chunks, take so long, as with a big table. */
+  const slowly = async (what: 'migration' | 'maintenance', seconds: number, work: () => Promise<void>) => {
+    const [returns, value, trigger] = {
+      migration: [
+        'event_trigger',
+        '',
+        "EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX')",
+      ],
+      maintenance: ['trigger', ' NEW', 'TRIGGER slow BEFORE INSERT ON meta FOR EACH ROW'],
+    }[what]
+    await server.database.query(
+      `CREATE FUNCTION slowly() RETURNS ${returns} LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(${seconds}); RETURN${value}; END $$`,
+    )
+    await server.database.query(`CREATE ${trigger} EXECUTE FUNCTION slowly()`)
+    try {
+      await work()
+    } finally {
+      await server.database.query('DROP FUNCTION slowly CASCADE')
+    }
+  }
+  const startMaintenance = () =>
+    startChunkMaintenance(
+      hurried,
+      { retentionDays: 3, compressAfterDays: null },
+      systemClock(),
+      createLogger('test', 'silent'),
+    )
 
   describe('a database that stops answering', () => {
     let proxy: SilentProxy
     let database: Database
     beforeEach(async () => {
       proxy = await startSilentProxy(server.url)
-      database = openPostgres({
-        url: proxy.url,
-        poolMin: 0,
-        poolMax: 2,
-        queryTimeoutMs: LIMIT_MS,
-        applicationName: 'cut off',
-      })
+      database = open(proxy.url, LIMIT_MS, 'cut off')
       await database.query('SELECT 1')
     })
     afterEach(async () => {
@@ -91,14 +103,8 @@ describe('limits of long operations', { skip: native?.skip ?? false }, () => {
     })
 
     test('a commit times out', async () => {
-      const error = await failureOf(
-        database.transaction(
-          async () => {
-            proxy.goSilent()
-          },
-          { limitMs: 60_000 },
-        ),
-      )
+      const commit = database.transaction(async () => proxy.goSilent(), { limitMs: 60_000 })
+      const error = await failureOf(commit)
       assert.ok(error instanceof UnansweredError && error.limitMs === LIMIT_MS)
     })
 
@@ -115,7 +121,7 @@ describe('limits of long operations', { skip: native?.skip ?? false }, () => {
         { limitMs: 600_000, signal: stop.signal },
       )
       assert.match(String(await failureOf(work)), /enough/)
-      await direct.query(
+      await server.database.query(
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cut off'`,
       )
     })
@@ -128,88 +134,99 @@ describe('limits of long operations', { skip: native?.skip ?? false }, () => {
     })
   })
 
-  test('the server ends a step that exceeds its limit, and the error names the step', async () => {
-    await direct.query(
-      `CREATE FUNCTION slowly() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); END $$`,
+  test('a statement without another limit times out; a batch would wait indefinitely for a dead server', async () => {
+    const late = /has not answered within 1 s/
+    await assert.rejects(hurried.query('SELECT pg_sleep(20)'), late)
+    await assert.rejects(
+      hurried.transaction((connection) => connection.query('SELECT pg_sleep(20)')),
+      late,
     )
-    await direct.query(
-      `CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION slowly()`,
-    )
-    try {
-      const error = await failureOf(migrate(direct, { limitMs: LIMIT_MS }))
-      assert.ok(error instanceof UnansweredError)
-      assert.match(error.message, /^Migration 1 \(.*\): the database has not answered within 0.5 s$/)
-      assert.equal(await waiting('PgSleep'), 0)
-    } finally {
-      await direct.query('DROP EVENT TRIGGER slow')
-      await direct.query('DROP FUNCTION slowly')
-    }
   })
 
-  test('an abort cancels a migration and maintenance on the server', async () => {
-    const slow = `CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$`
-    const stop = new AbortController()
-    await direct.query(
-      `CREATE FUNCTION slowly() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); END $$`,
-    )
-    await direct.query(
-      `CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION slowly()`,
-    )
-    const migration = failureOf(migrate(direct, { signal: stop.signal }))
-    await untilWaiting(1)
-    stop.abort(new Error('enough'))
-    assert.match(String(await migration), /enough/)
-    assert.equal(await waiting('PgSleep'), 0)
-    await direct.query('DROP EVENT TRIGGER slow')
-    await direct.query('DROP FUNCTION slowly')
-
-    await migrate(direct)
-    await direct.query(
-      `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-       SELECT now() - days * interval '1 day', 'BTCUSDT', 'trade', days, 1, 1, true, now() FROM generate_series(0, 9) AS days`,
-    )
-    await direct.query(slow)
-    await direct.query('CREATE TRIGGER slow BEFORE INSERT ON meta FOR EACH ROW EXECUTE FUNCTION slowly()')
-    const upkeep = startChunkMaintenance(
-      direct,
-      { retentionDays: 3, compressAfterDays: null },
-      systemClock(),
-      createLogger('test', 'silent'),
-    )
-    await untilWaiting(1)
-    upkeep.stop()
-    await untilWaiting(0)
-    await direct.query('DROP TRIGGER slow ON meta')
-    await direct.query('DROP FUNCTION slowly')
-  })
-
-  test('an abort cancels verify on the server', async () => {
-    const stop = new AbortController()
-    const held = Promise.withResolvers<void>()
-    const taken = Promise.withResolvers<void>()
-    const holding = direct.transaction(async (connection) => {
-      await connection.query('LOCK TABLE trades IN ACCESS EXCLUSIVE MODE')
+  /** Runs the work while another transaction has executed this statement. */
+  const during = async (statement: string, work: () => Promise<void>) => {
+    const [held, taken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const holding = hurried.transaction(async (connection) => {
+      await connection.query(statement)
       taken.resolve()
       await held.promise
     })
     await taken.promise
     try {
-      const audit = failureOf(
-        verify(direct, {
-          scope: { symbols: null, fromMs: null, toMs: null },
-          limit: 5,
-          readEnds: async () => [],
-          signal: stop.signal,
-        }),
-      )
-      await untilWaiting(1, 'relation')
-      stop.abort(new Error('enough'))
-      assert.match(String(await audit), /enough/)
+      await work()
     } finally {
       held.resolve()
       await holding
     }
+  }
+
+  test("a wait for the migration lock times out, names the lock's owner, and may be retried", () =>
+    during(LOCK_SQL, async () => {
+      const error = await failureOf(migrate(server.database, { lockTimeoutMs: 300 }))
+      assert.ok(error instanceof MigrationUnderWayError)
+      assert.match(
+        error.message,
+        /^Another process is migrating this database \(hurried, pid \d+\): its lock .* within 0\.3 s$/,
+      )
+      assert.equal(failureKind(error), 'retry')
+    }))
+
+  test('the server ends a step that exceeds its limit, and the error names the step', () =>
+    slowly('migration', 30, async () => {
+      const error = await failureOf(migrate(server.database, { limitMs: LIMIT_MS }))
+      assert.ok(error instanceof UnansweredError)
+      assert.match(error.message, /^Migration 1 \(.*\): the database has not answered within 0.5 s$/)
+      assert.equal(await waiting('PgSleep'), 0)
+    }))
+
+  test('an abort cancels a migration on the server; without one it does not time out', async () => {
+    await slowly('migration', 60, async () => {
+      const stop = new AbortController()
+      const migration = failureOf(migrate(hurried, { signal: stop.signal }))
+      await untilWaiting(1)
+      stop.abort(new Error('enough'))
+      assert.match(String(await migration), /enough/)
+      assert.equal(await waiting('PgSleep'), 0)
+    })
+    await slowly('migration', 2, async () => {
+      await migrate(hurried)
+    })
+    await checkSchema(hurried)
   })
+
+  test('a stop cancels maintenance on the server; without one it does not time out', async () => {
+    await server.database.query(
+      `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+       SELECT now() - days * interval '1 day', 'BTCUSDT', 'trade', days, 1, 1, true, now() FROM generate_series(0, 9) AS days`,
+    )
+    await slowly('maintenance', 60, async () => {
+      const maintenance = startMaintenance()
+      await untilWaiting(1)
+      maintenance.stop()
+      await untilWaiting(0)
+    })
+    await slowly('maintenance', 2, async () => {
+      const maintenance = startMaintenance()
+      const marks = "SELECT FROM meta WHERE key = 'retention:trades'"
+      await until(
+        'the old chunks to be dropped',
+        async () => (await server.database.query(marks)).rowCount === 1,
+        30_000,
+      )
+      maintenance.stop()
+    })
+  })
+
+  test('an abort cancels verify on the server', () =>
+    during('LOCK TABLE trades IN ACCESS EXCLUSIVE MODE', async () => {
+      const stop = new AbortController()
+      const scope = { symbols: null, fromMs: null, toMs: null }
+      const options = { scope, limit: 5, readEnds: async () => [], signal: stop.signal }
+      const audit = failureOf(verify(server.database, options))
+      await untilWaiting(1, 'relation')
+      stop.abort(new Error('enough'))
+      assert.match(String(await audit), /enough/)
+    }))
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     test(`${signal} ends a command and cancels its statement at the server`, async () => {

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
-import { insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
+import { describe, test } from 'node:test'
+import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
-import type { Gap } from '../src/foundation/market/gap.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import {
   advanceOffsets,
@@ -10,15 +9,13 @@ import {
   takeBackOffset,
   writeStartOffsets,
 } from '../src/foundation/store/consumer-offsets.ts'
-import type { Database } from '../src/foundation/store/database.ts'
 import { upsertGaps } from '../src/foundation/store/ledger-rows.ts'
 import { BOOK_TICKER, MarketRows, type MarketTable, TRADES } from '../src/foundation/store/market-rows.ts'
 import { mark } from '../src/foundation/store/meta.ts'
 import { checkSchema, migrate } from '../src/foundation/store/migrate.ts'
 import { loadMigrations } from '../src/foundation/store/migrations.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
-import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
+import { databaseKinds, databaseOfSuite } from './support/database.ts'
+import { aggTradeValue, bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
 
@@ -32,29 +29,26 @@ function rowsOf(table: MarketTable, ...values: readonly Buffer[]): MarketRows {
   return rows
 }
 
+function letterOf(key: string | null, payload: string | Buffer | null): DeadLetterRow {
+  const at = { topic: 't', topicId: TOPIC_ID, partition: 0, offset: 9, failedAtMs: 1723161255343 }
+  const bytes = (text: string | Buffer | null) => (text === null ? null : Buffer.from(text))
+  return { ...at, origin: 'consumer', reason: 'value is refused', key: bytes(key), payload: bytes(payload) }
+}
+
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
-    let server: TestDatabase
-    let database: Database
-    before(async () => {
-      server = await createTestDatabase(name)
-      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
-    })
-    after(async () => {
-      await database.close()
-      await server.drop()
-    })
+    const on = databaseOfSuite('empty', name)
 
     test('three consumers that start at once migrate an empty database once', async () => {
       const newest = loadMigrations().length
       await assert.rejects(
-        checkSchema(database),
+        checkSchema(on.database),
         new RegExp(`schema is at version 0, this program needs ${newest}$`),
       )
-      const reports = await Promise.all([migrate(database), migrate(database), migrate(database)])
+      const reports = await Promise.all([migrate(on.database), migrate(on.database), migrate(on.database)])
       assert.deepEqual(reports.map(({ from }) => from).sort(), [0, newest, newest])
-      await checkSchema(database)
-      const { rows } = await database.query(
+      await checkSchema(on.database)
+      const { rows } = await on.database.query(
         'SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1',
       )
       assert.deepEqual(
@@ -69,16 +63,15 @@ for (const { name, ...options } of databaseKinds()) {
         ...{ p: '0.00000001', q: '999999999999.99999999', source: 'backfill' },
       })
       const trades = rowsOf(TRADES, value)
-      assert.deepEqual(await trades.insert(database), [{ type: 'trade', symbol: 'NULL', rows: 1 }])
-      assert.deepEqual(await trades.insert(database), [])
-      const { rows } = await database.query(
+      assert.deepEqual(await trades.insert(on.database), [{ type: 'trade', symbol: 'NULL', rows: 1 }])
+      assert.deepEqual(await trades.insert(on.database), [])
+      const { rows } = await on.database.query(
         `SELECT price::text, quantity::text, trade_id::text, symbol, event_time, trade_time::text, ingestion_timestamp::text
          FROM raw_trades`,
       )
       assert.deepEqual(rows, [
         {
-          price: '0.00000001',
-          quantity: '999999999999.99999999',
+          ...{ price: '0.00000001', quantity: '999999999999.99999999' },
           trade_id: String(Number.MAX_SAFE_INTEGER),
           symbol: 'NULL',
           event_time: null,
@@ -89,95 +82,52 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('keeps a trade and an aggTrade with the same id, and quotes of the same receipt millisecond, separate', async () => {
-      await rowsOf(TRADES, tradeValue({ t: 7 })).insert(database)
-      assert.equal((await rowsOf(TRADES, aggTradeValue({ a: 7 })).insert(database)).length, 1)
+      await rowsOf(TRADES, tradeValue({ t: 7 })).insert(on.database)
+      assert.equal((await rowsOf(TRADES, aggTradeValue({ a: 7 })).insert(on.database)).length, 1)
       const receipts = [1723161255400001, 1723161255400002]
       const quotes = rowsOf(
         BOOK_TICKER,
         ...receipts.map((ingestion_timestamp_us) => bookTickerValue({ ingestion_timestamp_us })),
       )
-      assert.deepEqual(await quotes.insert(database), [{ type: 'bookTicker', symbol: 'BTCUSDT', rows: 2 }])
-      assert.deepEqual(await quotes.insert(database), [])
+      assert.deepEqual(await quotes.insert(on.database), [{ type: 'bookTicker', symbol: 'BTCUSDT', rows: 2 }])
+      assert.deepEqual(await quotes.insert(on.database), [])
     })
 
     test('a redelivered older revision of a gap reverts nothing', async () => {
-      const gap: Gap = {
-        gap_id: 'g1',
-        revision: 2,
-        symbol: 'BTCUSDT',
-        event_type: 'trade',
-        epoch: 0,
-        from_id: 5,
-        to_id: 9,
-        from_time: null,
-        to_time: null,
-        cause: 'reconnect',
-        status: 'filled',
-        reason: null,
-        detected_at: 1723161255343,
-        updated_at: 1723161255343,
-        closed_at: 1723161255343,
-      }
-      assert.equal(await upsertGaps(database, [gap]), 1)
-      assert.equal(await upsertGaps(database, [{ ...gap, revision: 1, status: 'open', closed_at: null }]), 0)
+      const gap = gapRow({ status: 'filled' })
+      assert.equal(await upsertGaps(on.database, [gap]), 1)
       assert.equal(
-        await upsertGaps(database, [{ ...gap, revision: 3, status: 'unrecoverable', reason: 'too large' }]),
+        await upsertGaps(on.database, [{ ...gap, revision: 1, status: 'open', closed_at: null }]),
+        0,
+      )
+      assert.equal(
+        await upsertGaps(on.database, [
+          { ...gap, revision: 3, status: 'unrecoverable', reason: 'too large' },
+        ]),
         1,
       )
-      const { rows } = await database.query('SELECT revision, status, reason, from_id::int FROM gaps')
+      const { rows } = await on.database.query('SELECT revision, status, reason, from_id::int FROM gaps')
       assert.deepEqual(rows, [{ revision: 3, status: 'unrecoverable', reason: 'too large', from_id: 5 }])
     })
 
     test('stores a dead letter once, including bytes that are not UTF-8', async () => {
-      const letter = {
-        topic: 't',
-        topicId: TOPIC_ID,
-        partition: 0,
-        offset: 9,
-        origin: 'consumer' as const,
-        reason: 'value is not UTF-8',
-        key: null,
-        payload: Buffer.from([0, 0xff, 0x22, 0x5c]),
-        failedAtMs: 1723161255343,
-      }
-      assert.equal(await insertDeadLetters(database, [letter]), 1)
-      assert.equal(await insertDeadLetters(database, [letter]), 0)
-      const { rows } = await database.query<{ payload: Buffer; key: null }>(
+      const letter = letterOf(null, Buffer.from([0, 0xff, 0x22, 0x5c]))
+      assert.equal(await insertDeadLetters(on.database, [letter]), 1)
+      assert.equal(await insertDeadLetters(on.database, [letter]), 0)
+      const { rows } = await on.database.query<{ payload: Buffer; key: null }>(
         'SELECT payload, key FROM dead_letters',
       )
       assert.deepEqual([rows[0]?.payload, rows[0]?.key], [letter.payload, null])
     })
 
     test('keeps a second dead letter at an offset that a truncated partition reused', async () => {
-      await database.query('TRUNCATE dead_letters')
-      const at = (key: Buffer | null, payload: Buffer | null) => ({
-        topic: 't',
-        topicId: TOPIC_ID,
-        partition: 0,
-        offset: 9,
-        origin: 'consumer' as const,
-        reason: 'value is not JSON',
-        key,
-        payload,
-        failedAtMs: 1723161255343,
-      })
-      const [none, empty, a, ab, b] = [
-        null,
-        Buffer.alloc(0),
-        ...['a', 'ab', 'b'].map((one) => Buffer.from(one)),
-      ]
-      assert.ok(a !== undefined && ab !== undefined && b !== undefined)
+      await on.database.query('TRUNCATE dead_letters')
       const different = [
-        at(a, b),
-        at(a, a),
-        at(ab, empty),
-        at(ab, none),
-        at(none, ab),
-        at(empty, ab),
-        at(none, none),
+        ...[letterOf('a', 'b'), letterOf('a', 'a'), letterOf('ab', ''), letterOf('ab', null)],
+        ...[letterOf(null, 'ab'), letterOf('', 'ab'), letterOf(null, null)],
       ]
-      assert.equal(await insertDeadLetters(database, different), different.length)
-      assert.equal(await insertDeadLetters(database, different), 0)
+      assert.equal(await insertDeadLetters(on.database, different), different.length)
+      assert.equal(await insertDeadLetters(on.database, different), 0)
     })
 
     test('advances an offset only over stored messages, and never moves it back', async () => {
@@ -189,51 +139,51 @@ for (const { name, ...options } of databaseKinds()) {
         leaderEpoch,
       })
       const advance = (firstOffset: number, nextOffset: number) =>
-        advanceOffsets(database, [{ ...at(nextOffset, Math.ceil(nextOffset / 100)), firstOffset }])
-      await writeStartOffsets(database, [at(100)])
+        advanceOffsets(on.database, [{ ...at(nextOffset, Math.ceil(nextOffset / 100)), firstOffset }])
+      await writeStartOffsets(on.database, [at(100)])
       assert.equal(await advance(100, 200), 'advanced')
       assert.equal(await advance(201, 300), 'moved', 'a batch above the stored offset would leave a gap')
       assert.equal(await advance(150, 180), 'advanced', 'a redelivered batch is accepted')
-      assert.deepEqual(await readOffsets(database), [at(200)], 'and moves no offset back')
+      assert.deepEqual(await readOffsets(on.database), [at(200)], 'and moves no offset back')
       assert.equal(
-        await advanceOffsets(database, [
+        await advanceOffsets(on.database, [
           { ...at(300), topicId: 'ffffffff-0b0a-0908-0706-050403020100', firstOffset: 200 },
         ]),
         'recreated',
         'a recreated topic is another topic',
       )
-      await takeBackOffset(database, at(300))
-      assert.deepEqual(await readOffsets(database), [at(200)], 'unstored messages are not skipped')
-      await takeBackOffset(database, at(150, 1))
-      assert.deepEqual(await readOffsets(database), [at(150, 1)], 'a truncated log is read again')
+      await takeBackOffset(on.database, at(300))
+      assert.deepEqual(await readOffsets(on.database), [at(200)], 'unstored messages are not skipped')
+      await takeBackOffset(on.database, at(150, 1))
+      assert.deepEqual(await readOffsets(on.database), [at(150, 1)], 'a truncated log is read again')
     })
 
     test('rolls back a whole batch when a part of it fails, and returns a clean connection', async () => {
-      const before = await database.query('SELECT count(*)::int AS n FROM trades')
+      const before = await on.database.query('SELECT count(*)::int AS n FROM trades')
       await assert.rejects(
-        database.transaction(async (connection) => {
+        on.database.transaction(async (connection) => {
           await rowsOf(TRADES, tradeValue({ t: 99 })).insert(connection)
           await connection.query('SELECT 1/0')
         }),
         /division by zero/,
       )
-      assert.deepEqual((await database.query('SELECT count(*)::int AS n FROM trades')).rows, before.rows)
+      assert.deepEqual((await on.database.query('SELECT count(*)::int AS n FROM trades')).rows, before.rows)
     })
 
     test('keeps the mark of its first source permanently', async () => {
-      assert.equal(await mark(database, 'source', 'simulated'), 'simulated')
-      assert.equal(await mark(database, 'source', 'binance'), 'simulated')
+      assert.equal(await mark(on.database, 'source', 'simulated'), 'simulated')
+      assert.equal(await mark(on.database, 'source', 'binance'), 'simulated')
     })
 
     test('refuses a database that is newer than the program', async () => {
       const newer = loadMigrations().length + 1
-      await database.query('INSERT INTO schema_migrations (version, name) VALUES ($1, $2)', [
+      await on.database.query('INSERT INTO schema_migrations (version, name) VALUES ($1, $2)', [
         newer,
         'from_the_future',
       ])
       for (const attempt of [migrate, checkSchema]) {
         await assert.rejects(
-          attempt(database),
+          attempt(on.database),
           (error) => error instanceof TapelineError && /newer than this program/.test(error.message),
         )
       }

@@ -1,7 +1,9 @@
+import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { after, before } from 'node:test'
 import type { Database } from '../../src/foundation/store/database.ts'
 import { migrate } from '../../src/foundation/store/migrate.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
@@ -76,6 +78,26 @@ export async function openTestDatabase(
     async [Symbol.asyncDispose]() {
       await database.close()
       await server.drop()
+    },
+  }
+}
+
+/** Gives a suite a database, from before its first test until after its last. */
+export function databaseOfSuite(
+  tables: 'migrated' | 'empty',
+  kind?: DatabaseKind,
+): Pick<OpenDatabase, 'url' | 'database'> {
+  let opened: OpenDatabase | undefined
+  before(async () => {
+    opened = await openTestDatabase(tables, kind)
+  })
+  after(() => opened?.[Symbol.asyncDispose]())
+  return {
+    get url() {
+      return opened?.url ?? assert.fail('The suite has no database yet')
+    },
+    get database() {
+      return opened?.database ?? assert.fail('The suite has no database yet')
     },
   }
 }

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { sleep } from '../../src/foundation/runtime/backoff.ts'
 import { describeError } from '../../src/foundation/runtime/errors.ts'
 
@@ -63,4 +64,12 @@ export async function within<Result>(
 
 function isThere<Result>(result: Result): result is Exclude<Result, false | null | undefined> {
   return result !== false && result !== null && result !== undefined
+}
+
+/** Returns what the work rejects with. */
+export function failureOf(work: Promise<unknown>): Promise<unknown> {
+  return work.then(
+    () => assert.fail('it did not end in an error'),
+    (error: unknown) => error,
+  )
 }
