@@ -1,6 +1,6 @@
 import { AclOperations, type Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
 import { isTapelineError, TapelineError } from '../runtime/errors.ts'
-import { kafkaConnectionError } from './broker-errors.ts'
+import { kafkaConnectionError, TOPIC_AUTHORIZATION_FAILED } from './broker-errors.ts'
 import { REQUESTS } from './broker-requests.ts'
 import { hasKafkaError, type KafkaConnection, usableApi, withAdmin } from './client.ts'
 import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'
@@ -21,10 +21,7 @@ const BITS: Readonly<Record<TopicRight, number>> = {
 
 /**
  * Connects like the services and checks that they have their rights. A missing right would
- * otherwise show when it is first needed, perhaps days later at the first gap.
- *
- * It uses a separate client that fails soon: a producer would retry without a limit or message,
- * even if the broker refuses its certificate.
+ * otherwise show days later, at the first gap. A producer would retry even a refused certificate.
  *
  * @returns ids and partition counts of the topics
  * @throws TapelineError `ACCESS` naming the wrong setting or all missing rights, `KAFKA` naming
@@ -64,12 +61,10 @@ export async function requireAccess(
   }
 }
 
-const TOPIC_AUTHORIZATION_FAILED = 29
-
 function lackingOf(topic: DescribedTopic, rights: readonly TopicRight[]): string[] {
-  // For a topic that the user must not see, the bits are unset or unknown. Other errors are reported
-  // afterwards.
+  // Other errors are reported afterwards.
   if (topic.errorCode !== 0 && topic.errorCode !== TOPIC_AUTHORIZATION_FAILED) return []
+  // For a topic that the user must not see, the bits are unset or unknown.
   const bits = topic.errorCode === 0 ? topic.topicAuthorizedOperations : 0
   return rights
     .filter((right) => (bits & BITS[right]) === 0)

@@ -21,13 +21,18 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
   readonly #running = new Map<Requests, Set<Reject>>()
   #current: Requests
   #connects = 0
-  #closed: Error | null = null
+  readonly #closing = new AbortController()
 
   constructor(clock: Clock, connection: KafkaConnection, open: (connection: KafkaConnection) => Requests) {
     this.#clock = clock
     this.#connection = connection
     this.#open = open
     this.#current = open(connection)
+  }
+
+  /** Aborts when this is closed. */
+  get closing(): AbortSignal {
+    return this.#closing.signal
   }
 
   /** How often {@link reconnect} had an effect. */
@@ -42,7 +47,7 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
    *   reconnected since
    */
   reconnect(failed: number): void {
-    if (this.#closed !== null || failed !== this.#connects) return
+    if (this.closing.aborted || failed !== this.#connects) return
     const left = this.#current
     const { brokers } = this.#connection
     const first = ++this.#connects % Math.max(1, brokers.length)
@@ -61,7 +66,7 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
     limitMs = REQUEST_MS,
     checkLate?: () => Promise<Error | undefined>,
   ): Promise<Result> {
-    if (this.#closed !== null) throw this.#closed
+    this.closing.throwIfAborted()
     const requests = this.#current
     const running = this.#running.get(requests) ?? new Set()
     const { promise: ended, reject } = Promise.withResolvers<never>()
@@ -82,14 +87,26 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
       running.delete(reject)
       if (running.size === 0) {
         this.#running.delete(requests)
-        if (requests !== this.#current && this.#closed === null) void this.#closeWithin(requests)
+        if (requests !== this.#current && !this.closing.aborted) void this.#closeWithin(requests)
       }
     }
   }
 
+  /** Like {@link ask}; a request that fails drops the connections. */
+  async askOrReconnect<Result>(
+    request: (requests: Requests) => Promise<Result>,
+    limitMs?: number,
+  ): Promise<Result> {
+    const connects = this.#connects
+    return this.ask(request, limitMs).catch((error: unknown) => {
+      this.reconnect(connects)
+      throw error
+    })
+  }
+
   /** Rejects the running requests with the reason. */
   async close(reason: Error): Promise<void> {
-    this.#closed = reason
+    this.#closing.abort(reason)
     const open = new Set([this.#current, ...this.#running.keys()])
     for (const running of this.#running.values()) for (const reject of running) reject(reason)
     await Promise.all([...open].map((requests) => this.#closeWithin(requests)))

@@ -93,8 +93,7 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
 }
 
 /**
- * Returns the security problem in an error, as an error that an operator can act on; null if there
- * is none. Total: never throws, whatever was thrown.
+ * Returns the security problem in an error, as one that an operator can fix; or null. Never throws.
  *
  * @param where the action and its target, for the message: `Kafka at kafka:9092`
  */
@@ -118,9 +117,7 @@ function detailOf(refusal: Refusal, error: Error, whole: unknown): string {
   return ` (${error.message}${theirs})`
 }
 
-/**
- * Describes an error of Kafka's client in one line, with the fix if one is known.
- */
+/** Describes an error of Kafka's client in one line, with the fix if one is known. */
 export function describeKafkaError(error: unknown): string {
   const refusal = isTapelineError(error) ? error : kafkaSecurityError(error, 'Kafka')
   return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
@@ -132,10 +129,7 @@ export function describePartitionError(topic: string, name: string): string {
   return refusal === undefined ? name : `${refusal.what}: ${topic}. ${refusal.fix}`
 }
 
-/**
- * Recognises a certificate refused here, and the client's error for a broker that closes the
- * connection on a TLS hello.
- */
+/** Recognises a certificate refused here, and a broker that closes the connection on a TLS hello. */
 function byKind(error: Error): Refusal | undefined {
   const fault = certificateFault(codeOf(error, 'code'))
   if (fault !== null) return BY_CERTIFICATE[fault]
@@ -186,7 +180,7 @@ function asError(
   return new TapelineError(isRetried ? 'KAFKA' : 'ACCESS', `${where}: ${what}${detail}`, { fix, cause })
 }
 
-const TOPIC_AUTHORIZATION_FAILED = 29
+export const TOPIC_AUTHORIZATION_FAILED = 29
 
 /** Returns the refused names in an answer of the broker, as `: a, b`; empty without any. */
 function refusedTopics(error: unknown): string {

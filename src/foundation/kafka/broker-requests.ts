@@ -2,7 +2,7 @@ import {
   Base,
   type Connection,
   FetchIsolationLevels,
-  type FetchOptions,
+  type fetchV17,
   initProducerIdV4,
   initProducerIdV5,
   listOffsetsV6,
@@ -65,6 +65,19 @@ export interface ProduceRequests extends MetadataRequests {
   ): Promise<ProduceAnswer>
 }
 
+export interface FetchLimits {
+  /** How long the broker may wait for `minBytes` to arrive. */
+  readonly maxWaitMs: number
+  readonly minBytes: number
+  /**
+   * Limit of the answer, in the broker's (compressed) bytes. One batch per partition is returned
+   * whatever its size.
+   */
+  readonly maxBytes: number
+  /** The same per partition; 1 MiB by default. */
+  readonly partitionMaxBytes?: number
+}
+
 export interface PartitionOffset extends TopicPartition {
   readonly offset: number
 }
@@ -82,7 +95,7 @@ export interface FetchRequests extends MetadataRequests {
    * @returns those that it names
    */
   offsets(node: number, partitions: readonly TopicPartition[], timestamp: bigint): Promise<PartitionOffset[]>
-  fetch(options: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer>
+  fetch(node: number, topics: fetchV17.FetchRequestTopic[], limits: FetchLimits): Promise<FetchAnswer>
 }
 
 /**
@@ -122,6 +135,9 @@ export const REQUESTS: Readonly<Record<string, ReadonlyArray<{ readonly version:
 
 /** No fetch session (KIP-227): each request names all its partitions. */
 const NO_SESSION = { id: 0, epoch: -1 }
+
+/** Nothing is produced in transactions. */
+const UNCOMMITTED = FetchIsolationLevels.READ_UNCOMMITTED
 
 /** Not a replica; any leader epoch is accepted. */
 const NO_REPLICA = -1
@@ -194,7 +210,7 @@ class ClientRequests implements ProduceRequests, FetchRequests {
       })),
     }))
     const answer = await api
-      .async(connection, NO_REPLICA, FetchIsolationLevels.READ_UNCOMMITTED, topics)
+      .async(connection, NO_REPLICA, UNCOMMITTED, topics)
       .catch((error: unknown) => partialAnswer(error, isOffsetsAnswer))
     return answer.topics.flatMap(({ name, partitions: named }) =>
       named.flatMap(({ partitionIndex, errorCode, offset }) =>
@@ -203,20 +219,17 @@ class ClientRequests implements ProduceRequests, FetchRequests {
     )
   }
 
-  async fetch({
-    node,
-    topics,
-    maxWaitTime = 0,
-    minBytes = 1,
-    maxBytes = 1 << 20,
-    isolationLevel = 0,
-  }: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer> {
+  async fetch(
+    node: number,
+    topics: fetchV17.FetchRequestTopic[],
+    { maxWaitMs, minBytes, maxBytes }: FetchLimits,
+  ): Promise<FetchAnswer> {
     const connection = await this.#connectionTo(node)
     this.#fetchApi ??= usableApi(this.#client, 'Fetch', CODEC.fetchApis)
     const api = await this.#fetchApi
     const { id, epoch } = NO_SESSION
     return api
-      .async(connection, maxWaitTime, minBytes, maxBytes, isolationLevel, id, epoch, topics, [], '')
+      .async(connection, maxWaitMs, minBytes, maxBytes, UNCOMMITTED, id, epoch, topics, [], '')
       .catch((error: unknown) => partialAnswer(error, isFetchAnswer))
   }
 

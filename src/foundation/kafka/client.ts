@@ -52,8 +52,6 @@ export function addressOf(broker: string): { host: string; port: number } {
 /**
  * Keeps the process alive when a connection is reset during login: the client (2.12) then emits
  * `error` twice, the second time without a listener. The request is rejected in any case.
- *
- * @returns the client
  */
 export function guardConnections<Client extends Base>(client: Client): Client {
   client.connections.on('connecting', ({ connection }) => {
@@ -63,8 +61,8 @@ export function guardConnections<Client extends Base>(client: Client): Client {
 }
 
 /**
- * Closes a client. If a broker does not answer, even when a member leaves its group, the
- * connections are cut after a second; the membership then ends with its session.
+ * Closes a client, and cuts the connections after a second if a broker does not answer. A member
+ * that could not leave its group stays until its session ends.
  *
  * @param close a method of the client, if it takes arguments
  */

@@ -41,9 +41,8 @@ export function parseMark(text: string, topic: string): Mark {
 }
 
 /**
- * Refuses checkpoints of other data topics: they do not describe these topics, and would stop
- * another ingestion or mark new ids as repeats. A topic that was deleted and recreated under its
- * name is accepted, since its id tells.
+ * Refuses checkpoints of other data topics: they would stop another ingestion or mark new ids as
+ * repeats. The id of a topic tells whether it was recreated under its name.
  *
  * @param topic of the checkpoints
  * @throws TapelineError `SOURCE`
@@ -58,8 +57,7 @@ export function rejectOtherTopics(topic: string, marked: Mark, own: Mark): void 
 }
 
 /**
- * Refuses to mix data of two exchanges: live and simulated ids together would open a gap of
- * billions.
+ * Refuses to mix data of two exchanges: live and simulated ids would open a gap of billions.
  *
  * @param holder what is marked, for the message: `These Kafka topics`, `This database`
  * @throws TapelineError `SOURCE`

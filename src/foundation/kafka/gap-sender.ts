@@ -9,8 +9,7 @@ import { schemaHeader } from './schema-of.ts'
 const ROWS_PER_SEND = 500
 
 /**
- * Returns the message of a ledger row. It is partitioned by symbol, so rows newer than a checkpoint
- * are in one partition.
+ * Returns the message of a ledger row, in the partition of its symbol's checkpoints.
  *
  * @param instance the ingestion process that writes it; null for a request to reopen the gap
  */
@@ -35,8 +34,7 @@ export function gapRecord(
 /**
  * Requests that ingestion reopens gaps. Resolves once Kafka has acknowledged all requests.
  *
- * @throws the last error after 30 s, or as soon as the signal aborts; some requests may have been
- *   written by then
+ * @throws the last error after 30 s, or when the signal aborts; some may have been written by then
  */
 export async function sendRequests(
   connection: KafkaConnection,

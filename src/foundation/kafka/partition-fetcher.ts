@@ -1,30 +1,19 @@
-import { FetchIsolationLevels } from '@platformatic/kafka'
 import { sleep } from '../runtime/backoff.ts'
 import { isTapelineError } from '../runtime/errors.ts'
 import { BrokerConnections, REQUEST_MS } from './broker-connections.ts'
-import { type Brokers, type FetchRequests, type PartitionOffset, realBrokers } from './broker-requests.ts'
+import {
+  type Brokers,
+  type FetchLimits,
+  type FetchRequests,
+  type PartitionOffset,
+  realBrokers,
+} from './broker-requests.ts'
 import type { KafkaConnection } from './client.ts'
 import { type FetchedPartition, fetchedPartition } from './codec/fetch-api.ts'
-import { keyOf, type Position } from './partition.ts'
+import { keyOf, type OffsetRange, type Position } from './partition.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
-export interface FetchLimits {
-  /** How long the broker may wait for `minBytes` to arrive. */
-  readonly maxWaitMs: number
-  readonly minBytes: number
-  /**
-   * Limit of the answer, in the broker's (compressed) bytes. One batch per partition is returned
-   * whatever its size.
-   */
-  readonly maxBytes: number
-  /** The same per partition; 1 MiB by default. */
-  readonly partitionMaxBytes?: number
-}
-
-/**
- * Errors after which the leaders must be requested again: the leader has moved, or does not know
- * yet that it leads.
- */
+/** Errors of a leader that has moved or does not know yet that it leads. */
 const LEADER_MOVED: ReadonlySet<string> = new Set([
   'UNKNOWN_TOPIC_OR_PARTITION',
   'LEADER_NOT_AVAILABLE',
@@ -54,15 +43,12 @@ const PARTITION_MAX_BYTES = 1 << 20
 
 /**
  * Reads partitions at positions that the caller keeps. The client's stream is not used: after a
- * rebalance, a running fetch may overwrite the position that it has just moved to.
+ * rebalance, a running fetch may overwrite the position that it has just moved to. It is a separate
+ * client, because long polls would delay heartbeats and commits on the same connection.
  *
  * Each fetch names the leader epoch of metadata, so a broker that no longer leads refuses it. It
  * also names the epoch of the position, so the leader reports where its log differs from what was
- * read (KIP-320, KIP-595). After a failure the leaders are requested again, from another bootstrap
- * broker. Every request has a limit.
- *
- * It is a separate client, because long polls would delay heartbeats and commits on the same
- * connection.
+ * read (KIP-320, KIP-595). After a failure the leaders are requested again.
  */
 export class PartitionFetcher {
   readonly #connections: BrokerConnections<FetchRequests>
@@ -70,7 +56,6 @@ export class PartitionFetcher {
   readonly #to: Brokers
   /** How many bootstrap brokers there are. */
   readonly #bootstraps: number
-  readonly #closing = new AbortController()
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
   /** Whether a failure occurred that a change of leaders may explain. */
@@ -119,22 +104,13 @@ export class PartitionFetcher {
     }
   }
 
-  /**
-   * Returns the leader of a partition, by node id, as last reported; null or negative without one.
-   */
+  /** Returns the node id of a leader, as last reported; null or negative without one. */
   leaderOf(topic: string, partition: number): number | null {
     return this.#layouts.get(topic)?.leaders[partition] ?? null
   }
 
-  /**
-   * Returns the oldest (`start`) and the next (`end`) offset of every partition of these topics, by
-   * default of all.
-   *
-   * @throws if a partition has no leader
-   */
-  async offsetRanges(
-    of: readonly string[] = this.#topics,
-  ): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
+  /** Returns the offsets of every partition of these topics. @throws if one has no leader */
+  async offsetRanges(of: readonly string[] = this.#topics): Promise<OffsetRange[]> {
     for (let left = READ_ATTEMPTS; ; left--) {
       await this.#refreshLeaders()
       const partitions = partitionsOf(this.#layouts, of)
@@ -157,8 +133,7 @@ export class PartitionFetcher {
   }
 
   /**
-   * Returns the ends of the partitions whose leaders answer within 3 s. Those without a leader, or
-   * with a hanging broker, are missing.
+   * Returns the ends of the partitions whose leaders answer within 3 s.
    *
    * @throws if no broker names the leaders
    */
@@ -198,16 +173,8 @@ export class PartitionFetcher {
         partitionMaxBytes: limits.partitionMaxBytes ?? PARTITION_MAX_BYTES,
       })),
     }))
-    const options = {
-      node,
-      topics,
-      minBytes: limits.minBytes,
-      maxBytes: limits.maxBytes,
-      maxWaitTime: limits.maxWaitMs,
-      isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
-    }
     const limitMs = limits.maxWaitMs + REQUEST_MS
-    const response = await this.#ask((requests) => requests.fetch(options), limitMs)
+    const response = await this.#ask((requests) => requests.fetch(node, topics, limits), limitMs)
     return response.responses.flatMap(({ topicId, partitions }) => {
       const topic = this.#topicOf.get(topicId)
       return topic === undefined ? [] : partitions.map((part) => this.#noted(fetchedPartition(topic, part)))
@@ -215,11 +182,9 @@ export class PartitionFetcher {
   }
 
   /**
-   * Like {@link fetch}, for one partition from its leader, retried for a second while the leader
-   * changes.
+   * Fetches from the leader of one partition, and retries for a second while the leader changes.
    *
-   * @returns its error is null or `OFFSET_OUT_OF_RANGE`
-   * @throws for any other error of the partition
+   * @throws for an error of the partition other than `OFFSET_OUT_OF_RANGE`
    */
   async read(position: Position, limits: FetchLimits): Promise<FetchedPartition> {
     const { topic, partition } = position
@@ -245,10 +210,8 @@ export class PartitionFetcher {
     }
   }
 
-  async close(): Promise<void> {
-    const reason = new Error('The reader was closed')
-    this.#closing.abort(reason)
-    await this.#connections.close(reason)
+  close(): Promise<void> {
+    return this.#connections.close(new Error('The reader was closed'))
   }
 
   #noted(fetched: FetchedPartition): FetchedPartition {
@@ -257,22 +220,14 @@ export class PartitionFetcher {
   }
 
   #pause(): Promise<void> {
-    return sleep(READ_RETRY_MS, this.#closing.signal, this.#to.clock)
+    return sleep(READ_RETRY_MS, this.#connections.closing, this.#to.clock)
   }
 
-  /** After a failure, the next request uses new connections. */
-  async #ask<Result>(
-    request: (requests: FetchRequests) => Promise<Result>,
-    limitMs = REQUEST_MS,
-  ): Promise<Result> {
-    const { connects } = this.#connections
-    try {
-      return await this.#connections.ask(request, limitMs)
-    } catch (error) {
+  #ask<Result>(request: (requests: FetchRequests) => Promise<Result>, limitMs?: number): Promise<Result> {
+    return this.#connections.askOrReconnect(request, limitMs).catch((error: unknown) => {
       this.#isStale = true
-      this.#connections.reconnect(connects)
       throw error
-    }
+    })
   }
 }
 

@@ -17,6 +17,12 @@ export interface Position extends TopicPartition {
   readonly leaderEpoch?: number
 }
 
+/** Offsets of a partition, from `start` to before `end`. */
+export interface OffsetRange extends TopicPartition {
+  readonly start: number
+  readonly end: number
+}
+
 /** For maps and sets. */
 export function keyOf({ topic, partition }: TopicPartition): string {
   return `${topic}:${partition}`

@@ -5,19 +5,12 @@ import type { KafkaConnection } from './client.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
-/**
- * A silent leader gets up to this many times {@link REQUEST_MS}, once more per unanswered request:
- * the link may be slow.
- */
+/** A silent leader gets {@link REQUEST_MS} once more per unanswered request: the link may be slow. */
 const MAX_PATIENCE = 4
 
-/**
- * The requests of a producer to single brokers, and what they say about leaders. Each is sent once.
- * `RecordSender` retries.
- */
-export class ProduceConnection {
+/** A producer's requests, each sent once, and what they say about leaders; `RecordSender` retries. */
+export class ProduceConnection extends BrokerConnections<ProduceRequests> {
   readonly #to: Brokers
-  readonly #connections: BrokerConnections<ProduceRequests>
   /** Topics and their leaders, as reported since the last failure. */
   readonly #layouts = new Map<string, TopicLayout>()
   /** The newest layout of each topic, by leader epochs. */
@@ -29,8 +22,8 @@ export class ProduceConnection {
 
   /** @param clientId shown in the broker's logs and metrics */
   constructor(connection: KafkaConnection, clientId: string, to: Brokers) {
+    super(to.clock, connection, (at) => to.openProducer(at, clientId))
     this.#to = to
-    this.#connections = new BrokerConnections(to.clock, connection, (at) => to.openProducer(at, clientId))
   }
 
   /** When a broker last named leaders, or reported a missing topic, on the monotonic clock. */
@@ -38,29 +31,9 @@ export class ProduceConnection {
     return this.#namedAtMs
   }
 
-  /** See {@link BrokerConnections.reconnect}. */
-  get connects(): number {
-    return this.#connections.connects
-  }
-
-  reconnect(failed: number): void {
-    this.#connections.reconnect(failed)
-  }
-
-  /** Rejects the running requests with the reason. */
-  close(reason: Error): Promise<void> {
-    return this.#connections.close(reason)
-  }
-
   /** Returns ids and partition counts of topics. @throws TapelineError `KAFKA` if one is missing */
   async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
-    const { connects } = this
-    try {
-      return (await this.#connections.ask((requests) => requests.metadata(names))).topics
-    } catch (error) {
-      this.reconnect(connects)
-      throw error
-    }
+    return (await this.askOrReconnect((requests) => requests.metadata(names))).topics
   }
 
   /** Returns the node id of a leader, as last reported; −1 without one. */
@@ -95,7 +68,7 @@ export class ProduceConnection {
   /** @returns why the request failed; undefined on success */
   async #learn(topics: readonly string[]): Promise<unknown> {
     try {
-      const cluster = await this.#connections.ask((requests) => requests.metadata(topics))
+      const cluster = await this.ask((requests) => requests.metadata(topics))
       for (const [topic, found] of cluster.topics) {
         const layout = newest(this.#newest.get(topic), found)
         this.#newest.set(topic, layout)
@@ -113,8 +86,6 @@ export class ProduceConnection {
   /**
    * Sends one request; the answer has a result per partition. A silent broker gets more time for
    * the next request, until another leader is named.
-   *
-   * @param replicasMs how long the broker may wait for its replicas
    */
   async produce(
     node: number,
@@ -126,7 +97,7 @@ export class ProduceConnection {
     const silences = this.#silences.get(node) ?? 0
     let isOver = false
     try {
-      const answer = await this.#connections.ask(
+      const answer = await this.ask(
         (requests) => requests.produce(broker, replicasMs, batches, () => isOver),
         REQUEST_MS * Math.min(MAX_PATIENCE, silences + 1),
         () => this.#whyMoved(node, batches),
@@ -141,14 +112,10 @@ export class ProduceConnection {
     }
   }
 
-  /**
-   * @returns an error if a partition has another leader now; undefined if not, or if no broker says
-   */
+  /** @returns an error if a partition has another leader now; undefined if not, or if unknown */
   async #whyMoved(node: number, batches: readonly PartitionBatch[]): Promise<Error | undefined> {
     const topics = new Set(batches.map(({ topic }) => topic))
-    const cluster = await this.#connections
-      .ask((requests) => requests.metadata([...topics]))
-      .catch(() => undefined)
+    const cluster = await this.ask((requests) => requests.metadata([...topics])).catch(() => undefined)
     const moved = batches.find(({ topic, partition }) => {
       const found = cluster?.topics.get(topic)
       return found !== undefined && newest(this.#newest.get(topic), found).leaders[partition] !== node
@@ -158,17 +125,16 @@ export class ProduceConnection {
   }
 
   async initProducerId(): Promise<ProducerId> {
-    const { brokers } = await this.#connections.ask((requests) => requests.metadata([]))
+    const { brokers } = await this.ask((requests) => requests.metadata([]))
     const [broker] = [...brokers.values()].sort(() => this.#to.random() - 0.5)
     if (broker === undefined) throw new Error('No broker is available')
-    return this.#connections.ask((requests) => requests.initProducerId(broker))
+    return this.ask((requests) => requests.initProducerId(broker))
   }
 }
 
 /**
- * Returns the newest leaders. A broker cut off from the others still names old leaders. An old
- * leader might lack records that a later one has taken, and accept other sequence numbers from this
- * producer.
+ * Returns the newest leaders: a broker cut off from the others still names old ones. Those might
+ * lack records that a later one has taken, and accept other sequence numbers from this producer.
  */
 function newest(known: TopicLayout | undefined, found: TopicLayout): TopicLayout {
   if (known === undefined || known.id !== found.id || known.partitions !== found.partitions) return found

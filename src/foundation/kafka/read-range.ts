@@ -1,19 +1,13 @@
 import { withinLimit } from '../runtime/backoff.ts'
-import { realBrokers } from './broker-requests.ts'
+import { type FetchLimits, realBrokers } from './broker-requests.ts'
 import type { KafkaConnection } from './client.ts'
 import type { FetchedMessage } from './codec/record-batch.ts'
 import type { RecordFetcher } from './kafka-port.ts'
-import { type PartitionOrigin, partitionOf, type TopicPartition } from './partition.ts'
-import { type FetchLimits, PartitionFetcher } from './partition-fetcher.ts'
-
-/** A range of a partition, up to before `end`. */
-export interface Range extends TopicPartition {
-  readonly start: number
-  readonly end: number
-}
+import { type OffsetRange, type PartitionOrigin, partitionOf } from './partition.ts'
+import { PartitionFetcher } from './partition-fetcher.ts'
 
 /** The oldest and the next offset of a partition. */
-export type EndOffset = Range & PartitionOrigin
+export type EndOffset = OffsetRange & PartitionOrigin
 
 /** @throws if no broker answers, a partition has no leader, or a topic was recreated just now */
 export async function readEnds(
@@ -54,7 +48,7 @@ export function isStoredUpTo(
  */
 export async function readRange(
   fetcher: RecordFetcher,
-  { topic, partition, start, end }: Range,
+  { topic, partition, start, end }: OffsetRange,
   limits: FetchLimits,
   onMessage: (message: FetchedMessage) => void,
 ): Promise<void> {

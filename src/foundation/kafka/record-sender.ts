@@ -34,23 +34,16 @@ export interface LeftPartition<Sent extends OutgoingRecord = OutgoingRecord> ext
 }
 
 export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
-  /**
-   * Rejects after this time, or at once if a right or login is missing; infinite: retry until
-   * {@link RecordSender.close}.
-   */
+  /** Rejects then, or at once if a right or login is missing; infinite: retry until closed. */
   readonly limitMs: number
   /** Called for each partition once all in-sync replicas have its records. */
   readonly onAcknowledged?: (base: BaseOffset, records: readonly Sent[]) => void
-  /**
-   * Called with records that are larger than their topic accepts. None of them was written, and
-   * they are not retried. Without this callback such a send is retried like any other.
-   */
+  /** Called with records that their topic does not accept. Without it they are retried. */
   readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
   /**
-   * Called after each attempt that left partitions unacknowledged, with the reason for each.
+   * Called after each attempt that left partitions unacknowledged.
    *
-   * @param namedAtMs when a broker named the leaders during the attempt, on the monotonic clock;
-   *   null if none did
+   * @param namedAtMs when a broker named the leaders during it, on the monotonic clock; or null
    */
   readonly onRetry?: (
     error: unknown,
@@ -109,7 +102,6 @@ export class RecordSender {
   readonly #to: Brokers
   readonly #compression: Compression
   readonly #writer = CODEC.writer()
-  readonly #closing = new AbortController()
   /** The next sequence number of a partition, by {@link keyOf}, and its producer id. */
   readonly #sequences = new Map<string, { readonly producer: ProducerId; readonly next: number }>()
   #producer: ProducerId | null = null
@@ -123,15 +115,14 @@ export class RecordSender {
   }
 
   /** Returns ids and partition counts of topics. @throws TapelineError `KAFKA` if one is missing */
-  async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
+  topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
     return this.#kafka.topics(names)
   }
 
   /**
    * Resolves once all in-sync replicas have every record, or have refused it as too large.
    *
-   * @throws the last error after `limitMs`, or when the sender was closed; some partitions may have
-   *   been written by then
+   * @throws the last error after `limitMs`, or when closed; some partitions may have been written
    */
   async send<Sent extends OutgoingRecord>(
     records: readonly Sent[],
@@ -139,14 +130,10 @@ export class RecordSender {
   ): Promise<void> {
     const startedMs = this.#to.clock.monotonicMs()
     const { limitMs, onRetry } = options
-    const sending: Sending<Sent> = {
-      options,
-      pending: new Map(),
-      unwritten: byPartition(records),
-      problems: new Map(),
-    }
+    const unwritten = byPartition(records)
+    const sending: Sending<Sent> = { options, pending: new Map(), unwritten, problems: new Map() }
     for (let failures = 0; ; ) {
-      this.#closing.signal.throwIfAborted()
+      this.#kafka.closing.throwIfAborted()
       const { connects } = this.#kafka
       const attemptedAtMs = this.#to.clock.monotonicMs()
       let problem: unknown
@@ -161,7 +148,7 @@ export class RecordSender {
         this.#kafka.reconnect(connects)
       }
       this.#kafka.forgetLeaders()
-      this.#closing.signal.throwIfAborted()
+      this.#kafka.closing.throwIfAborted()
       failures++
       const mayBeCutOff = lacksReplicas(problem)
       if (mayBeCutOff || failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect(connects)
@@ -179,21 +166,16 @@ export class RecordSender {
         problem: sending.problems.get(keyOf(one)) ?? problem,
       }))
       onRetry?.(problem, left, namedAtMs >= attemptedAtMs ? namedAtMs : null)
-      await sleep(delayFor(failures, RETRY, this.#to.random()), this.#closing.signal, this.#to.clock)
+      await sleep(delayFor(failures, RETRY, this.#to.random()), this.#kafka.closing, this.#to.clock)
     }
   }
 
   /** Aborts the running sends, which reject. */
-  async close(): Promise<void> {
-    const reason = new Error('The producer was closed')
-    this.#closing.abort(reason)
-    await this.#kafka.close(reason)
+  close(): Promise<void> {
+    return this.#kafka.close(new Error('The producer was closed'))
   }
 
-  /**
-   * Assigns sequence numbers and encodes each partition's batch once, so that a retry repeats it
-   * exactly.
-   */
+  /** Numbers and encodes each partition's batch once, so that a retry repeats it exactly. */
   async #write<Sent extends OutgoingRecord>(sending: Sending<Sent>): Promise<void> {
     if (sending.unwritten.length === 0) return
     const producer = await this.#producerId()

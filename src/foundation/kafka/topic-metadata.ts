@@ -20,9 +20,7 @@ export interface TopicMetadata {
 export interface TopicLayout extends TopicMetadata {
   /** Node ids by partition; negative for one without a leader. */
   readonly leaders: readonly number[]
-  /**
-   * The number of leaders that each partition has had. A leader refuses requests for another epoch.
-   */
+  /** How many leaders each partition has had. A leader refuses requests for another epoch. */
   readonly leaderEpochs: readonly number[]
 }
 
@@ -40,10 +38,7 @@ export type DescribedTopic = MetadataAnswer['topics'][number]
 
 const UNKNOWN_TOPIC = 3
 
-/**
- * Asks the first bootstrap broker that can be reached. Topics and partitions in the answer may have
- * errors. The client's `metadata` throws then, and reports no rights.
- */
+/** Asks the first broker within reach. The client's `metadata` throws for one bad partition. */
 export async function describeTopics(
   client: Base,
   bootstrap: readonly string[],
@@ -129,9 +124,7 @@ export async function topicConfigs(
 /**
  * Returns how long each topic keeps a message, in milliseconds, from `retention.ms` of the topic or
  * broker; infinite for −1. `retention.bytes` may remove messages earlier. Needs the right
- * DESCRIBE_CONFIGS if the cluster uses ACLs.
- *
- * @returns the topics whose configuration could be read
+ * DESCRIBE_CONFIGS if the cluster uses ACLs; topics that cannot be read are left out.
  */
 export async function topicRetentionMs(
   connection: KafkaConnection,

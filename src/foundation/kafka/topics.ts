@@ -7,10 +7,7 @@ import { hasKafkaError, withAdmin } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
 import { RETENTION, topicConfigs } from './topic-metadata.ts'
 
-/**
- * The intended state of a topic. `configs` has only what Tapeline sets; the broker decides the
- * rest.
- */
+/** The intended state of a topic. `configs` has only what Tapeline sets. */
 export interface TopicSpec {
   readonly name: string
   readonly partitions: number
@@ -29,9 +26,7 @@ export interface TopicReport {
 
 const HOUR_MS = 3_600_000
 
-/**
- * A dead letter contains the original message and headers, so its topic accepts larger messages.
- */
+/** A dead letter contains the original message and headers. */
 const DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
 
 /** A checkpoint lists every open gap of its symbol: tens of thousands after a bad day. */
@@ -71,8 +66,7 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
 }
 
 /**
- * Creates missing topics and compares existing ones. Safe to repeat and to run concurrently;
- * changes no existing topic.
+ * Creates missing topics and compares existing ones, which it never changes. Safe to repeat.
  *
  * @throws TapelineError `KAFKA` if the brokers cannot be reached or refuse
  */

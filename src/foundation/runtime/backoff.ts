@@ -7,12 +7,11 @@ export interface BackoffPolicy {
 }
 
 /**
- * Returns the wait before attempt `attempt + 1`, where `attempt` counts the failures so far, from
- * 1.
+ * Returns the wait after a number of failures. The delay doubles from `initialMs` to `maxMs`. The
+ * wait is random within its upper half, so that instances that failed together do not retry
+ * together. It is at least `floorMs` (a `Retry-After`).
  *
- * The delay doubles from `initialMs` to `maxMs`. The wait is random within its upper half, so that
- * instances that failed together do not retry together. It is at least `floorMs` (a `Retry-After`).
- *
+ * @param attempt the failures so far, from 1
  * @param random a number in [0, 1)
  */
 export function delayFor(attempt: number, policy: BackoffPolicy, random: number, floorMs = 0): number {
@@ -77,10 +76,7 @@ export async function repeat(work: () => Promise<number>, signal: AbortSignal, c
   }
 }
 
-/**
- * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; the work
- * continues.
- */
+/** Settles like `promise`, or rejects as soon as the signal aborts; the work continues. */
 export async function unlessAborted<Result>(promise: Promise<Result>, signal: AbortSignal): Promise<Result> {
   const aborted = Promise.withResolvers<never>()
   const onAbort = () => aborted.reject(signal.reason)

@@ -41,10 +41,7 @@ function isSame(bytes: Buffer, source: Buffer, start: number, end: number): bool
   return true
 }
 
-/**
- * Bytes within a larger buffer. One Buffer for each of a million messages would cost more than the
- * bytes.
- */
+/** Bytes within a larger buffer: a Buffer for each of a million messages would cost more. */
 export interface ByteSlice {
   readonly bytes: Buffer
   readonly start: number

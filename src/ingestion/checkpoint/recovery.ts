@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { EXCHANGE_IDENTITY_KEY } from '../../foundation/kafka/exchange-identity-mark.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
-import { keyOf } from '../../foundation/kafka/partition.ts'
-import { type Range, readRange } from '../../foundation/kafka/read-range.ts'
+import { keyOf, type OffsetRange } from '../../foundation/kafka/partition.ts'
+import { readRange } from '../../foundation/kafka/read-range.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import { InstanceWatch } from './instance-watch.ts'
@@ -69,7 +69,7 @@ export async function recover(
  */
 async function foldCheckpoints(
   fetcher: RecordFetcher,
-  ranges: readonly Range[],
+  ranges: readonly OffsetRange[],
   checkpoints: string,
   log: Logger,
   begin: (truncations: ReadonlyMap<string, number>) => RecoveryFold,

@@ -1,6 +1,5 @@
 import type { RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
-import type { Position, TopicPartition } from '../../foundation/kafka/partition.ts'
-import type { Range } from '../../foundation/kafka/read-range.ts'
+import type { OffsetRange, Position, TopicPartition } from '../../foundation/kafka/partition.ts'
 
 const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 16 }
 
@@ -19,7 +18,7 @@ export interface Truncation extends TopicPartition {
  */
 export async function findTruncations(
   fetcher: RecordFetcher,
-  ranges: readonly Range[],
+  ranges: readonly OffsetRange[],
   claims: readonly Position[],
 ): Promise<Truncation[]> {
   const found: Truncation[] = []
@@ -33,7 +32,11 @@ export async function findTruncations(
   return found
 }
 
-async function commonUpTo(fetcher: RecordFetcher, { start, end }: Range, claim: Position): Promise<number> {
+async function commonUpTo(
+  fetcher: RecordFetcher,
+  { start, end }: OffsetRange,
+  claim: Position,
+): Promise<number> {
   const { offset, leaderEpoch = -1 } = claim
   // Without an epoch, nothing tells whose messages are below the end.
   if (leaderEpoch < 0) return offset > end ? start : offset

@@ -22,7 +22,7 @@ const MAX_TIMESTAMP_AT = 35
 /** After this time a client may no longer wait for the answer. */
 const PROMPT_MS = 7000
 
-type FetchWanted = Parameters<FetchRequests['fetch']>[0]['topics'][number]['partitions'][number]
+type FetchWanted = Parameters<FetchRequests['fetch']>[1][number]['partitions'][number]
 
 type ProduceResult = ProduceAnswer['responses'][number]['partitionResponses'][number] & {
   readonly name: string
@@ -166,7 +166,7 @@ export function offsetsFrom(
 export function fetchFrom(
   cluster: Cluster,
   broker: Broker,
-  topics: Parameters<FetchRequests['fetch']>[0]['topics'],
+  topics: Parameters<FetchRequests['fetch']>[1],
 ): FetchAnswer {
   const responses = topics.map(({ topicId, partitions }) => ({
     topicId,

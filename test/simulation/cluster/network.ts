@@ -137,13 +137,13 @@ export function fetchRequests(network: Network, connection: KafkaConnection): Fe
       network.ask(node, (broker, answer) =>
         answer(offsetsFrom(network.cluster, broker, partitions, timestamp)),
       ),
-    fetch: ({ node, topics, maxWaitTime }) =>
+    fetch: (node, topics, { maxWaitMs }) =>
       network.ask<FetchAnswer>(node, (broker, answer) => {
         const fetched = fetchFrom(network.cluster, broker, topics)
         const isEmpty = fetched.responses.every(({ partitions }) =>
           partitions.every(({ errorCode, records }) => errorCode === 0 && (records ?? []).length === 0),
         )
-        if (isEmpty) network.clock.schedule(maxWaitTime ?? 0, () => answer(fetched))
+        if (isEmpty) network.clock.schedule(maxWaitMs, () => answer(fetched))
         else answer(fetched)
       }),
     close: async () => {},
