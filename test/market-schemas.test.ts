@@ -8,7 +8,7 @@ import { parse } from 'yaml'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { MESSAGES } from '../src/foundation/kafka/message-schemas.ts'
 import { declarationOf, EVENT_TYPES } from '../src/foundation/market/event.ts'
-import { readEvent } from '../src/tools/client/market-event.ts'
+import { readEvent } from '../src/tools/client/event.ts'
 import { eventValue, gapRow, record } from './support/records.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')

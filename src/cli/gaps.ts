@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander'
 import { kafkaConnectionError } from '../foundation/kafka/broker-errors.ts'
-import type { KafkaConnection } from '../foundation/kafka/client.ts'
+import type { KafkaConnection } from '../foundation/kafka/config.ts'
 import { topicNames } from '../foundation/kafka/config.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/read-range.ts'

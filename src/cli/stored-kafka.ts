@@ -1,4 +1,4 @@
-import type { KafkaConnection } from '../foundation/kafka/client.ts'
+import type { KafkaConnection } from '../foundation/kafka/config.ts'
 import { kafkaConnection } from '../foundation/kafka/config.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'

@@ -1,5 +1,5 @@
 import { Admin } from '@platformatic/kafka'
-import type { KafkaConnection } from '../../src/foundation/kafka/client.ts'
+import type { KafkaConnection } from '../../src/foundation/kafka/config.ts'
 import { type OutgoingRecord, RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 
 /** Runs `work` with an admin client of these brokers, and closes it. */

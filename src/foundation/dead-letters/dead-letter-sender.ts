@@ -1,6 +1,5 @@
 import { describeKafkaError } from '../kafka/broker-errors.ts'
-import type { KafkaConnection } from '../kafka/client.ts'
-import type { TopicNames } from '../kafka/config.ts'
+import type { KafkaConnection, TopicNames } from '../kafka/config.ts'
 import { partitionOf } from '../kafka/partition.ts'
 import { type OutgoingRecord, RecordSender } from '../kafka/record-sender.ts'
 import { type BackoffPolicy, retry } from '../runtime/backoff.ts'

@@ -2,7 +2,8 @@ import { AclOperations, type Admin, FindCoordinatorKeyTypes } from '@platformati
 import { isTapelineError, TapelineError } from '../runtime/errors.ts'
 import { kafkaConnectionError, TOPIC_AUTHORIZATION_FAILED } from './broker-errors.ts'
 import { REQUESTS } from './broker-requests.ts'
-import { hasKafkaError, type KafkaConnection, usableApi, withAdmin } from './client.ts'
+import { hasKafkaError, usableApi, withAdmin } from './client.ts'
+import type { KafkaConnection } from './config.ts'
 import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'

@@ -1,5 +1,5 @@
 import type { Clock } from '../runtime/clock.ts'
-import type { KafkaConnection } from './client.ts'
+import type { KafkaConnection } from './config.ts'
 
 /** A broker that does not answer within this time hangs. */
 export const REQUEST_MS = 8000

@@ -6,7 +6,8 @@ import {
   isTapelineError,
   TapelineError,
 } from '../runtime/errors.ts'
-import { errorsWithin, type KafkaConnection } from './client.ts'
+import { errorsWithin } from './client.ts'
+import type { KafkaConnection } from './config.ts'
 
 /**
  * A kind of refusal, recognised by the code of OpenSSL, the client or the broker, never by text.

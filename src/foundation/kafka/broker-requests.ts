@@ -12,17 +12,11 @@ import {
   type produceV11,
 } from '@platformatic/kafka'
 import { type Clock, systemClock } from '../runtime/clock.ts'
-import {
-  clientOptions,
-  closeClient,
-  guardConnections,
-  type KafkaConnection,
-  partialAnswer,
-  usableApi,
-} from './client.ts'
+import { clientOptions, closeClient, guardConnections, partialAnswer, usableApi } from './client.ts'
 import { CODEC } from './codec/codec.ts'
 import type { FetchAnswer } from './codec/fetch-api.ts'
 import { type PartitionBatch, PRODUCE_APIS } from './codec/produce-request.ts'
+import type { KafkaConnection } from './config.ts'
 import type { TopicPartition } from './partition.ts'
 import { type ClusterLayout, clusterLayout, METADATA_APIS } from './topic-metadata.ts'
 

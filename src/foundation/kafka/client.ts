@@ -2,18 +2,7 @@ import { isIP } from 'node:net'
 import { Admin, type Base, type BaseOptions } from '@platformatic/kafka'
 import { sleep } from '../runtime/backoff.ts'
 import { TapelineError } from '../runtime/errors.ts'
-
-/** Settings of the connection to the brokers; the same for every client. */
-export interface KafkaConnection {
-  readonly brokers: readonly string[]
-  /** PEM texts; null for plaintext connections. */
-  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
-  readonly sasl: {
-    readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
-    readonly username: string
-    readonly password: string
-  } | null
-}
+import type { KafkaConnection } from './config.ts'
 
 const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000

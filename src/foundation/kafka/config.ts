@@ -3,7 +3,18 @@ import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
-import type { KafkaConnection } from './client.ts'
+
+/** Settings of the connection to the brokers; the same for every client. */
+export interface KafkaConnection {
+  readonly brokers: readonly string[]
+  /** PEM texts; null for plaintext connections. */
+  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
+  readonly sasl: {
+    readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
+    readonly username: string
+    readonly password: string
+  } | null
+}
 
 /** The names of the five topics. */
 export interface TopicNames {

@@ -1,5 +1,5 @@
 import type { Gap } from '../market/gap.ts'
-import type { KafkaConnection } from './client.ts'
+import type { KafkaConnection } from './config.ts'
 import { HEADER } from './headers.ts'
 import { partitionOf } from './partition.ts'
 import { type OutgoingRecord, RecordSender } from './record-sender.ts'

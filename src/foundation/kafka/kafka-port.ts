@@ -1,7 +1,7 @@
 import type { Clock } from '../runtime/clock.ts'
 import { type NeededRights, requireAccess } from './access.ts'
 import { realBrokers } from './broker-requests.ts'
-import type { KafkaConnection } from './client.ts'
+import type { KafkaConnection } from './config.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { type Compression, RecordSender } from './record-sender.ts'
 import type { TopicMetadata } from './topic-metadata.ts'

@@ -8,8 +8,8 @@ import {
   type PartitionOffset,
   realBrokers,
 } from './broker-requests.ts'
-import type { KafkaConnection } from './client.ts'
 import { type FetchedPartition, fetchedPartition } from './codec/fetch-api.ts'
+import type { KafkaConnection } from './config.ts'
 import { keyOf, type OffsetRange, type Position } from './partition.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 

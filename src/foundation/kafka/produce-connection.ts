@@ -1,8 +1,8 @@
 import { isTapelineError } from '../runtime/errors.ts'
 import { BrokerConnections, LateAnswer, REQUEST_MS } from './broker-connections.ts'
 import type { Brokers, ProduceAnswer, ProduceRequests, ProducerId } from './broker-requests.ts'
-import type { KafkaConnection } from './client.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
+import type { KafkaConnection } from './config.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
 /** A silent leader gets {@link REQUEST_MS} once more per unanswered request: the link may be slow. */

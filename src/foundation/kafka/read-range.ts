@@ -1,7 +1,7 @@
 import { withinLimit } from '../runtime/backoff.ts'
 import { type FetchLimits, realBrokers } from './broker-requests.ts'
-import type { KafkaConnection } from './client.ts'
 import type { FetchedMessage } from './codec/record-batch.ts'
+import type { KafkaConnection } from './config.ts'
 import type { RecordFetcher } from './kafka-port.ts'
 import { type OffsetRange, type PartitionOrigin, partitionOf } from './partition.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'

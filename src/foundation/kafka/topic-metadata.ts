@@ -7,7 +7,8 @@ import {
   type ResponseErrorWithLocation,
 } from '@platformatic/kafka'
 import { TapelineError } from '../runtime/errors.ts'
-import { addressOf, type KafkaConnection, partialAnswer, usableApi, withAdmin } from './client.ts'
+import { addressOf, partialAnswer, usableApi, withAdmin } from './client.ts'
+import type { KafkaConnection } from './config.ts'
 
 /** The metadata of a topic that clients need. */
 export interface TopicMetadata {

@@ -1,8 +1,5 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
-import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import type { Position } from '../../foundation/kafka/partition.ts'
 import type { TradeType } from '../../foundation/market/event.ts'
-import { ABSENT } from '../../foundation/market/event-fields.ts'
 
 interface Received {
   /** Upper-case, like `BTCUSDT`. */
@@ -56,43 +53,3 @@ export interface BookTickerEvent extends Received {
 }
 
 export type MarketEvent = TradeEvent | AggTradeEvent | BookTickerEvent
-
-const decoder = new Decoder()
-
-/**
- * Decodes the event of a message as the consumer does.
- *
- * @param kind of its topic
- * @returns a short text that names the missing or wrong field when it is not an event
- * @throws TapelineError `SCHEMA` when it has a newer schema than this version knows
- */
-export function readEvent(
-  kind: 'trades' | 'bookTicker',
-  message: FetchedMessage,
-  position: Position,
-): MarketEvent | string {
-  const reason = decoder.decode(kind, message)
-  if (reason !== null) return reason
-  const { event } = decoder
-  const { type, id, price, quantity } = event
-  const received = { symbol: event.symbol.text, ingestionTimestampUs: event.receivedUs, position }
-  if (type === 'bookTicker') {
-    const { askPrice, askQuantity } = event
-    return { type, updateId: id, bidPrice: price, bidQuantity: quantity, askPrice, askQuantity, ...received }
-  }
-  const trade = {
-    price,
-    quantity,
-    tradeTimeUs: event.tradeTimeUs,
-    eventTimeUs: orNull(event.eventTimeUs),
-    isBuyerMaker: event.isBuyerMaker,
-    epoch: event.epoch,
-    source: event.isBackfill ? ('backfill' as const) : ('stream' as const),
-    ...received,
-  }
-  if (type !== 'aggTrade') return { type, tradeId: id, ...trade }
-  const [firstTradeId, lastTradeId] = [orNull(event.firstTradeId), orNull(event.lastTradeId)]
-  return { type, aggTradeId: id, firstTradeId, lastTradeId, ...trade }
-}
-
-const orNull = (value: number) => (value === ABSENT ? null : value)

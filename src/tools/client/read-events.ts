@@ -1,12 +1,13 @@
 import { kafkaSecurityError } from '../../foundation/kafka/broker-errors.ts'
-import type { KafkaConnection } from '../../foundation/kafka/client.ts'
 import type { FetchedPartition } from '../../foundation/kafka/codec/fetch-api.ts'
+import type { KafkaConnection } from '../../foundation/kafka/config.ts'
 import { keyOf, type Position } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { declarationOf, EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
-import { type MarketEvent, readEvent } from './market-event.ts'
+import { readEvent } from './event.ts'
+import type { MarketEvent } from './market-event.ts'
 
 export interface ReadOptions {
   /** `host:port` each. */

@@ -1,4 +1,4 @@
-import type { KafkaConnection } from '../../foundation/kafka/client.ts'
+import type { KafkaConnection } from '../../foundation/kafka/config.ts'
 import type { TopicPartition } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import type { EndOffset } from '../../foundation/kafka/read-range.ts'

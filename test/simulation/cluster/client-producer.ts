@@ -4,8 +4,8 @@ import type {
   ProduceRequests,
   ProducerId,
 } from '../../../src/foundation/kafka/broker-requests.ts'
-import type { KafkaConnection } from '../../../src/foundation/kafka/client.ts'
 import { RecordWriter } from '../../../src/foundation/kafka/codec/record-writer.ts'
+import type { KafkaConnection } from '../../../src/foundation/kafka/config.ts'
 import type { RecordProducer } from '../../../src/foundation/kafka/kafka-port.ts'
 import type { OutgoingRecord } from '../../../src/foundation/kafka/record-sender.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'

@@ -4,8 +4,8 @@ import type {
   ProduceAnswer,
   ProduceRequests,
 } from '../../../src/foundation/kafka/broker-requests.ts'
-import type { KafkaConnection } from '../../../src/foundation/kafka/client.ts'
 import type { FetchAnswer } from '../../../src/foundation/kafka/codec/fetch-api.ts'
+import type { KafkaConnection } from '../../../src/foundation/kafka/config.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
 import type { Random } from '../../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../../support/life-clock.ts'
