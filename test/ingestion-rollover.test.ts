@@ -13,7 +13,6 @@ import { VirtualClock } from './support/virtual-clock.ts'
 
 const BUSY = 'btcusdt@bookTicker'
 const HOUR_MS = 3_600_000
-const LOG = pino({ level: 'silent' })
 
 /** So many that not all fit into the URL. */
 const MANY = Array.from({ length: 1000 }, (_, i) => `symbol${i}usdt@bookTicker`)
@@ -23,16 +22,11 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   const clock = new VirtualClock()
   const rates = new StreamRates()
   const { open, sockets } = handDrivenSockets(clock)
-  const ports = { clock, random: () => 0, exchange: { openSocket: open } }
+  const random = () => 0
   const [plan] = planConnections('wss://exchange', streams, 'millisecond')
   assert.ok(plan !== undefined)
   const quiet: string[][] = []
   let connections = 0
-  const gate = new ExchangeGate(
-    clock,
-    () => 0,
-    (level, details, text) => LOG[level](details, text),
-  )
   const sink = {
     connected: () => {},
     joining: () => {},
@@ -53,22 +47,18 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   const options = {
     rates,
     plan,
-    ports,
-    gate,
+    ports: { clock, random, exchange: { openSocket: open } },
+    gate: new ExchangeGate(clock, random, () => {}),
     backoff: { initialMs: 1000, maxMs: 60_000 },
     maxAgeMs: HOUR_MS,
     nextId: () => connections++,
     sink,
     queue,
     checkIdentity: () => {},
-    onQuiet: (all: readonly string[]) => {
-      quiet.push([...all])
-    },
-    onFatal: (error: unknown) => {
-      throw error
-    },
+    onQuiet: (all: readonly string[]) => void quiet.push([...all]),
+    onFatal: assert.ifError,
   }
-  const slot = new ConnectionSlot(options, LOG)
+  const slot = new ConnectionSlot(options, pino({ level: 'silent' }))
   /** Advances in steps of a second, as ingestion does; `act` plays the exchange. */
   const run = async (seconds: number, act: (socket: HandDrivenSocket, i: number) => void = () => {}) => {
     for (let i = 0; i < seconds; i++) {
@@ -82,9 +72,13 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     assert.ok(socket !== undefined, `connection ${i} does not exist`)
     return socket
   }
-  slot.start()
-  await clock.advance(0)
-  socketAt(0).events.onOpen('simulated')
+  const openAt = (i: number) => socketAt(i).events.onOpen('simulated')
+  /** Begins a rollover to connection `i`, and opens that. */
+  const rollOverTo = async (i: number, act?: (socket: HandDrivenSocket, i: number) => void) => {
+    slot.rollOver('a test')
+    await run(1, act)
+    openAt(i)
+  }
   /** Fills the queue for so long. */
   const fullFor = async (socket: HandDrivenSocket | undefined, ms: number) => {
     Object.assign(room, Promise.withResolvers<void>())
@@ -94,7 +88,10 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     queue.isFull = false
     room.resolve()
   }
-  return { clock, slot, sockets, socketAt, quiet, run, fullFor }
+  slot.start()
+  await clock.advance(0)
+  openAt(0)
+  return { clock, slot, sockets, socketAt, open: openAt, quiet, run, rollOverTo, fullFor }
 }
 
 /** Sends market data on all but these connections; pings on every one. */
@@ -105,44 +102,55 @@ function flowExcept(...silent: readonly number[]) {
   }
 }
 
+const flow = flowExcept()
+const ping = (socket: HandDrivenSocket) => socket.events.onPing()
+
+/** Sends data of one of {@link MANY} streams, and refuses the last request. */
+function refuse(socket: HandDrivenSocket): void {
+  socket.events.onPing()
+  socket.deliver('symbol0usdt@bookTicker')
+  const request = socket.sent.at(-1)
+  if (request !== undefined)
+    socket.events.onFrame(Buffer.from(JSON.stringify({ code: 2, msg: 'no', id: request.id })))
+}
+
 test('R2 the old connection closes six seconds after the new one has delivered, however long the new one was open before', async () => {
-  const { slot, socketAt, run } = await scene()
-  await run(10, flowExcept())
-  slot.rollOver('a test')
-  await run(1, flowExcept())
-  socketAt(1).events.onOpen('simulated')
+  const { slot, socketAt, run, rollOverTo } = await scene()
+  await run(10, flow)
+  await rollOverTo(1, flow)
   await run(50, flowExcept(1))
-  assert.deepEqual(
-    [slot.rollovers, socketAt(0).closed],
-    [0, false],
-    'an open connection alone does not take over',
-  )
-  await run(5, flowExcept())
-  assert.equal(socketAt(0).closed, false)
-  await run(3, flowExcept())
-  assert.deepEqual([slot.rollovers, socketAt(0).closed, socketAt(1).closed], [1, true, false])
+  const state = () => [slot.rollovers, socketAt(0).closed]
+  assert.deepEqual(state(), [0, false], 'an open connection alone does not take over')
+  await run(5, flow)
+  assert.deepEqual(state(), [0, false])
+  await run(3, flow)
+  assert.deepEqual([...state(), socketAt(1).closed], [1, true, false])
 })
 
-test('R5 a successor that delivers nothing for a minute is abandoned and retried while the old connection continues', async () => {
-  const { slot, sockets, socketAt, run } = await scene()
-  await run(10, flowExcept())
-  slot.rollOver('a test')
-  await run(1, flowExcept())
-  socketAt(1).events.onOpen('simulated')
-  await run(62, flowExcept(1))
-  assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 2])
-  await run(6, flowExcept())
-  socketAt(2).events.onOpen('simulated')
-  await run(8, flowExcept())
-  assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
-})
+for (const [what, opens] of [
+  ['delivers nothing for a minute', true],
+  ['never opens', false],
+] as const) {
+  test(`R5 a successor that ${what} is abandoned and retried while the old connection continues`, async () => {
+    const { slot, sockets, socketAt, open, run } = await scene()
+    await run(10, flow)
+    slot.rollOver('a test')
+    await run(1, flowExcept(1))
+    if (opens) open(1)
+    await run(61, (socket, i) => (i === 0 || opens ? flowExcept(1)(socket, i) : undefined))
+    assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 2])
+    await run(6, (socket, i) => (i === 0 ? flow(socket, i) : undefined))
+    assert.equal(sockets.length, 3)
+    open(2)
+    await run(8, flow)
+    assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
+  })
+}
 
 test('R5 a successor of rarely traded symbols may be silent for long', async () => {
-  const { slot, socketAt, run } = await scene()
-  slot.rollOver('a test')
-  await run(1)
-  socketAt(1).events.onOpen('simulated')
-  await run(600, (socket) => socket.events.onPing())
+  const { socketAt, run, rollOverTo } = await scene()
+  await rollOverTo(1)
+  await run(600, ping)
   assert.deepEqual([socketAt(0).closed, socketAt(1).closed], [false, false])
 })
 
@@ -153,83 +161,53 @@ test('R6 the old connection is watched for stalls while its successor cannot ope
     socket.deliver('btcusdt@trade')
   })
   slot.rollOver('a test')
-  await run(40, flowExcept())
+  await run(40, flow)
   assert.deepEqual(quiet, [['btcusdt@trade']])
-  assert.deepEqual(
-    socketAt(0).sent.map(({ method }) => method),
-    ['UNSUBSCRIBE'],
-    'the next request waits for the response',
-  )
+  const methods = socketAt(0).sent.map(({ method }) => method)
+  assert.deepEqual(methods, ['UNSUBSCRIBE'], 'the next request waits for the response')
 })
 
 test('R3 a successor replaces a failed connection, and only a replacement without an interruption is counted', async () => {
-  const { slot, socketAt, run } = await scene()
-  await run(10, flowExcept())
-  slot.rollOver('a test')
-  await run(1, flowExcept())
-  socketAt(1).events.onOpen('simulated')
+  const { slot, socketAt, run, rollOverTo } = await scene()
+  await run(10, flow)
+  await rollOverTo(1, flow)
   socketAt(0).events.onClose('1006')
-  await run(20, flowExcept())
+  await run(20, flow)
   assert.deepEqual([slot.rollovers, slot.lost, slot.connections.length], [0, 1, 1])
   assert.equal(socketAt(1).closed, false)
-  slot.rollOver('another one')
-  await run(1, flowExcept())
-  socketAt(2).events.onOpen('simulated')
-  await run(10, flowExcept())
+  await rollOverTo(2, flow)
+  await run(10, flow)
   assert.deepEqual([slot.rollovers, slot.lost, socketAt(1).closed], [1, 1, true])
 })
 
 test('R3 a successor that is not open yet replaces a failed connection, and retries until it is open', async () => {
-  const { slot, sockets, socketAt, run } = await scene()
-  await run(10, flowExcept())
+  const { slot, sockets, socketAt, open, run } = await scene()
+  await run(10, flow)
   slot.rollOver('a test')
-  await run(1, flowExcept())
+  await run(1, flow)
   socketAt(0).events.onClose('1006')
   await run(1)
   socketAt(1).events.onFailed(new Error('refused'))
   await run(2)
   assert.equal(sockets.length, 3)
-  socketAt(2).events.onOpen('simulated')
-  await run(5, flowExcept())
+  open(2)
+  await run(5, flow)
   assert.deepEqual([slot.isOpen, slot.rollovers, slot.status()[0]?.attempts], [true, 0, 2])
-})
-
-test('R5 a successor that never opens is abandoned after a minute, and later replacements still happen', async () => {
-  const { slot, sockets, socketAt, run } = await scene()
-  await run(10, flowExcept())
-  slot.rollOver('a test')
-  await run(62, (socket, i) => (i === 0 ? flowExcept()(socket, i) : undefined))
-  assert.deepEqual([socketAt(0).closed, socketAt(1).closed], [false, true])
-  await run(6, (socket, i) => (i === 0 ? flowExcept()(socket, i) : undefined))
-  assert.equal(sockets.length, 3)
-  socketAt(2).events.onOpen('simulated')
-  await run(8, flowExcept())
-  assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
 })
 
 test('R5 a connection whose subscription is refused during an overlap is replaced by the next successor', async () => {
   const { slot, sockets, socketAt, run } = await scene(MANY)
-  const refuse = (socket: HandDrivenSocket) => {
-    socket.events.onPing()
-    socket.deliver('symbol0usdt@bookTicker')
-    const request = socket.sent.at(-1)
-    if (request !== undefined)
-      socket.events.onFrame(Buffer.from(JSON.stringify({ code: 2, msg: 'no', id: request.id })))
-  }
   slot.rollOver('a test')
   await run(1)
   assert.equal(sockets.length, 2)
   // The successor never opens, and only its end can lead to another one.
-  await run(62, (socket, i) => (i === 0 ? refuse(socket) : undefined))
-  await run(6, (socket, i) => (i === 0 ? refuse(socket) : undefined))
+  await run(68, (socket, i) => (i === 0 ? refuse(socket) : undefined))
   assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 3])
 })
 
 test('an announced shutdown of the successor opens another at once', async () => {
-  const { slot, sockets, socketAt, run } = await scene()
-  slot.rollOver('a test')
-  await run(1)
-  socketAt(1).events.onOpen('simulated')
+  const { sockets, socketAt, run, rollOverTo } = await scene()
+  await rollOverTo(1)
   socketAt(1).events.onFrame(Buffer.from('{"control":"serverShutdown"}'))
   await run(1)
   assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 3])
@@ -250,24 +228,21 @@ test('R4 the state table of a connection slot in the specification matches the c
     .filter((line) => line.startsWith('|'))
     .map((line) =>
       line
-        .split('|')
         .slice(1, -1)
-        .map((text) => text.trim()),
+        .split('|')
+        .map((text) => text.trim())
+        .join(' | '),
     )
-  for (const row of rows)
-    assert.ok(
-      written.some((one) => one.join('|') === row.join('|')),
-      `docs/specification.md has no row | ${row.join(' | ')} |`,
-    )
+  for (const row of rows) assert.ok(written.includes(row.join(' | ')), `No row | ${row.join(' | ')} |`)
 })
 
 test('R7 a connection that delivers nothing although its streams have a rate is reported as silent', async () => {
   const { clock, slot, run } = await scene()
-  await run(60, flowExcept())
+  await run(60, flow)
   assert.equal(slot.silentMs(clock.monotonicMs()), null)
-  await run(59, (socket) => socket.events.onPing())
+  await run(59, ping)
   assert.equal(slot.silentMs(clock.monotonicMs()), null)
-  await run(3, (socket) => socket.events.onPing())
+  await run(3, ping)
   assert.ok((slot.silentMs(clock.monotonicMs()) ?? 0) > 60_000)
   assert.ok((slot.status()[0]?.lastDataAgeMs ?? 0) > 60_000)
 })
@@ -295,44 +270,34 @@ test('U1 subscribes in chunks, each after the response to the previous one, with
 
 test('U2 resends a refused or unanswered request, then replaces the connection, with increasing waits', async () => {
   const { slot, sockets, socketAt, run } = await scene(MANY)
-  const flow = (socket: HandDrivenSocket) => {
+  const unanswered = (socket: HandDrivenSocket) => {
     socket.events.onPing()
     socket.deliver('symbol0usdt@bookTicker')
   }
-  await run(12, flow)
+  await run(12, unanswered)
   assert.deepEqual([socketAt(0).sent.length, sockets.length], [2, 1])
-  await run(10, flow)
+  await run(10, unanswered)
   const replacedAt: number[] = []
   for (let second = 0; second < 3600; second++) {
     const before = sockets.length
-    await run(1, (socket) => {
-      flow(socket)
-      const request = socket.sent.at(-1)
-      if (request !== undefined)
-        socket.events.onFrame(Buffer.from(JSON.stringify({ code: 2, msg: 'no', id: request.id })))
-    })
+    await run(1, refuse)
     if (sockets.length === before) continue
     replacedAt.push(second)
     sockets.at(-1)?.events.onOpen('simulated')
   }
   assert.equal(socketAt(0).closed, false, 'its delivered streams continue')
   assert.equal(slot.rollovers, 0)
-  assert.ok(
-    replacedAt.length >= 5 && replacedAt.length < 15,
-    `replaced ${replacedAt.length} times: ${replacedAt.slice(0, 20)}`,
-  )
+  assert.ok(replacedAt.length >= 5 && replacedAt.length < 15, `replaced at ${replacedAt} s`)
 })
 
 test('U3 before a connection has its streams, it is not judged and no successor takes over', async () => {
-  const { slot, socketAt, quiet, run } = await scene(MANY)
+  const { slot, socketAt, quiet, run, rollOverTo } = await scene(MANY)
   const confirm = (socket: HandDrivenSocket) => {
     for (const { id } of socket.sent.slice(-1)) socket.answer(id)
     for (const stream of ['symbol0usdt@bookTicker', 'symbol999usdt@bookTicker']) socket.deliver(stream)
   }
   await run(60, confirm)
-  slot.rollOver('a test')
-  await run(1, confirm)
-  socketAt(1).events.onOpen('simulated')
+  await rollOverTo(1, confirm)
   await run(15, (socket, i) => {
     if (i === 0) confirm(socket)
     else socket.deliver('symbol0usdt@bookTicker')
