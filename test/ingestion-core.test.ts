@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { SECOND_UNDER_ID, streamName } from '../src/foundation/market/event.ts'
+import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import { Continuity } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
@@ -9,7 +9,7 @@ import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 import type { StampedEvent } from '../src/ingestion/forwarder.ts'
 import { EventMessage, type OutgoingMessage, Router } from '../src/ingestion/messages/message.ts'
 import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
-import { coreAlone } from './support/core-alone.ts'
+import { coreAlone, outgoing } from './support/core-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
@@ -19,16 +19,7 @@ const METADATA = new Map([
 ])
 
 test('returns queued messages in order and whole, and reports full from its limit until half of it is free', () => {
-  const message = (value: Buffer): OutgoingMessage => ({
-    topic: 't',
-    partition: 0,
-    key: null,
-    value,
-    headers: new Map(),
-    timestampMs: 0,
-    mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
-    queuedAtMs: 0,
-  })
+  const bytesOf = (n: number) => Buffer.alloc(100, String(n))
   fc.assert(
     fc.property(fc.array(fc.integer({ min: -50, max: 30 }), { maxLength: 200 }), (steps) => {
       const queue = new MessageQueue(20_000)
@@ -38,15 +29,15 @@ test('returns queued messages in order and whole, and reports full from its limi
       for (const step of steps) {
         if (step > 0) {
           for (let i = 0; i < step; i++) {
-            queue.push(message(Buffer.alloc(100, String(next))))
+            queue.push(outgoing({ value: bytesOf(next) }))
             expected.push(next++)
           }
         } else {
           const taken = queue.take(-step, Number.POSITIVE_INFINITY)
-          const should = expected.splice(0, -step)
+          const should = expected.splice(0, -step).map(bytesOf)
           assert.deepEqual(
-            taken.map(({ value }) => value.toString()),
-            should.map((n) => Buffer.alloc(100, String(n)).toString()),
+            taken.map(({ value }) => value),
+            should,
           )
         }
         assert.equal(queue.length, expected.length)
@@ -81,13 +72,7 @@ test('returns events unchanged, among messages of other kinds, over many blocks'
             const start = next % 4
             const message: OutgoingMessage =
               next % every === 0
-                ? {
-                    ...route,
-                    value: Buffer.from(String(next)),
-                    timestampMs: next,
-                    mark: null,
-                    queuedAtMs: next,
-                  }
+                ? outgoing({ value: Buffer.from(String(next)), mark: null, queuedAtMs: next })
                 : new EventMessage(
                     route,
                     { bytes, start, end: start + 5 },
@@ -123,12 +108,9 @@ function handler() {
   const router = new Router(TOPICS, METADATA, 'millisecond')
   let us = 1_723_161_256_000_000
   const clock: { aheadMs: number | null } = { aheadMs: null }
-  const continuity = new Continuity<StampedEvent>(
-    new GapLedger(
-      () => {},
-      () => 0,
-    ),
-  )
+  const zero = () => 0
+  const ledger = new GapLedger(zero, zero)
+  const continuity = new Continuity<StampedEvent>(ledger)
   const core = coreAlone({
     stamp: () => ({ ms: Math.floor(++us / 1000), us }),
     clock: new VirtualClock(),
@@ -240,19 +222,10 @@ test('routes by stream type and by Java murmur2 of the symbol', () => {
   assert.equal(handle(trade('BTCUSDT', 1)), 'event')
   handle(trade('BNBUSDT', 1))
   handle(quote('BTCUSDT', 1))
-  assert.deepEqual(
-    sent.map(({ topic, partition, key, headers }) => [
-      topic,
-      partition,
-      String(key),
-      String([...headers.values()]),
-    ]),
-    [
-      ['t', 2, 'BTCUSDT', 'trade/1'],
-      ['t', 0, 'BNBUSDT', 'trade/1'],
-      ['b', 3, 'BTCUSDT', 'bookTicker/1'],
-    ],
+  const places = sent.map(({ topic, partition, key, headers }) =>
+    [topic, partition, key, ...headers.values()].join(' '),
   )
+  assert.deepEqual(places, ['t 2 BTCUSDT trade/1', 't 0 BNBUSDT trade/1', 'b 3 BTCUSDT bookTicker/1'])
 })
 
 test('sends a rejected frame to the dead letters unchanged, including invalid UTF-8', () => {
@@ -306,7 +279,6 @@ test('shows a stream with its last id', () => {
   const { core, handle } = handler()
   handle(trade('BTCUSDT', 7))
   handle(trade('BTCUSDT', 8))
-  assert.deepEqual(core.rates.status([streamName('BTCUSDT', 'trade')], 250), {
-    [streamName('BTCUSDT', 'trade')]: { events: 2, lastSeenAgeMs: 250, lastId: 8, quiet: false },
-  })
+  const shown = { events: 2, lastSeenAgeMs: 250, lastId: 8, quiet: false }
+  assert.deepEqual(core.rates.status(['btcusdt@trade'], 250), { 'btcusdt@trade': shown })
 })

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { WebSocketServer } from 'ws'
 import { payloads } from '../bench/alone/frames.ts'
 import { calledFiles, listedFiles } from './support/called-files.ts'
 import { createTestTopics } from './support/kafka.ts'
+import { startScriptedExchange } from './support/scripted-exchange.ts'
 import { startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
@@ -30,32 +29,6 @@ function framesOfAllTypes(): Buffer[] {
   return all
 }
 
-/** An exchange that sends the frames once to each connection. */
-async function exchangeThatSends(frames: readonly Buffer[]) {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
-  server.on('connection', (socket, request) => {
-    if (request.url?.includes('streams=') !== true) return
-    for (const frame of frames) socket.send(frame, { binary: false })
-  })
-  server.on('headers', (headers) => headers.push('x-tapeline-source: simulated'))
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  return {
-    env: {
-      BINANCE_WS_URL: `ws://127.0.0.1:${port}`,
-      BINANCE_REST_URL: 'http://127.0.0.1:1',
-      SYMBOLS: SYMBOLS.join(),
-      TIME_UNIT: 'microsecond',
-      // To learn the leader's epoch, ingestion reads the last batch of each partition again.
-      KAFKA_BATCH_SIZE: '100',
-    },
-    async close() {
-      for (const client of server.clients) client.terminate()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
-}
-
 test('docs/architecture.md lists the files that every event passes from the socket to Kafka, at most 20', async (context) => {
   await using stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-calls-'))
@@ -63,11 +36,19 @@ test('docs/architecture.md lists the files that every event passes from the sock
   const topics = await createTestTopics({ prefix: 'path' })
   stack.defer(() => topics.delete())
   const frames = framesOfAllTypes()
-  const exchange = await exchangeThatSends(frames)
-  stack.defer(() => exchange.close())
-  const ingestion = stack.use(
-    await startIngestionProcess({ ...topics.env, ...exchange.env, NODE_V8_COVERAGE: folder }),
-  )
+  const exchange = await startScriptedExchange((socket) => {
+    for (const frame of frames) socket.send(frame, { binary: false })
+  })
+  stack.use(exchange)
+  const env = {
+    ...topics.env,
+    ...exchange.env,
+    TIME_UNIT: 'microsecond',
+    // To learn the leader's epoch, ingestion reads the last batch of each partition again.
+    KAFKA_BATCH_SIZE: '100',
+    NODE_V8_COVERAGE: folder,
+  }
+  const ingestion = stack.use(await startIngestionProcess(env))
   await waitFor(async () => (await ingestion.status()).counters.acknowledged >= frames.length, {
     timeoutMs: 60_000,
     what: 'Kafka to acknowledge every event',

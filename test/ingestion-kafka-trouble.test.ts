@@ -6,8 +6,9 @@ import { sendRequests } from '../src/foundation/kafka/gap-sender.ts'
 import { readEnds } from '../src/foundation/kafka/read-range.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
-import { KafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
+import { type KafkaLiveness, kafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
+import { outgoing } from './support/core-alone.ts'
 import { gapRow } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -48,9 +49,7 @@ class Trouble {
         produce: async (_broker, _replicasMs, batches) => this.#produce(batches),
         close: async () => {},
       }),
-      openFetcher: () => {
-        throw new Error('not used')
-      },
+      openFetcher: () => assert.fail('not used'),
     }
     const kafka = {
       producer: () => new RecordSender(CONNECTION, 'test', 'none', to),
@@ -60,29 +59,24 @@ class Trouble {
         close: async () => {},
       }),
     }
-    const events = {
-      onAcknowledged() {},
-      onDiscarded() {},
-      onKept() {},
-      onDefect: assert.ifError,
-    }
     const options = { compression: 'none', batchSize: 100, queueMaxBytes: 1 << 20, lingerMs: 10 } as const
     this.producer = new KafkaProducer(options, { clock, kafka }, log)
-    this.liveness = new KafkaLiveness({ clock, kafka: kafka as never }, [], this.producer, log)
-    this.producer.start(events)
+    this.liveness = kafkaLiveness({ clock, kafka: kafka as never }, [], this.producer, log)
+    this.producer.start({ onAcknowledged() {}, onDiscarded() {}, onKept() {}, onDefect: assert.ifError })
   }
 
   send(topic: string, partition: number): void {
-    this.producer.queue.push({
-      topic,
-      partition,
-      key: null,
-      value: Buffer.from('{}'),
-      headers: new Map(),
-      timestampMs: 0,
-      mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
-      queuedAtMs: this.clock.monotonicMs(),
-    })
+    this.producer.queue.push(outgoing({ topic, partition, queuedAtMs: this.clock.monotonicMs() }))
+  }
+
+  /** Watches whether Kafka acknowledges while the test acts. */
+  async watching(act: () => Promise<void>): Promise<void> {
+    const stopping = new AbortController()
+    const watching = this.liveness.watch(stopping.signal)
+    await act()
+    stopping.abort()
+    await this.clock.advance(10_000)
+    await watching
   }
 
   async #produce(batches: readonly PartitionBatch[]) {
@@ -212,34 +206,28 @@ test('L6 requests to reopen gaps are not sent after their signal has aborted', a
 
 test('K10 a Kafka without enough replicas is no fault of this process', async () => {
   const kafka = new Trouble()
-  const stopping = new AbortController()
-  const watching = kafka.liveness.watch(stopping.signal)
-  kafka.answer = () => NOT_ENOUGH_REPLICAS
-  kafka.send('quotes', 0)
-  await kafka.clock.advance(10 * 60_000)
-  assert.equal(kafka.liveness.reason(), '')
-  // A silent leader is one.
-  kafka.answer = () => null
-  await kafka.clock.advance(10 * 60_000)
-  assert.notEqual(kafka.liveness.reason(), '')
-  stopping.abort()
-  await kafka.clock.advance(10_000)
-  await watching
+  await kafka.watching(async () => {
+    kafka.answer = () => NOT_ENOUGH_REPLICAS
+    kafka.send('quotes', 0)
+    await kafka.clock.advance(10 * 60_000)
+    assert.equal(kafka.liveness.reason(), '')
+    // A silent leader is one.
+    kafka.answer = () => null
+    await kafka.clock.advance(10 * 60_000)
+    assert.notEqual(kafka.liveness.reason(), '')
+  })
 })
 
 test('K10 a Kafka that has just returned has time to acknowledge', async () => {
   const kafka = new Trouble()
-  const stopping = new AbortController()
-  const watching = kafka.liveness.watch(stopping.signal)
-  kafka.isThere = false
-  kafka.send('quotes', 0)
-  await kafka.clock.advance(10 * 60_000)
-  assert.equal(kafka.liveness.reason(), '')
-  kafka.isThere = true
-  kafka.answer = () => null
-  await kafka.clock.advance(15_000)
-  assert.equal(kafka.liveness.reason(), '')
-  stopping.abort()
-  await kafka.clock.advance(10_000)
-  await watching
+  await kafka.watching(async () => {
+    kafka.isThere = false
+    kafka.send('quotes', 0)
+    await kafka.clock.advance(10 * 60_000)
+    assert.equal(kafka.liveness.reason(), '')
+    kafka.isThere = true
+    kafka.answer = () => null
+    await kafka.clock.advance(15_000)
+    assert.equal(kafka.liveness.reason(), '')
+  })
 })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { pino } from 'pino'
 import type { KafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
+import { outgoing } from './support/core-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const LINGER_MS = 10
@@ -45,16 +46,7 @@ test('waits for a batch with one timer, and sends it when its oldest message has
   })
   for (let i = 0; i < 1000; i++) {
     await clock.advance(1.1)
-    producer.queue.push({
-      topic: 'trades',
-      partition: 0,
-      key: null,
-      value: Buffer.from('{}'),
-      headers: new Map(),
-      timestampMs: 0,
-      mark: null,
-      queuedAtMs: clock.monotonicMs(),
-    })
+    producer.queue.push(outgoing({ queuedAtMs: clock.monotonicMs() }))
   }
   await clock.advance(2 * LINGER_MS)
   await producer.stop(AbortSignal.abort())

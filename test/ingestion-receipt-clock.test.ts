@@ -6,60 +6,46 @@ import { CLOCK_LIMITS, type ClockStep, ReceiptClock } from '../src/ingestion/mes
 const START_MS = Date.UTC(2026, 0, 1)
 const MINUTE_MS = 60_000
 
-/** Two clocks of a process that can be suspended: time passes while nothing runs. */
-function twoClocks() {
+/** A receipt clock in a process that can be suspended: time passes while nothing runs. */
+function receipts() {
   let monotonicMs = 0
   let wallMs = START_MS
-  const due: Array<{ atMs: number; run: (() => void) | null }> = []
+  const due = new Set<{ readonly atMs: number; readonly run: () => void }>()
   const clock = {
     monotonicMs: () => monotonicMs,
     wallMicros: () => Math.floor(wallMs * 1000),
     schedule: (delayMs: number, run: () => void) => {
-      const entry: { atMs: number; run: (() => void) | null } = { atMs: monotonicMs + delayMs, run }
-      due.push(entry)
-      return () => {
-        entry.run = null
-      }
+      const entry = { atMs: monotonicMs + delayMs, run }
+      due.add(entry)
+      return () => due.delete(entry)
     },
   }
   const runDue = () => {
-    for (const entry of due.splice(0)) {
-      if (entry.atMs > monotonicMs) due.push(entry)
-      else entry.run?.()
-    }
+    for (const entry of [...due]) if (entry.atMs <= monotonicMs && due.delete(entry)) entry.run()
+  }
+  const setBy = (ms: number) => {
+    wallMs += ms
   }
   const stand = (ms: number) => {
     monotonicMs += ms
-    wallMs += ms
+    setBy(ms)
   }
-  return {
-    clock,
-    runDue,
-    stand,
-    setBy: (ms: number) => {
-      wallMs += ms
-    },
-    pass: (ms: number) => {
-      for (let left = ms; left > 0; left -= 50) {
-        stand(Math.min(50, left))
-        runDue()
-      }
-    },
+  const pass = (ms: number) => {
+    for (let left = ms; left > 0; left -= 50) {
+      stand(Math.min(50, left))
+      runDue()
+    }
   }
-}
-
-function receipts() {
-  const two = twoClocks()
   const freezes: number[] = []
   const steps: ClockStep[] = []
   let seconds = 0
-  const receiptClock = new ReceiptClock(two.clock, CLOCK_LIMITS)
+  const receiptClock = new ReceiptClock(clock, CLOCK_LIMITS)
   receiptClock.start({
     onSecond: () => seconds++,
     onFreeze: (ms) => freezes.push(ms),
     onStep: (step) => steps.push(step),
   })
-  return { ...two, receiptClock, freezes, steps, seconds: () => seconds }
+  return { clock, runDue, stand, setBy, pass, receiptClock, freezes, steps, seconds: () => seconds }
 }
 
 test('P2 a frame read before the timer runs detects that the process was paused', () => {

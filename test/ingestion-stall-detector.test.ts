@@ -8,21 +8,27 @@ const CONNECTION = 7
 const BUSY = 'btcusdt@bookTicker'
 const WATCHED = 'btcusdt@trade'
 const SLOW = 'raretoken@trade'
+const HOUR_MS = 3_600_000
 
-function scene() {
+/** @param replaces whether a reconnection leads to another connection */
+function scene(replaces = false) {
   const rates = new StreamRates()
   const actions: Array<[number, string]> = []
   let nowMs = 0
+  let [connection, sinceMs] = [CONNECTION, 0]
   const watch = new StallDetector(rates, {
     resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
-    reconnect: (reason) => actions.push([nowMs, reason]),
+    reconnect: (reason) => {
+      actions.push([nowMs, reason])
+      if (replaces) [connection, sinceMs] = [connection + 1, nowMs]
+    },
   })
-  /** Advances the clock; streams deliver at their interval while `flows` returns true. */
-  const run = (untilMs: number, flows: Readonly<Record<string, number>>) => {
-    for (; nowMs < untilMs; nowMs += 100) {
+  /** Advances the clock; streams deliver at their interval. */
+  const run = (untilMs: number, flows: Readonly<Record<string, number>>, stepMs = 100) => {
+    for (; nowMs < untilMs; nowMs += stepMs) {
       for (const [stream, everyMs] of Object.entries(flows))
-        if (nowMs % everyMs === 0) rates.seen(stream, nowMs, nowMs, CONNECTION)
-      if (nowMs % 1000 === 0) watch.check([BUSY, WATCHED, SLOW], nowMs, CONNECTION, 0)
+        if (nowMs % everyMs === 0) rates.seen(stream, nowMs, nowMs, connection)
+      if (nowMs % 1000 === 0) watch.check([BUSY, WATCHED, SLOW], nowMs, connection, sinceMs)
     }
   }
   return { rates, actions, run }
@@ -43,15 +49,15 @@ test('W1 a stream that stalls while others deliver is resubscribed within its ow
 
 test('W2 a symbol that trades once in ten minutes raises nothing', () => {
   const { actions, run } = scene()
-  run(6 * 3_600_000, { [BUSY]: 100, [SLOW]: 600_000 })
-  run(6 * 3_600_000 + 3_000_000, { [BUSY]: 100 })
+  run(6 * HOUR_MS, { [BUSY]: 100, [SLOW]: 600_000 })
+  run(6 * HOUR_MS + 3_000_000, { [BUSY]: 100 })
   assert.deepEqual(actions, [])
 })
 
 test('W4 a connection on which every stream stalls is replaced, with increasing waits if that does not help', () => {
   const { actions, run } = scene()
   run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
-  run(5 * 3_600_000, {})
+  run(5 * HOUR_MS, {})
   const seconds = actions.map(([atMs]) => Math.round((atMs - 60_000) / 1000))
   assert.deepEqual(seconds.slice(0, 4), [60, 180, 420, 900])
   assert.ok(seconds.length < 13, `${seconds.length} times in five hours`)
@@ -79,39 +85,20 @@ test('W4 a connection that stalls before any stream has a rate is replaced after
 })
 
 test('W5 a stream that neither resubscription nor reconnection restores has its connection replaced with increasing waits', () => {
-  const rates = new StreamRates()
-  const actions: Array<[number, string]> = []
-  let nowMs = 0
-  let connection = 0
-  let openedAtMs = 0
-  const watch = new StallDetector(rates, {
-    resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
-    reconnect: () => {
-      actions.push([nowMs, 'reconnect'])
-      connection++
-      openedAtMs = nowMs
-    },
-  })
-  const run = (untilMs: number, stalls: boolean) => {
-    for (; nowMs < untilMs; nowMs += 1000) {
-      rates.seen(BUSY, nowMs, nowMs, connection)
-      if (!stalls) rates.seen(WATCHED, nowMs, nowMs, connection)
-      watch.check([BUSY, WATCHED], nowMs, connection, openedAtMs)
-    }
-  }
-  run(60_000, false)
-  run(24 * 3_600_000, true)
-  const replaced = actions.filter(([, what]) => what === 'reconnect').length
+  const { actions, run } = scene(true)
+  const [flowing, stalling] = [{ [BUSY]: 1000, [WATCHED]: 1000 }, { [BUSY]: 1000 }]
+  run(60_000, flowing, 1000)
+  run(24 * HOUR_MS, stalling, 1000)
+  const isRenewal = ([, what]: (typeof actions)[number]) => what === `resubscribe ${WATCHED}`
+  const renewed = actions.filter(isRenewal).length
+  const replaced = actions.length - renewed
   assert.ok(replaced > 5 && replaced < 32, `${replaced} times in a day`)
-  assert.equal(actions.length, replaced + 1)
+  assert.equal(renewed, 1)
   // After it has recovered, the next stall counts as the first.
-  run(24 * 3_600_000 + 60_000, false)
-  const before = actions.length
-  run(24 * 3_600_000 + 180_000, true)
-  assert.deepEqual(
-    actions.slice(before, before + 2).map(([, what]) => what),
-    [`resubscribe ${WATCHED}`, 'reconnect'],
-  )
+  run(24 * HOUR_MS + 60_000, flowing, 1000)
+  actions.length = 0
+  run(24 * HOUR_MS + 180_000, stalling, 1000)
+  assert.deepEqual(actions.slice(0, 2).map(isRenewal), [true, false])
 })
 
 test('W3 normal bursts and pauses of trades raise nothing', () => {
@@ -138,9 +125,5 @@ test("W2 a stream that falls silent before its rate is known is judged by its sy
   for (let i = 0; i < 100; i++) rates.seen(WATCHED, i, i * 2000, CONNECTION)
   assert.equal(rates.patienceMs(aggTrade), 60_000)
   assert.equal(rates.isQuiet(aggTrade, 61_000), true)
-  assert.equal(
-    rates.patienceMs('btcusdt@bookTicker'),
-    Number.POSITIVE_INFINITY,
-    'a stream that never delivered',
-  )
+  assert.equal(rates.patienceMs(BUSY), Number.POSITIVE_INFINITY, 'a stream that never delivered')
 })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { changePlans, planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { type SelectionChange, SymbolSelection } from '../src/ingestion/symbol-selection.ts'
@@ -140,20 +141,22 @@ test('N4 a listed symbol is recorded from its first id also if the process ends 
 
 const never = async () => assert.fail('no request is expected')
 
-/** The changes that a watch reports for these consecutive answers. */
+/** The changes with new symbols that a watch reports for these consecutive answers. */
 async function watched(
   answers: ReadonlyArray<Record<string, string>>,
   firstTradeMs: SymbolWatchOptions['firstTradeMs'],
-  clock = new VirtualClock(),
+  { clock = new VirtualClock(), stopsWhileAsking = false } = {},
 ): Promise<SelectionChange[]> {
   const stopping = new AbortController()
   const changes: SelectionChange[] = []
   const [first = {}, ...later] = answers
-  const ask = async () => answer(later.length > 1 ? (later.shift() ?? {}) : (later[0] ?? {}))
+  const ask = async () => {
+    if (stopsWhileAsking) stopping.abort(new Error('stopping'))
+    return answer(later.length > 1 ? (later.shift() ?? {}) : (later[0] ?? {}))
+  }
   const onChange = async (change: SelectionChange) => void changes.push(change)
-  const silent = () => {}
-  const log = { debug: silent, info: silent, warn: silent, error: silent }
   const options = { clock, everyMs: 60_000, ask, firstTradeMs, onChange }
+  const log = createLogger('test', 'silent')
   const running = new SymbolWatch(options, select(['*'], first), log).run(stopping.signal)
   await clock.advance(300_000)
   stopping.abort()
@@ -169,7 +172,7 @@ test('N4 a symbol listed before its first trade is recorded from its first id', 
   const clock = new VirtualClock()
   const startedMs = clock.wallMicros() / 1000
   const firstTradeMs = async (symbol: string) => startedMs + (symbol === 'NEWUSDT' ? 90_000 : -1e9)
-  const [change] = await watched([BEFORE, BEFORE, AFTER], firstTradeMs, clock)
+  const [change] = await watched([BEFORE, BEFORE, AFTER], firstTradeMs, { clock })
   assert.deepEqual([sorted(change?.added ?? []), change?.listed], [['LUNAUSDT', 'NEWUSDT'], ['NEWUSDT']])
 })
 
@@ -190,23 +193,6 @@ test('N4 the first trades of a whole market that resumes are not requested', asy
 })
 
 test('N1 an answer that arrives during the shutdown changes nothing', async () => {
-  const clock = new VirtualClock()
-  const stopping = new AbortController()
-  const changes: unknown[] = []
-  const ask = async () => {
-    stopping.abort(new Error('stopping'))
-    return answer({ ...STATUSES, NEWUSDT: 'TRADING' })
-  }
-  const onChange = async (change: unknown) => void changes.push(change)
-  const silent = () => {}
-  const log = { debug: silent, info: silent, warn: silent, error: silent }
-  const watch = new SymbolWatch(
-    { clock, everyMs: 1000, ask, firstTradeMs: never, onChange },
-    select(['*'], STATUSES),
-    log,
-  )
-  const running = watch.run(stopping.signal)
-  await clock.advance(30_000)
-  await running
-  assert.deepEqual(changes, [])
+  const answers = [STATUSES, { ...STATUSES, NEWUSDT: 'TRADING' }]
+  assert.deepEqual(await watched(answers, never, { stopsWhileAsking: true }), [])
 })

@@ -19,7 +19,6 @@ import type { Ports } from './ports.ts'
 
 export interface BatchSenderOptions {
   readonly compression: Compression
-  /** Maximum number of messages in one send. */
   readonly batchSize: number
   readonly queueMaxBytes: number
 }
@@ -47,7 +46,6 @@ export class BatchSender {
   readonly #problem: SendProblem
   readonly #producer: RecordProducer
   readonly #held = new HeldPartitions()
-  /** The set-aside partitions. */
   readonly held: HeldView = this.#held
   /** Learns the fate of messages; null before the start. */
   events: SendEvents | null = null
@@ -151,7 +149,6 @@ export class BatchSender {
     return this.#closing
   }
 
-  /** @param onLeft called with the partitions to set aside */
   async #send(
     batch: readonly OutgoingMessage[],
     onLeft: (left: ReadonlyArray<LeftPartition<OutgoingMessage>>) => void,

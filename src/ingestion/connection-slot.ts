@@ -20,7 +20,6 @@ export interface ConnectionSlotOptions extends Omit<WsConsumerOptions, 'id' | 'a
   readonly backoff: BackoffPolicy
   /** Age before which the slot replaces a connection; the exchange closes it after 24 hours. */
   readonly maxAgeMs: number
-  /** Returns an id that no other connection of the process has. */
   readonly nextId: () => number
   /** Called when streams have gone quiet and their subscription is renewed. */
   readonly onQuiet: (streams: readonly string[]) => void
@@ -64,7 +63,6 @@ const OF_SUCCESSOR: Readonly<Record<Report | 'closed', LifeEvent>> = {
  * the connections and timers.
  */
 export class ConnectionSlot implements ConnectionListener {
-  /** The streams that its connections deliver. */
   plan: ConnectionPlan
   readonly #options: ConnectionSlotOptions
   readonly #log: Logger
@@ -110,7 +108,6 @@ export class ConnectionSlot implements ConnectionListener {
     return this.#successor === null ? [this.#current] : [this.#current, this.#successor]
   }
 
-  /** True while at least one connection is open. */
   get isOpen(): boolean {
     return this.connections.some(({ open }) => open !== null)
   }

@@ -19,7 +19,6 @@ export interface ConnectionsOptions {
   readonly gate: ExchangeGate
   readonly core: Core
   readonly queue: MessageQueue
-  /** Name of the exchange that the topics belong to. */
   readonly source: string
   readonly timeUnit: TimeUnit
   /** Called when streams have gone quiet and their subscription is renewed. */
@@ -27,7 +26,6 @@ export interface ConnectionsOptions {
   readonly onFatal: (error: unknown) => void
 }
 
-/** One plan and the slots that deliver it. */
 interface Group {
   plan: ConnectionPlan
   readonly slots: readonly ConnectionSlot[]
@@ -50,7 +48,6 @@ export class Connections {
     return this.#groups.flatMap(({ slots }) => slots)
   }
 
-  /** Every connection of every slot. */
   get all(): WsConsumer[] {
     return this.slots.flatMap(({ connections }) => connections)
   }

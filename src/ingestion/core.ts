@@ -21,7 +21,6 @@ import type { MessageQueue } from './messages/message-queue.ts'
 import type { ReceiptClock, ReceiptStamp } from './messages/receipt-clock.ts'
 import { RejectedFrames, type RejectedFramesOptions } from './rejected-frames.ts'
 
-/** The way to Kafka. */
 export interface Delivery {
   readonly queue: Pick<MessageQueue, 'push' | 'whenRoom'>
   readonly batches: { readonly held: Pick<HeldView, 'has'> }
@@ -30,7 +29,6 @@ export interface Delivery {
 }
 
 export interface CoreOptions extends Omit<ForwarderOptions & RejectedFramesOptions, 'queue'> {
-  /** Unit of the exchange's times. */
   readonly timeUnit: TimeUnit
   readonly clock: Clock
   readonly receipts: Pick<ReceiptClock, 'stampFrame' | 'stamp'>
@@ -96,7 +94,6 @@ export class Core implements BackfillPorts {
     }
   }
 
-  /** @param connection that received the frame */
   onFrame(bytes: Buffer, connection: number): FrameOutcome {
     const { clock, receipts, timeUnit, onFatal } = this.#options
     const frame = this.#reader.read(bytes)
@@ -196,7 +193,6 @@ export class Core implements BackfillPorts {
     this.#merge.stop()
   }
 
-  /** Returns the ids of a gap that were not forwarded. */
   missingIn(gap: IdGap): IdRange[] {
     return this.#options.continuity.missingIn(streamName(gap.symbol, gap.event_type), gap)
   }

@@ -11,7 +11,6 @@ import {
 import type { ReceiptStamp } from './messages/receipt-clock.ts'
 import type { RejectedFrames } from './rejected-frames.ts'
 
-/** An event with its stamp. */
 export interface StampedEvent extends StreamEvent {
   /** The data object as received: a slice of the chunk that was read, or a copy of a held event. */
   data: ByteSlice
@@ -34,7 +33,6 @@ export class Forwarder {
   readonly #rejections: RejectedFrames
   readonly #values = new ValueWriter()
   readonly #suffix = new ReceiptSuffix()
-  /** Number of forwarded events. */
   forwarded = 0
 
   constructor(options: ForwarderOptions, rejections: RejectedFrames) {
@@ -93,7 +91,6 @@ export class Forwarder {
   }
 }
 
-/** Returns the frame of an event. */
 export function frameOf(stream: string, json: string): Buffer {
   return Buffer.from(`{"stream":${JSON.stringify(stream)},"data":${json}}`)
 }

@@ -18,75 +18,60 @@ const PROBE_EVERY_MS = 10_000
 /** For so long, missing replicas explain the lack of acknowledgements. */
 const LACKING_MS = 60_000
 
-type LivenessPorts = Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> }
-
-/**
- * Decides whether a restart of this process could help: Kafka acknowledged nothing for 5 minutes
- * although a new client has reached every leader for a minute. Otherwise it would only lose the
- * queue.
- */
-export class KafkaLiveness {
-  readonly #ports: LivenessPorts
-  readonly #topics: readonly string[]
-  readonly #sent: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>
-  readonly #log: Logger
-  #reachedAtMs = Number.NEGATIVE_INFINITY
-  /** Since when every check with a new client has reached every leader. */
-  #reachedSinceMs = Number.POSITIVE_INFINITY
-
-  constructor(
-    ports: LivenessPorts,
-    topics: readonly string[],
-    sent: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
-    log: Logger,
-  ) {
-    this.#ports = ports
-    this.#topics = topics
-    this.#sent = sent
-    this.#log = log
-  }
-
+/** Decides whether a restart of this process could help; otherwise it would only lose the queue. */
+export interface KafkaLiveness {
   /** The reason for a restart; empty while the process counts as alive. */
-  reason(): string {
-    const nowMs = this.#ports.clock.monotonicMs()
-    const isReached =
-      nowMs - this.#reachedAtMs <= REACHED_MS && nowMs - this.#reachedSinceMs >= REACHED_FOR_MS
-    if (!isReached || !this.#isStuck(nowMs, STUCK_MS)) return ''
-    return 'Kafka has acknowledged nothing for 5 minutes, although a new client can reach all leaders'
-  }
-
+  reason(): string
   /** Checks Kafka with a new client whenever messages are stuck, until the signal aborts. */
-  async watch(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#ports
-    while (!signal.aborted) {
-      if (this.#isStuck(clock.monotonicMs(), STUCK_MS - REACHED_FOR_MS)) await this.#probe()
-      else this.#reachedSinceMs = Number.POSITIVE_INFINITY
-      await sleep(PROBE_EVERY_MS, signal, clock).catch(() => {})
-    }
-  }
+  watch(signal: AbortSignal): Promise<void>
+}
 
-  #isStuck(nowMs: number, limitMs: number): boolean {
-    const { acknowledgedAtMs, held, lackedReplicasAtMs } = this.#sent.batches
+/** @param topics whose leaders a new client must reach */
+export function kafkaLiveness(
+  { clock, kafka }: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> },
+  topics: readonly string[],
+  sent: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
+  log: Logger,
+): KafkaLiveness {
+  let reachedAtMs = Number.NEGATIVE_INFINITY
+  /** Since when every check with a new client has reached every leader. */
+  let reachedSinceMs = Number.POSITIVE_INFINITY
+  const isStuck = (nowMs: number, limitMs: number): boolean => {
+    const { acknowledgedAtMs, held, lackedReplicasAtMs } = sent.batches
     return (
       !held.isAnyRefused &&
       nowMs - lackedReplicasAtMs >= LACKING_MS &&
-      this.#sent.oldestUnacknowledgedMs(nowMs) >= limitMs &&
+      sent.oldestUnacknowledgedMs(nowMs) >= limitMs &&
       nowMs - acknowledgedAtMs >= limitMs
     )
   }
-
-  async #probe(): Promise<void> {
-    const fetcher = this.#ports.kafka.fetcher('tapeline-ingestion-liveness', this.#topics)
+  const probe = async (): Promise<void> => {
+    const fetcher = kafka.fetcher('tapeline-ingestion-liveness', topics)
     try {
       await fetcher.connect()
       await fetcher.offsetRanges()
-      this.#reachedAtMs = this.#ports.clock.monotonicMs()
-      this.#reachedSinceMs = Math.min(this.#reachedSinceMs, this.#reachedAtMs)
+      reachedAtMs = clock.monotonicMs()
+      reachedSinceMs = Math.min(reachedSinceMs, reachedAtMs)
     } catch (error) {
-      this.#reachedSinceMs = Number.POSITIVE_INFINITY
-      this.#log.debug({ err: error }, `A new client cannot reach Kafka: ${describeError(error)}`)
+      reachedSinceMs = Number.POSITIVE_INFINITY
+      log.debug({ err: error }, `A new client cannot reach Kafka: ${describeError(error)}`)
     } finally {
       await fetcher.close()
     }
+  }
+  return {
+    reason() {
+      const nowMs = clock.monotonicMs()
+      const isReached = nowMs - reachedAtMs <= REACHED_MS && nowMs - reachedSinceMs >= REACHED_FOR_MS
+      if (!isReached || !isStuck(nowMs, STUCK_MS)) return ''
+      return 'Kafka has acknowledged nothing for 5 minutes, although a new client can reach all leaders'
+    },
+    async watch(signal) {
+      while (!signal.aborted) {
+        if (isStuck(clock.monotonicMs(), STUCK_MS - REACHED_FOR_MS)) await probe()
+        else reachedSinceMs = Number.POSITIVE_INFINITY
+        await sleep(PROBE_EVERY_MS, signal, clock).catch(() => {})
+      }
+    },
   }
 }

@@ -20,11 +20,9 @@ const TIMER_MS = 1
 
 /** Sends its queue to Kafka in order, one batch at a time. */
 export class KafkaProducer {
-  /** The sender of the batches taken from the queue. */
   readonly batches: BatchSender
   readonly #options: KafkaProducerOptions
   readonly #clock: Ports['clock']
-  /** Messages that wait to be sent. */
   readonly queue: MessageQueue
   readonly #wake: Wake
   readonly #giveUp = new AbortController()
@@ -48,7 +46,6 @@ export class KafkaProducer {
     this.batches = new BatchSender(options, ports, log)
   }
 
-  /** Events that wait to be sent. */
   get queued(): number {
     return this.#left?.queued ?? this.queue.events + this.batches.held.events
   }

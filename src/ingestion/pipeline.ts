@@ -38,7 +38,6 @@ const CHECKPOINT_EVERY_MS = 5000
 /** For a symbol that the exchange has just listed: the ids from 0 to the first event are a gap. */
 const LISTED = { epoch: 0, first: 0, last: -1, last_time: 0, holes: [] }
 
-/** What the service provides. */
 export interface PipelineContext {
   readonly config: Pick<
     IngestionConfig,
@@ -50,7 +49,6 @@ export interface PipelineContext {
   readonly topics: ReadonlyMap<string, TopicMetadata>
   /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
-  /** Name of the exchange. */
   readonly source: string
   /** Time unit of the exchange and of the messages. */
   readonly timeUnit: TimeUnit

@@ -41,7 +41,6 @@ interface LoggedReason {
 export interface RejectedFramesOptions {
   readonly log: Pick<Logger, 'warn'>
   readonly rates: Pick<StreamRates, 'lastMinute' | 'frames'>
-  /** Topic of the dead letters. */
   readonly deadLettersTopic: string
   readonly queue: MessageSink
   readonly clock: Pick<Clock, 'monotonicMs'>
@@ -58,14 +57,12 @@ export class RejectedFrames {
   /** By name; the empty name is for frames without a stream. */
   readonly #streams = new Map<string, RejectedStream>()
 
-  /** Number of rejected frames. */
   rejected = 0
 
   constructor(options: RejectedFramesOptions) {
     this.#options = options
   }
 
-  /** Rejected frames by reason. */
   get reasons(): Record<string, number> {
     return this.#counts.of('')
   }

@@ -15,7 +15,7 @@ import { recoverParts } from './checkpoint/recovery.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
 import { Connections } from './connections.ts'
 import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
-import { KafkaLiveness } from './kafka-liveness.ts'
+import { type KafkaLiveness, kafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import type { OutgoingMessage } from './messages/message.ts'
 import { INGESTION_METRICS, metricSources } from './metrics.ts'
@@ -105,7 +105,7 @@ export class Ingestion {
       log,
     )
     this.#producer = new KafkaProducer(config, ports, log)
-    this.#liveness = new KafkaLiveness(ports, [...topicRights(config.topics).keys()], this.#producer, log)
+    this.#liveness = kafkaLiveness(ports, [...topicRights(config.topics).keys()], this.#producer, log)
   }
 
   /** Resolves with the error that ended it; never resolves when it is stopped. */
@@ -274,7 +274,6 @@ export class Ingestion {
     if (added.length + joined.length + left.length > 0) this.#announce()
   }
 
-  /** Announces in the topics what is recorded from now on. */
   #announce(): void {
     this.#pipeline?.publisher.announce(this.#config, this.#selection.subscribed)
   }

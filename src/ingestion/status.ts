@@ -28,7 +28,6 @@ export interface StatusSources {
   readonly startedAtMs: number
 }
 
-/** Returns the content of `/status`. */
 export function ingestionStatus(sources: StatusSources): IngestionStatus {
   const { connections, producer, gate, pipeline, identity } = sources
   const nowMs = sources.clock.monotonicMs()

@@ -8,7 +8,6 @@ import type { SelectionChange, SymbolSelection } from './symbol-selection.ts'
 /** Minimum time between two requests, since each quiet stream triggers one. */
 const SOONEST_MS = 20_000
 
-/** Maximum names in one log line. */
 const NAMES_MAX = 20
 
 /** More symbols that begin to trade at once are not new listings: trading resumes. */

@@ -7,6 +7,21 @@ import type { StampedEvent } from '../../src/ingestion/forwarder.ts'
 import type { OutgoingMessage } from '../../src/ingestion/messages/message.ts'
 import type { ReceiptStamp } from '../../src/ingestion/messages/receipt-clock.ts'
 
+/** A message of one trade. */
+export function outgoing(fields: Partial<OutgoingMessage> = {}): OutgoingMessage {
+  return {
+    topic: 'trades',
+    partition: 0,
+    key: null,
+    value: Buffer.from('{}'),
+    headers: new Map(),
+    timestampMs: 0,
+    mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
+    queuedAtMs: 0,
+    ...fields,
+  }
+}
+
 /** A way to Kafka that takes everything at once. */
 export function deliveryTo(push: (message: OutgoingMessage) => void): Delivery {
   return {

@@ -26,10 +26,8 @@ const SEND_INTERVAL_MS = 350
 
 const ANSWER_LIMIT_MS = 10_000
 
-/** Attempts per request. */
 const MAX_TRIES = 2
 
-/** Maximum streams in one message. */
 const CHUNK = 200
 
 /**

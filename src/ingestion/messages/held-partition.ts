@@ -40,7 +40,6 @@ export class HeldPartition {
     return this.#queue.length + this.#again.length
   }
 
-  /** Waiting events, excluding those being sent. */
   get events(): number {
     return this.#queue.events + countEvents(this.#again)
   }
@@ -93,7 +92,6 @@ export class HeldPartition {
 /** What others may know of the set-aside partitions. */
 export type HeldView = Pick<HeldPartitions, 'bytes' | 'events' | 'isAnyRefused' | 'has' | 'status'>
 
-/** All set-aside partitions. */
 export class HeldPartitions {
   readonly #byPlace = new Map<string, HeldPartition>()
 
@@ -111,12 +109,10 @@ export class HeldPartitions {
     return this.#sum(({ isRefused }) => Number(isRefused)) > 0
   }
 
-  /** Waiting events. */
   get events(): number {
     return this.#sum(({ events }) => events)
   }
 
-  /** Events being sent. */
   get inFlight(): number {
     return this.#sum(({ sending }) => countEvents(sending))
   }

@@ -20,7 +20,6 @@ const NO_BYTES = Buffer.alloc(0)
 class MessageBlock {
   /** The route of an event; null for any other message. */
   readonly #routes: Array<Route | null> = []
-  /** The buffers that contain the events. */
   readonly #buffers: Buffer[] = []
   readonly #starts = new Uint32Array(BLOCK_MESSAGES)
   readonly #ends = new Uint32Array(BLOCK_MESSAGES)
@@ -32,7 +31,6 @@ class MessageBlock {
   readonly #clocksAhead = new Float64Array(BLOCK_MESSAGES)
   /** Messages that are not events, in order. */
   readonly #others: OutgoingMessage[] = []
-  /** The next block of the queue. */
   next: MessageBlock | null = null
   #length = 0
   #taken = 0
@@ -41,7 +39,6 @@ class MessageBlock {
     return this.#length === BLOCK_MESSAGES
   }
 
-  /** Whether every pushed message was taken. */
   get isEmpty(): boolean {
     return this.#taken === this.#length
   }
@@ -106,7 +103,6 @@ function sizeOf({ value }: OutgoingMessage): number {
   return OBJECT_BYTES + value.length
 }
 
-/** Waits for messages. */
 interface QueueSender {
   readonly wake: Wake
   readonly batchSize: number
@@ -144,12 +140,10 @@ export class MessageQueue {
     return this.#bytes
   }
 
-  /** Queued messages that are events. */
   get events(): number {
     return this.#events
   }
 
-  /** Number of messages ever queued. */
   get pushed(): number {
     return this.#pushed
   }

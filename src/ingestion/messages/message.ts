@@ -28,14 +28,12 @@ export interface EventMark {
   readonly clockAheadMs?: number | null | undefined
 }
 
-/** A message on its way to Kafka. */
 export interface OutgoingMessage extends OutgoingRecord {
   readonly value: Buffer
   /** Null for rejected frames, gaps and checkpoints, which are counted separately. */
   readonly mark: EventMark | null
   /** Quotes only: attaches the row of the outage before it, in case the ledger lacks it. */
   endOutage?(outage: Gap): void
-  /** The row, if the message is a ledger row. */
   readonly gap?: Gap
   /** On the monotonic clock. */
   readonly queuedAtMs: number
@@ -45,7 +43,6 @@ export function countEvents(messages: readonly OutgoingMessage[]): number {
   return messages.reduce((count, { mark }) => count + (mark === null ? 0 : 1), 0)
 }
 
-/** Takes messages for Kafka. */
 export interface MessageSink {
   push(message: OutgoingMessage): void
 }
