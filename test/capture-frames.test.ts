@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { type Clock, systemClock } from '../src/foundation/runtime/clock.ts'
-import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { type CaptureOptions, startCapture } from '../src/sandbox/capture/capture.ts'
 import { CaptureWriter } from '../src/sandbox/capture/capture-writer.ts'
 import { parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
@@ -130,9 +129,7 @@ test('overwrites an earlier capture only on request', async (context) => {
   const file = join(await newFolder(), 'there.ndjson')
   await writeFile(file, 'precious')
   const { wsUrl } = await simulate(context)
-  await assert.rejects(capture(context, { file, wsUrl }), (error) => {
-    return isTapelineError(error, 'INPUT') && error.fix.includes('--force')
-  })
+  await assert.rejects(capture(context, { file, wsUrl }), { code: 'INPUT', fix: /--force/ })
   assert.equal(await readFile(file, 'utf8'), 'precious')
 })
 

@@ -41,13 +41,10 @@ test('refuses an unknown command or option with exit code 2', async () => {
 })
 
 test('names a port in use and the fix', async () => {
-  await using first = startTapeline(['ingest'], {
-    env: { KAFKA_BROKERS: '127.0.0.1:1', INGEST_PORT: '18080' },
-  })
+  const env = { KAFKA_BROKERS: '127.0.0.1:1', INGEST_PORT: '18080' }
+  await using first = startTapeline(['ingest'], { env })
   await first.waitForLine(/Ingestion started/)
-  await using second = startTapeline(['ingest'], {
-    env: { KAFKA_BROKERS: '127.0.0.1:1', INGEST_PORT: '18080' },
-  })
+  await using second = startTapeline(['ingest'], { env })
   await second.assertExit(1)
   assert.match(second.output(), /Port 18080 on 127\.0\.0\.1 is in use by another process/)
   assert.match(second.output(), /set INGEST_PORT to a free port/)
@@ -76,22 +73,15 @@ test('prints each cause of an error once, without a full stop before a colon, an
   const failed = new Error('Connection failed.', { cause: refused })
   const chain = new AggregateError([new AggregateError([failed, failed], 'No broker.')], 'Listing failed.')
   assert.equal(describeError(chain), 'Listing failed: No broker: Connection failed: connect ECONNREFUSED')
-  assert.equal(
-    describeError(new Error(`Lost: ${refused.message}`, { cause: refused })),
-    `Lost: ${refused.message}`,
-  )
-  assert.equal(
-    describeError(new TapelineError('KAFKA', 'Written for a person.', { cause: refused })),
-    'Written for a person.',
-  )
+  const repeated = new Error(`Lost: ${refused.message}`, { cause: refused })
+  assert.equal(describeError(repeated), `Lost: ${refused.message}`)
+  const forPerson = new TapelineError('KAFKA', 'Written for a person.', { cause: refused })
+  assert.equal(describeError(forPerson), 'Written for a person.')
   assert.equal(describeError(Object.assign(new Error(''), { code: 'EPIPE' })), 'EPIPE')
   const circular = new Error('round')
   circular.cause = new Error('and round', { cause: circular })
   assert.equal(describeError(circular), 'round: and round')
-  const logged = {
-    level: 40,
-    msg: `Not yet: ${describeError(failed)}`,
-    err: { message: 'Connection failed.: connect ECONNREFUSED' },
-  }
+  const err = { message: 'Connection failed.: connect ECONNREFUSED' }
+  const logged = { level: 40, msg: `Not yet: ${describeError(failed)}`, err }
   assert.equal(parseLogLine(JSON.stringify(logged))?.text, 'Not yet: Connection failed: connect ECONNREFUSED')
 })

@@ -6,13 +6,8 @@ import { durationText, momentText, priceText, spreadText } from '../src/tools/da
 import type { DeadLetterView, GapView, StoredView } from '../src/tools/dashboard/page/snapshot.ts'
 
 const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
-const STORED: StoredView = {
-  symbols: [],
-  gaps: [],
-  gapsByStatus: {},
-  deadLetters: [],
-  unresolvedDeadLetters: 0,
-}
+const NO_LETTERS = { deadLetters: [], unresolvedDeadLetters: 0 }
+const STORED: StoredView = { ...NO_LETTERS, symbols: [], gaps: [], gapsByStatus: {} }
 const GAP: GapView = {
   gapId: 'a',
   revision: 1,
@@ -117,16 +112,8 @@ test('an old dead letter that becomes visible because others are resolved is no 
 })
 
 test('connections of several ingestions are distinguished, and not reported while their service does not answer', () => {
-  const connection = (part: string, state: 'streaming' | 'waiting') => ({
-    id: 0,
-    part,
-    state,
-    streams: 1,
-    ageMs: 1,
-    lastDataAgeMs: 1,
-    attempts: 1,
-    rolloverInMs: null,
-  })
+  const open = { id: 0, streams: 1, ageMs: 1, lastDataAgeMs: 1, attempts: 1, rolloverInMs: null }
+  const connection = (part: string, state: 'streaming' | 'waiting') => ({ ...open, part, state })
   const parts = (health: 'well' | 'away') => [
     { name: 'ingestion 1', url: 'http://a', health: 'well' as const, reason: '', uptimeMs: 1 },
     { name: 'ingestion 2', url: 'http://b', health, reason: 'does not answer', uptimeMs: 1 },

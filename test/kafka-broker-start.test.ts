@@ -103,7 +103,7 @@ test('an aborted start leaves no broker process', async () => {
     port: 0,
     signal: stop.signal,
     onSpawned(spawned) {
-      pid = spawned
+      pid = spawned.pid
       stop.abort(new Error('no longer wanted'))
     },
   })

@@ -71,7 +71,7 @@ test('a crashed part is restarted, and a stop ends the parts in the requested or
     { ...noEvents, onRestart: (name) => restarts.push(name) },
     { initialMs: 10, maxMs: 10 },
   )
-  const part = (name: string): Part => ({ name, start: () => run(script(name)) })
+  const part = (name: Part['name']): Part => ({ name, start: () => run(script(name)) })
   const first = await supervisor.run(part('ingest'))
   await supervisor.run(part('kafka'))
   await started(2)
@@ -131,7 +131,7 @@ test('processes of a killed run are ended, and an unrelated process with a reuse
   const runDir = join(folder, 'run')
   const [leftOver, stranger] = [await run(script('left')), await run(script('stranger'))]
   await started(2)
-  recordProcess(runDir, 'kafka', leftOver.pid)
+  recordProcess(runDir, 'kafka', leftOver)
   writeFileSync(join(runDir, 'ingest.json'), JSON.stringify({ pid: stranger.pid, startTime: 'another one' }))
   const ended = await within(20_000, 'the cleaning', () => cleanUpLeftOvers(runDir, 5000))
   assert.deepEqual(ended, [{ role: 'kafka', pid: leftOver.pid }])

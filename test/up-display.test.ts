@@ -17,6 +17,7 @@ import { hopelessEnd } from '../src/sandbox/up/stack-parts.ts'
 
 function consumer(uptimeMs: number, trades: number): ConsumerStatus {
   const latency = { count: trades, p50: 812, p90: 1500, p99: 2013, max: 2100 }
+  const none = { alreadyThere: 0, discarded: 0, pending: 0 }
   return {
     service: 'consumer',
     version: '0',
@@ -27,14 +28,7 @@ function consumer(uptimeMs: number, trades: number): ConsumerStatus {
     partitions: [
       { topic: 'binance.trades', partition: 2, nextOffset: 5, endOffset: 47, lag: 42, lagAgeMs: 0 },
     ],
-    counters: {
-      consumed: trades,
-      inserted: trades,
-      alreadyThere: 0,
-      deadLettered: 1,
-      discarded: 0,
-      pending: 0,
-    },
+    counters: { ...none, consumed: trades, inserted: trades, deadLettered: 1 },
     rows: { trade: { BTCUSDT: trades }, aggTrade: { BTCUSDT: 3 }, bookTicker: { ETHUSDT: 4 } },
     flushes: 1,
     retries: 0,
@@ -72,28 +66,19 @@ test('the display shows stored rows, latencies and errors, in any terminal', () 
   assert.match(text, /○ ingest +not connected: connection refused/)
   assert.match(text, /12:00:00 ingest: connection refused/)
   assert.equal(stripVTControlCharacters(displayLines(state(), colourStyle).join('\n')), text)
+  const plain = /^00:01:01 {2}1,300 trades .* lag 42 {2}1 dead letter {2}ingest: not connected/
+  assert.match(plainLine(state()), plain)
+  const end = { dataDir: '.tapeline/simulated', again: 'tapeline up --simulate' }
   assert.match(
-    plainLine(state()),
-    /^00:01:01 {2}1,300 trades .* lag 42 {2}1 dead letter {2}ingest: not connected/,
-  )
-  const summary = summaryLines(
-    state(),
-    { dataDir: '.tapeline/simulated', again: 'tapeline up --simulate' },
-    plainStyle,
-  ).join('\n')
-  assert.match(
-    summary,
+    summaryLines(state(), end, plainStyle).join('\n'),
     /Stopped after 00:01:01[\s\S]*all +1,300[\s\S]*\.tapeline\/simulated[\s\S]*tapeline up --simulate/,
   )
 })
 
 test('everything fits into 80 columns and 24 lines, with the newest problem and the end of the run', () => {
   const problem = { time: '12:00:00', from: 'ingest', level: 'warn' as const, text: 'connection refused' }
-  const parts = ['exchange', 'ingest', 'kafka', 'consume', 'database'].map((name) => ({
-    name,
-    health: 'well' as const,
-    detail: 'http://127.0.0.1:8080',
-  }))
+  const well = { health: 'well' as const, detail: 'http://127.0.0.1:8080' }
+  const parts = ['exchange', 'ingest', 'kafka', 'consume', 'database'].map((name) => ({ ...well, name }))
   const problems = ['first', 'second', 'third', 'newest'].map((text) => ({ ...problem, text }))
   const crowded = { ...state(), parts, problems, endsInMs: 86_400_000 }
   const lines = displayLines(crowded, plainStyle)
@@ -130,26 +115,16 @@ test('the block redraws itself in place, also after the terminal became narrower
 test("shows a child's last error with its fix, but not its other output", () => {
   const warn =
     '{"level":40,"msg":"Lost the connection","err":{"message":"refused"},"code":"EXCHANGE","fix":"Wait."}'
-  assert.deepEqual(parseLogLine(warn), {
-    level: 'warn',
-    text: 'Lost the connection: refused',
-    code: 'EXCHANGE',
-    fix: 'Wait.',
-    final: false,
-  })
+  const shown = { text: 'Lost the connection: refused', code: 'EXCHANGE', fix: 'Wait.' }
+  assert.deepEqual(parseLogLine(warn), { ...shown, level: 'warn', final: false })
   assert.equal(parseLogLine('{"level":30,"msg":"started"}'), null)
   assert.equal(parseLogLine('binance.trades  created'), null)
   assert.deepEqual(parseLogLine('tapeline: Port 1 is taken')?.final, true)
 })
 
 test('does not restart a service that refuses its data, but one that lost Kafka', () => {
-  const said = (code: string | null, text: string, final = false) => ({
-    level: 'error' as const,
-    text,
-    code,
-    fix: '',
-    final,
-  })
+  const error = { level: 'error' as const, fix: '' }
+  const said = (code: string | null, text: string, final = false) => ({ ...error, text, code, final })
   const ended = { code: 1, signal: null }
   const refusal = [
     said('SOURCE', 'data of another source'),
@@ -157,11 +132,9 @@ test('does not restart a service that refuses its data, but one that lost Kafka'
   ]
   assert.equal(hopelessEnd('consume', ended, refusal, false)?.message, 'consume: data of another source')
   assert.equal(hopelessEnd('consume', ended, [said('KAFKA', 'no broker')], true), null)
-  assert.equal(
-    hopelessEnd('ingest', ended, [said(null, 'no such topic', true)], true)?.message,
-    'ingest: no such topic',
-  )
-  assert.equal(hopelessEnd('ingest', ended, [said(null, 'no such topic', true)], false), null)
+  const last = [said(null, 'no such topic', true)]
+  assert.equal(hopelessEnd('ingest', ended, last, true)?.message, 'ingest: no such topic')
+  assert.equal(hopelessEnd('ingest', ended, last, false), null)
   assert.equal(hopelessEnd('ingest', { code: null, signal: 'SIGKILL' }, [], true), null)
   assert.equal(hopelessEnd('ingest', { code: 2, signal: null }, [], false)?.message, 'ingest: exit code 2')
 })

@@ -22,7 +22,7 @@ export function dashboardCommand(): Command {
       const log = createLogger('dashboard', settings.LOG_LEVEL)
       // Imported here, since the other commands do not need the web server.
       const { dashboardConfig } = await import('../tools/dashboard/observer.ts')
-      const { startDashboard } = await import('../tools/dashboard/service.ts')
+      const { startDashboard } = await import('../tools/dashboard/server.ts')
       const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
       const config = dashboardConfig(settings, running?.databaseUrl)
       await runService(() => startDashboard(config, log), log)

@@ -14,10 +14,7 @@ export function isNothing(rows: readonly TextRow[]): boolean {
   return rows.length <= 1 && first.every((text) => text === null || text === '0')
 }
 
-/**
- * @returns a hint for a query that found nothing, without an error, since a word in it is a stored
- *   symbol in lower case; otherwise null
- */
+/** A hint for a query that found nothing because it names a stored symbol in lower case; or null. */
 export async function hintAtCase(reader: TextReader, query: string): Promise<string | null> {
   const words = new Set([...query.matchAll(/'([^']+)'/g)].map(([, word = '']) => word))
   const suspects = [...words].filter((word) => word !== word.toUpperCase() && isSymbol(word.toUpperCase()))

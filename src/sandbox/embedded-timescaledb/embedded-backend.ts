@@ -43,10 +43,8 @@ export class SharedBackend {
   }
 
   /**
-   * Applies the settings of every session. Call it once, before the first session.
-   *
-   * Loads TimescaleDB explicitly, since there is no postmaster to preload it. Without it a reopened
-   * hypertable refuses inserts, and DROP TABLE does not drop its chunks.
+   * Call it once, before the first session. Loads TimescaleDB, since no postmaster preloads it:
+   * without it a reopened hypertable refuses inserts, and DROP TABLE does not drop its chunks.
    */
   async prepare(): Promise<void> {
     await this.#run("LOAD 'timescaledb'")
@@ -63,10 +61,7 @@ export class SharedBackend {
     }
   }
 
-  /**
-   * @param settings SQL to run before the session's first statement, and whenever it acquires the
-   *   backend again
-   */
+  /** @param settings SQL to run whenever the session acquires the backend after another one */
   openSession(settings: readonly string[] = []): BackendSession {
     this.#sessions += 1
     return new BackendSession(this, `s${this.#sessions}_`, settings)

@@ -1,9 +1,7 @@
 /**
- * The process of the embedded TimescaleDB, with the arguments DIRECTORY and PORT (0: any free port).
- *
- * Serves DIRECTORY/data as a PostgreSQL server on 127.0.0.1:PORT. The password is in
- * DIRECTORY/password. Sends an `EmbeddedDatabaseMessage` over IPC. SIGTERM: a checkpoint, then exit
- * 0.
+ * The process of the embedded TimescaleDB: serves DIRECTORY/data as a PostgreSQL server on
+ * 127.0.0.1:PORT (0: any free port), with the password in DIRECTORY/password. Sends an
+ * `EmbeddedDatabaseMessage` over IPC. SIGTERM: a checkpoint, then exit 0.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

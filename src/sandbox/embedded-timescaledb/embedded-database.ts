@@ -16,8 +16,8 @@ export interface EmbeddedDatabaseOptions {
   readonly port: number
   /** The database's own log is appended to this file. */
   readonly logFile: string
-  /** Called with the pid as soon as the process exists. */
-  readonly onSpawned?: (pid: number) => void
+  /** Called as soon as the process exists. */
+  readonly onSpawned?: (database: RunningProcess) => void
   /** Aborts the start; the process is killed. */
   readonly signal?: AbortSignal
 }
@@ -28,9 +28,8 @@ export interface EmbeddedDatabase extends RunningProcess {
 }
 
 /**
- * Starts TimescaleDB in a separate process, which ends with this one. Any PostgreSQL driver can use
- * its URL. All connections share one backend (see `SharedBackend`), so a long query delays the
- * others.
+ * Starts TimescaleDB in a separate process, which ends with this one. All connections share one
+ * backend (see `SharedBackend`), so a long query delays the others.
  *
  * @throws TapelineError `ENVIRONMENT` when another process uses the directory or the port, or it
  *   cannot start
@@ -42,7 +41,7 @@ export async function startEmbeddedDatabase(options: EmbeddedDatabaseOptions): P
     env: { PATH: process.env['PATH'] },
     logFile: options.logFile,
   })
-  options.onSpawned?.(running.pid)
+  options.onSpawned?.(running)
   using _ = options.signal && addAbortListener(options.signal, running.kill)
   try {
     const url = await listening(child, running, options)

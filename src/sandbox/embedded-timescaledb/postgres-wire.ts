@@ -1,8 +1,6 @@
 /**
- * The part of PostgreSQL's frontend/backend protocol 3.0 that a server with a single backend needs:
- * splitting the byte stream into messages, the start of a connection, and renaming prepared
- * statements. Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol", "Message
- * Formats".
+ * The part of PostgreSQL's protocol 3.0 that a server with a single backend needs. Source: its
+ * documentation, chapter "Frontend/Backend Protocol", "Message Formats".
  */
 
 /** A whole message, unchanged: a type byte (absent in the first one), a length, a body. */
@@ -68,10 +66,7 @@ export class MessageReader {
   }
 }
 
-/**
- * Parses the first message of a client: a request, or its parameters. Throws when it uses another
- * version of the protocol.
- */
+/** Parses the first message of a client. Throws when it uses another version of the protocol. */
 export function parseStartup(message: FrontendMessage): 'encrypt' | 'cancel' | ReadonlyMap<string, string> {
   if (message.length < 8) throw new Error('the startup packet is too short')
   const code = message.readUInt32BE(4)
@@ -151,9 +146,8 @@ export function errorText(output: Buffer): string | null {
 }
 
 /**
- * Renames the prepared statement of a message, so that two clients may use the same name. The
- * unnamed statement is not renamed: clients send it in one sequence, from Parse to Sync. Portals
- * keep their names, since none outlives a transaction.
+ * Renames the prepared statement of a message, so that two clients may use the same name. Portals
+ * and the unnamed statement keep theirs: none outlives the time in which a client has the backend.
  */
 export function renameStatement(
   message: FrontendMessage,

@@ -37,8 +37,8 @@ export interface KafkaBrokerOptions {
   readonly heapMebibytes?: number
   /** Called with a short description of each step. */
   readonly onProgress?: (text: string) => void
-  /** Called with the pid as soon as the process exists, long before the broker answers. */
-  readonly onSpawned?: (pid: number) => void
+  /** Called as soon as the process exists, long before the broker answers. */
+  readonly onSpawned?: (broker: RunningProcess) => void
   /** Broker properties that take precedence over the generated ones. */
   readonly extraProperties?: Readonly<Record<string, string>>
   /** Aborts the start; the broker is killed. */
@@ -53,10 +53,8 @@ export interface KafkaBroker extends RunningProcess {
 
 /**
  * Starts a KRaft broker on loopback and waits until it answers requests for metadata and for
- * groups. Reuses an existing data directory, even after a SIGKILL.
- *
- * The broker leads a process group and outlives this process unless it is stopped, so the caller
- * must keep its pid.
+ * groups. Reuses an existing data directory, even after a SIGKILL. The broker outlives this process
+ * unless it is stopped, so the caller must keep its pid.
  *
  * @throws TapelineError `ENVIRONMENT` when Java is missing, the port is taken, or the broker ends
  *   or does not answer
@@ -94,7 +92,7 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   signal?.throwIfAborted()
   options.onProgress?.(`starting Kafka ${KAFKA_VERSION}`)
   const broker = await runJava(options, 'kafka.Kafka', [paths.properties])
-  options.onSpawned?.(broker.pid)
+  options.onSpawned?.(broker)
   writeJson(paths.process, identify(broker.pid))
   const brokers = `127.0.0.1:${port}`
   // Kill it at once instead of after the next probe: this process may be about to exit.
@@ -170,8 +168,7 @@ async function answers(brokers: string): Promise<boolean> {
   })
   try {
     await admin.metadata({ topics: [] })
-    // The first such request makes the broker create the topic of group offsets. Until it exists,
-    // consumers get no coordinator.
+    // Makes the broker create the topic of group offsets: until then there is no coordinator.
     await admin.findCoordinator({ keyType: FindCoordinatorKeyTypes.GROUP, keys: [PROBE_GROUP] })
     return true
   } catch {

@@ -61,10 +61,7 @@ function linked(from: string, to: string): boolean {
   }
 }
 
-/**
- * Moves the lock of a dead process aside. If another process took the lock between reading and
- * moving, its lock is restored.
- */
+/** Moves the lock of a dead process aside; restores it if another one took it in the meantime. */
 function removeStale(path: string, aside: string): void {
   try {
     renameSync(path, aside)

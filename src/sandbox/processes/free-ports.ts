@@ -12,10 +12,7 @@ export async function isPortFree(port: number): Promise<boolean> {
   return (await portProblem(port, HOST)) === null
 }
 
-/**
- * Returns a free port of 127.0.0.1 for a program that is about to start. The port is outside the
- * range that the system assigns automatically, so it is unlikely to be taken in the meantime.
- */
+/** A free port of 127.0.0.1 that the system does not assign automatically in the meantime. */
 export function freePort(): Promise<number> {
   return nextFreePort(OWN_PORTS.first + randomInt(OWN_PORTS.count))
 }

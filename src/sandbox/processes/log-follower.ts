@@ -20,7 +20,7 @@ const LAST_WORDS = 'tapeline: '
 
 /** Follows the log file that a child writes, and reports its warnings and errors. */
 export class LogFollower {
-  readonly #path: string
+  readonly path: string
   readonly #onProblem: (problem: LogProblem) => void
   readonly #buffer = Buffer.alloc(CHUNK_BYTES)
   #position = 0
@@ -29,7 +29,7 @@ export class LogFollower {
   #problems: LogProblem[] = []
 
   constructor(path: string, onProblem: (problem: LogProblem) => void) {
-    this.#path = path
+    this.path = path
     this.#onProblem = onProblem
     this.#timer = setInterval(() => this.read(), POLL_MS)
   }
@@ -47,8 +47,8 @@ export class LogFollower {
 
   /** Reads the lines appended since the last call. */
   read(): void {
-    if (!existsSync(this.#path)) return
-    const file = openSync(this.#path, 'r')
+    if (!existsSync(this.path)) return
+    const file = openSync(this.path, 'r')
     try {
       const { size } = fstatSync(file)
       while (this.#position < size) {

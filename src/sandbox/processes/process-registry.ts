@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep } from '../../foundation/runtime/backoff.ts'
-import { STOP_GRACE_MS, signalIfThere } from './child-process.ts'
+import { type RunningProcess, STOP_GRACE_MS, signalIfThere } from './child-process.ts'
 import { readJson, writeJson } from './files.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
@@ -16,16 +16,15 @@ const ENDPOINTS = ['source', 'kafkaBrokers', 'databaseUrl', 'ingestUrl', 'consum
 const ENDPOINTS_FILE = 'endpoints.json'
 const POLL_MS = 50
 
-/** Records the process of a role, so that the next start can end it if this process is killed. */
-export function recordProcess(runDir: string, role: Role, pid: number): void {
+/** Records a role's process until it ends: the next start ends it if this process is killed. */
+export function recordProcess(runDir: string, role: Role, { pid, exited }: RunningProcess): void {
   const identity = identify(pid)
   if (identity !== null) writePrivate(runDir, `${role}.json`, identity)
-}
-
-/** Call when the process has ended. Keeps the record of a successor. */
-export function forgetProcess(runDir: string, role: Role, pid: number): void {
-  const path = join(runDir, `${role}.json`)
-  if (readIdentity(path)?.pid === pid) rmSync(path, { force: true })
+  void exited.then(() => {
+    const path = join(runDir, `${role}.json`)
+    // The file may name its successor.
+    if (readIdentity(path)?.pid === pid) rmSync(path, { force: true })
+  })
 }
 
 /**

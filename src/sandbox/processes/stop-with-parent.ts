@@ -1,7 +1,4 @@
-/**
- * Preloaded (`node --import`) into processes that must not outlive their parent, even if that is
- * killed. The IPC channel closes with the parent, and the process then sends itself SIGTERM.
- */
+/** Preloaded into children: when the IPC channel closes with the parent, they end themselves. */
 const FORCED_AFTER_MS = 12_000
 
 if (process.channel) {

@@ -1,10 +1,11 @@
 import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type Exit, type RunningProcess } from './child-process.ts'
+import type { Role } from './process-registry.ts'
 
 /** A part of the local stack: how to start it, and when not to restart it. */
 export interface Part<Started extends RunningProcess = RunningProcess> {
-  readonly name: string
+  readonly name: Role
   /** Resolves when the part is ready. If it fails or is aborted, it ends what it has started. */
   start(signal: AbortSignal): Promise<Started>
   /** Called after an unexpected end. Returns why a restart cannot help, or null. */
@@ -15,9 +16,9 @@ export interface Part<Started extends RunningProcess = RunningProcess> {
 
 export interface SupervisorEvents {
   /** A part has ended, or its restart failed. It will be started in `delayMs`. */
-  onRestart(name: string, why: string, delayMs: number): void
-  onRestarted(name: string): void
-  onFinished(name: string): void
+  onRestart(name: Role, why: string, delayMs: number): void
+  onRestarted(name: Role): void
+  onFinished(name: Role): void
   /** A part cannot be kept running. The caller must stop everything. */
   onFatal(error: Error): void
 }
@@ -31,7 +32,7 @@ export class Supervisor {
   readonly #events: SupervisorEvents
   readonly #backoff: BackoffPolicy
   readonly #stopping = new AbortController()
-  readonly #running = new Map<string, RunningProcess>()
+  readonly #running = new Map<Role, RunningProcess>()
   readonly #watchers = new Set<Promise<void>>()
   #restarts = 0
 
@@ -50,7 +51,7 @@ export class Supervisor {
     return this.#stopping.signal
   }
 
-  isRunning(name: string): boolean {
+  isRunning(name: Role): boolean {
     return this.#running.has(name)
   }
 
@@ -70,7 +71,7 @@ export class Supervisor {
   }
 
   /** Stops a part; null when it is not running. Only after `beginStop`. */
-  async stop(name: string): Promise<Exit | null> {
+  async stop(name: Role): Promise<Exit | null> {
     const running = this.#running.get(name)
     if (running === undefined) return null
     const exit = await running.stop()

@@ -14,8 +14,7 @@ import { freePort, nextFreePort, requirePort } from '../processes/free-ports.ts'
 import type { LogFollower } from '../processes/log-follower.ts'
 import { cleanUpLeftOvers, ROLES, type Role, writeEndpoints } from '../processes/process-registry.ts'
 import { type Part, Supervisor } from '../processes/supervisor.ts'
-import { type ExchangeChoice, type ExchangeDirectory, simulatedSymbols } from './data-directory.ts'
-import type { Display } from './display/display.ts'
+import { type ExchangeChoice, simulatedSymbols } from './data-directory.ts'
 import { otherExchangeUrl } from './exchange-identity.ts'
 import {
   commandPart,
@@ -35,14 +34,10 @@ const DRAIN_MS = 6000
 /** Exit code of a JVM that ended regularly on SIGTERM. */
 const JVM_TERMINATED = 143
 
-export interface LocalStackOptions {
+/** `environment` is the user's; children get it with the values that this stack sets. */
+export interface LocalStackOptions extends Omit<PartContext, 'followers'> {
   readonly settings: Settings
-  /** The user's environment. Children get it with the values that this stack sets. */
-  readonly environment: NodeJS.ProcessEnv
   readonly source: ExchangeChoice
-  readonly directory: ExchangeDirectory
-  readonly cacheDir: string
-  readonly display: Display
 }
 
 /** The whole pipeline on this machine, except for a broker or database that the settings name. */
@@ -295,9 +290,8 @@ export class LocalStack {
     }
   }
 
-  #setState(name: string, state: PartState): void {
-    const role = ROLES.find((one) => one === name)
-    const part = role && this.#parts.get(role)
+  #setState(role: Role, state: PartState): void {
+    const part = this.#parts.get(role)
     if (part !== undefined) part.state = state
   }
 }

@@ -2,9 +2,7 @@ import type { Settings } from '../../foundation/settings/load.ts'
 import { serviceUrl } from '../../foundation/telemetry/service-status.ts'
 import { type Endpoints, readRunningEndpoints } from '../processes/process-registry.ts'
 
-/**
- * The parts of the running `up`; null when there is none, or when the settings name other parts.
- */
+/** The parts of the running `up`; null if there is none, or the settings name other parts. */
 export function ownProcesses(settings: Settings): Endpoints | null {
   const running = readRunningEndpoints(settings.DATA_DIR)
   if (running === null) return null

@@ -1,4 +1,4 @@
-import { addAbortListener } from 'node:events'
+import { addAbortListener, once } from 'node:events'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
@@ -14,7 +14,7 @@ import {
 } from '../processes/child-process.ts'
 import { COMMAND_LINE, displayPath, rotateLog } from '../processes/files.ts'
 import { LogFollower, type LogProblem } from '../processes/log-follower.ts'
-import { forgetProcess, type Role, recordProcess } from '../processes/process-registry.ts'
+import { type Role, recordProcess } from '../processes/process-registry.ts'
 import type { Part } from '../processes/supervisor.ts'
 import type { ExchangeChoice, ExchangeDirectory } from './data-directory.ts'
 import type { Display } from './display/display.ts'
@@ -42,34 +42,23 @@ export function kafkaPart(context: PartContext, port: number): Part<KafkaBroker>
     async start(signal) {
       const onProgress = (text: string) => display.progress('kafka', text)
       const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress, signal })
-      const broker = await startKafkaBroker({
-        distributionDir,
-        dataDir: directory.kafka,
-        port,
-        onProgress,
-        onSpawned: (pid) => recordProcess(directory.run, 'kafka', pid),
-        signal,
-      })
-      return recorded(context, 'kafka', broker)
+      const { kafka: dataDir, run } = directory
+      const onSpawned = (running: RunningProcess) => recordProcess(run, 'kafka', running)
+      return startKafkaBroker({ distributionDir, dataDir, port, onProgress, onSpawned, signal })
     },
   }
 }
 
 export function databasePart(context: PartContext, port: number): Part<EmbeddedDatabase> {
   const { directory, display } = context
-  const log = followedLog(context, 'database')
+  const { path: logFile } = followedLog(context, 'database')
   return {
     name: 'database',
     async start(signal) {
       display.progress('database', 'starting the embedded TimescaleDB')
-      const database = await startEmbeddedDatabase({
-        dataDir: directory.database,
-        port,
-        logFile: log.path,
-        onSpawned: (pid) => recordProcess(directory.run, 'database', pid),
-        signal,
-      })
-      return recorded(context, 'database', database)
+      const { database: dataDir, run } = directory
+      const onSpawned = (running: RunningProcess) => recordProcess(run, 'database', running)
+      return startEmbeddedDatabase({ dataDir, port, logFile, onSpawned, signal })
     },
   }
 }
@@ -110,23 +99,19 @@ export function commandPart(context: PartContext, role: Role, args: readonly str
     name: role,
     async start() {
       starts += 1
-      log.follower.forget()
+      log.forget()
       const running = await spawnCommand(context, args, log.path)
-      recordProcess(context.directory.run, role, running.pid)
-      return recorded(context, role, running)
+      recordProcess(context.directory.run, role, running)
+      return running
     },
     hopeless(exit) {
-      log.follower.read()
-      return hopelessEnd(role, exit, log.follower.problems, starts === 1)
+      log.read()
+      return hopelessEnd(role, exit, log.problems, starts === 1)
     },
   }
 }
 
-/**
- * Runs a command of this program to its end.
- *
- * @throws TapelineError with the last message of the command when it fails
- */
+/** Runs a command of this program to its end. @throws TapelineError with its last message */
 export async function runCommand(
   context: PartContext,
   name: string,
@@ -137,10 +122,10 @@ export async function runCommand(
   const running = await spawnCommand(context, args, log.path)
   using _ = addAbortListener(signal, running.kill)
   const exit = await running.exited
-  log.follower.close()
+  log.close()
   signal.throwIfAborted()
   if (exit.code === 0) return
-  const said = log.follower.problems.at(-1)
+  const said = log.problems.at(-1)
   const text = said?.text ?? `it ended with ${describeExit(exit)}`
   throw new TapelineError('ENVIRONMENT', `bin/tapeline ${args.join(' ')} failed: ${text}`, {
     fix: said?.fix || `See ${displayPath(log.path)}.`,
@@ -161,8 +146,7 @@ const SETTINGS_EXIT_CODE = 2
 
 /**
  * Decides from a service's exit and its messages why a restart cannot help; null when it may. An
- * error at the very first start would repeat. Later, the same error may come from another part that
- * is restarting.
+ * error at the very first start would repeat; later it may come from a part that is restarting.
  */
 export function hopelessEnd(
   name: string,
@@ -193,31 +177,23 @@ function exchangeArguments(source: ExchangeChoice, port: number, symbols: readon
   return [...own, '--port', String(port), ...(source.faults === true ? ['--faults'] : [])]
 }
 
-function followedLog(context: PartContext, name: string): { path: string; follower: LogFollower } {
+function followedLog(context: PartContext, name: string): LogFollower {
   const path = join(context.directory.logs, `${name}.log`)
   rotateLog(path)
   const follower = new LogFollower(path, (problem) => context.display.problem(name, problem))
   context.followers.push(follower)
-  return { path, follower }
+  return follower
 }
 
-/** Removes the process from the registry once it has ended. */
-function recorded<Started extends RunningProcess>(
-  context: PartContext,
-  role: Role,
-  started: Started,
-): Started {
-  void started.exited.then(() => forgetProcess(context.directory.run, role, started.pid))
-  return started
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1')
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
+async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    // Nothing listens there yet.
+    return false
+  } finally {
+    socket.destroy()
+  }
 }

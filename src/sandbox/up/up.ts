@@ -1,13 +1,12 @@
 import { mkdirSync } from 'node:fs'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { onStopSignal } from '../../foundation/runtime/signals.ts'
-import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { displayPath } from '../processes/files.ts'
 import { lockFolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
-import { type ExchangeChoice, exchangeDirectory, exchangeName } from './data-directory.ts'
+import { exchangeDirectory, exchangeName } from './data-directory.ts'
 import { Display, type Output } from './display/display.ts'
 import {
   type DisplayState,
@@ -18,17 +17,13 @@ import {
 } from './display/display-lines.ts'
 import { RunTotals } from './display/run-totals.ts'
 import { otherExchangeUrl } from './exchange-identity.ts'
-import { LocalStack } from './local-stack.ts'
+import { LocalStack, type LocalStackOptions } from './local-stack.ts'
 
 const STATUS_INTERVAL_MS = 500
 
-export interface UpOptions {
-  readonly settings: Settings
-  readonly environment: NodeJS.ProcessEnv
-  readonly source: ExchangeChoice
+export interface UpOptions extends Omit<LocalStackOptions, 'directory' | 'display'> {
   /** Stops automatically this long after everything runs; null: runs until it is stopped. */
   readonly forMs: number | null
-  readonly cacheDir: string
   /** The given command, for the hint at the end. */
   readonly command: string
   readonly output: Output
@@ -38,10 +33,8 @@ export interface UpOptions {
 /**
  * Runs the whole pipeline on this machine until Ctrl-C, SIGTERM, or the end of `forMs`.
  *
- * @returns 0 when everything stopped in order, 1 when something had to be killed or left data
- *   undelivered
- * @throws TapelineError when it cannot start, or a part cannot be kept running; everything is
- *   stopped by then
+ * @returns 0 when everything stopped in order, 1 when something was killed or data undelivered
+ * @throws TapelineError when a part cannot be started or kept running; by then all are stopped
  */
 export async function runUp(options: UpOptions): Promise<number> {
   const source = await exchangeName(options.source, options.settings)

@@ -19,7 +19,7 @@ export const ASSETS: ReadonlyMap<string, () => Asset> = new Map([
   ['/', () => file(HTML, join(PAGE, 'index.html'))],
   ['/style.css', () => file(CSS, join(PAGE, 'style.css'))],
   ['/icon.svg', () => file('image/svg+xml', join(PAGE, 'icon.svg'))],
-  ...['main', 'charts', 'view', 'format', 'feed'].map((name) => [`/${name}.js`, () => script(name)] as const),
+  ...['main', 'charts', 'view', 'format'].map((name) => [`/${name}.js`, () => script(name)] as const),
   ['/vendor/uplot.js', () => file(SCRIPT, join(UPLOT, 'uPlot.esm.js'))],
   ['/vendor/uplot.css', () => file(CSS, join(UPLOT, 'uPlot.min.css'))],
 ])
@@ -28,10 +28,7 @@ function file(type: string, path: string): Asset {
   return { type, body: readFileSync(path, 'utf8') }
 }
 
-/**
- * Returns the built module, or its source without types. Rewrites imports, since browsers cannot
- * resolve packages.
- */
+/** The built module, or its source without types, with the paths of the browser in its imports. */
 function script(name: string): Asset {
   const built = join(PAGE, `${name}.js`)
   const code = existsSync(built)

@@ -1,11 +1,16 @@
 import type { ServerResponse } from 'node:http'
 import fastify, { type FastifyInstance } from 'fastify'
+import { systemClock } from '../../foundation/runtime/clock.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { openPostgres } from '../../foundation/store/postgres.ts'
 import { FOREIGN_HOST, hasForeignHost } from '../../foundation/telemetry/health-server.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
 import { explainPort } from '../../foundation/telemetry/port-problem.ts'
+import type { RunningService } from '../../foundation/telemetry/service.ts'
 import { ASSETS } from './assets.ts'
-import type { Observer } from './observer.ts'
+import { type DashboardConfig, Observer } from './observer.ts'
 import type { Past, SeriesPoint, Snapshot } from './page/snapshot.ts'
+import { readSeries } from './stored.ts'
 
 export interface DashboardSources {
   readonly observer: Pick<Observer, 'past' | 'look' | 'hasLooked' | 'listen'>
@@ -15,6 +20,8 @@ export interface DashboardSources {
 /** A page with more unread data is too slow. It is disconnected, and reconnects automatically. */
 const BUFFERED_MAX_BYTES = 4 << 20
 const RETRY_MS = 1000
+/** A page is shown without the data of slower queries. */
+const QUERY_TIMEOUT_MS = 5000
 const PAGES_MAX = 100
 const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
@@ -63,10 +70,9 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
   server.get('/readyz', async (_request, reply) =>
     !observer.hasLooked ? reply.code(503).send('the services have not been polled yet') : 'ready',
   )
-  server.get(
-    '/snapshot',
-    async (_request, reply) => observer.look() ?? reply.code(503).send({ error: 'not yet' }),
-  )
+  server.get('/snapshot', async (_request, reply) => {
+    return observer.look() ?? reply.code(503).send({ error: 'not yet' })
+  })
   server.get<{ Querystring: { symbol?: string } }>('/series', async ({ query }, reply) => {
     const { symbol = '' } = query
     return SYMBOL.test(symbol) ? series(symbol) : reply.code(400).send({ error: 'symbol is not a symbol' })
@@ -97,17 +103,34 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
 }
 
 /** @throws TapelineError `ENVIRONMENT` when the port cannot be opened */
-export async function listen(server: FastifyInstance, host: string, port: number): Promise<string> {
-  try {
-    return await server.listen({ host, port })
-  } catch (error) {
-    const { text, fix } = explainPort(
-      String(Reflect.get(Object(error), 'code')),
-      port,
-      host,
-      'DASHBOARD_PORT',
-    )
+export async function startDashboard(config: DashboardConfig, log: Logger): Promise<RunningService> {
+  const { host, port } = config
+  const database = openPostgres({
+    url: config.databaseUrl,
+    poolMin: 0,
+    poolMax: 1,
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    applicationName: 'tapeline-dashboard',
+  })
+  const observer = new Observer(config, database, systemClock(), (error) =>
+    log.error({ err: error }, "This version of the dashboard cannot show a service's answer"),
+  )
+  const server = dashboardServer({ observer, series: (symbol) => readSeries(database, symbol) })
+  const url = await server.listen({ host, port }).catch((error: unknown) => {
+    const code = String(Reflect.get(Object(error), 'code'))
+    const { text, fix } = explainPort(code, port, host, 'DASHBOARD_PORT')
     throw new TapelineError('ENVIRONMENT', `Port ${text}`, { fix, cause: error })
+  })
+  observer.start()
+  log.info({ url }, `The dashboard is at ${url}`)
+  return {
+    url,
+    ended: new Promise(() => {}),
+    async stop() {
+      await observer.stop()
+      await server.close()
+      await database.close()
+    },
   }
 }
 

@@ -37,11 +37,7 @@ export class StoredWatch {
     return { name: 'database', url: '', health: reason === '' ? 'well' : 'away', reason, uptimeMs: null }
   }
 
-  /**
-   * Queries the database when it is due, and waits briefly for the answer. Never rejects.
-   *
-   * @param isWatched whether somebody is watching
-   */
+  /** Queries the database when it is due, and waits briefly for the answer. Never rejects. */
   async look(symbols: readonly string[], isWatched: boolean): Promise<void> {
     const nowMs = this.#clock.monotonicMs()
     const everyMs = isWatched ? EVERY_MS : UNWATCHED_EVERY_MS

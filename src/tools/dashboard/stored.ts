@@ -7,9 +7,8 @@ const ROWS_SHOWN = 30
 const SERIES_SECONDS = 600
 
 /**
- * The start of the day before the newest day of a hypertable. It bounds queries, so their cost does
- * not depend on the number of days. It reads the catalogue, since the view
- * `timescaledb_information.chunks` visits all chunks, which takes 26 ms for 3,000.
+ * The start of the day before the newest day of a hypertable, which bounds queries. It reads the
+ * catalogue: the view `timescaledb_information.chunks` takes 26 ms for 3,000 chunks.
  */
 const NEWEST_CHUNK = `SELECT (max(slice.range_start) / 1000 - 86400000)::float8 AS ms
   FROM _timescaledb_catalog.hypertable AS hypertable
@@ -50,10 +49,7 @@ const SERIES_QUOTES = `SELECT (extract(epoch FROM time_bucket('1 second', ingest
   FROM book_ticker WHERE symbol = $1 AND ingestion_timestamp > to_timestamp($2::float8 / 1000) - interval '${SERIES_SECONDS} seconds'
   GROUP BY 1`
 
-/**
- * Reads the page's data from the database. Prices come from an index, so the size of the tables
- * does not matter; the ledger and the dead letters are read in full.
- */
+/** Reads the page's data: prices through an index, the ledger and the dead letters in full. */
 export function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
   const read = async (connection: Connection) => {
     const newest = await newestOf(connection, symbols)

@@ -131,11 +131,7 @@ function timesOf(_plot: uPlot, times: readonly number[]): string[] {
   return times.map((at) => timeText(at * 1000))
 }
 
-/**
- * Rounds a value. The table has the exact price.
- *
- * @param value undefined while the legend still refers to a point that no longer exists
- */
+/** Rounded, since the table has the exact price. Undefined for a point that no longer exists. */
 function shownValue(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE
   return value.toLocaleString('en-US', { maximumSignificantDigits: Math.abs(value) >= 1000 ? 8 : 4 })

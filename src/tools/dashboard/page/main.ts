@@ -1,24 +1,36 @@
 import { Charts } from './charts.ts'
-import { fetchSeries, openFeed } from './feed.ts'
-import type { Snapshot, StoredView } from './snapshot.ts'
+import type { Past, SeriesPoint, Snapshot, StoredView } from './snapshot.ts'
 import { addIncidents, showSnapshot, showState, showStored, showSymbols } from './view.ts'
+
+const SILENCE_MS = 4000
 
 const charts = new Charts()
 let chosen = ''
 let newest: StoredView | null = null
+let silence = 0
 
-openFeed({
-  onPast({ moments, incidents }) {
-    charts.past(moments)
-    addIncidents(incidents, true)
-    // Reload the data that arrived while the connection was down.
-    if (chosen !== '') choose(chosen)
-  },
-  onSnapshot: show,
-  onSilence() {
-    showState('bad', 'The dashboard does not answer, retrying. These values are outdated.')
-  },
+// The browser reconnects automatically; then the server sends `past` again.
+const source = new EventSource('/events')
+source.addEventListener('past', ({ data }) => {
+  heard()
+  const { moments, incidents }: Past = JSON.parse(data)
+  charts.past(moments)
+  addIncidents(incidents, true)
+  // Reload the data that arrived while the connection was down.
+  if (chosen !== '') choose(chosen)
 })
+source.addEventListener('snapshot', ({ data }) => {
+  heard()
+  show(JSON.parse(data))
+})
+heard()
+
+function heard(): void {
+  clearTimeout(silence)
+  silence = window.setTimeout(() => {
+    showState('bad', 'The dashboard does not answer, retrying. These values are outdated.')
+  }, SILENCE_MS)
+}
 
 function show(snapshot: Snapshot): void {
   showSnapshot(snapshot)
@@ -47,4 +59,10 @@ function choose(symbol: string): void {
 /** For drawing only, since a number may be inexact. */
 function numberOf(price: string | null): number | null {
   return price === null ? null : Number(price)
+}
+
+/** The last ten minutes of a symbol; empty when the server cannot answer. */
+async function fetchSeries(symbol: string): Promise<SeriesPoint[]> {
+  const response = await fetch(`/series?symbol=${encodeURIComponent(symbol)}`).catch(() => null)
+  return response?.ok === true ? response.json() : []
 }

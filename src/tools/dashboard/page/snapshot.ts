@@ -4,10 +4,7 @@ import type {
   PartitionStatus,
 } from '../../../foundation/telemetry/status.ts'
 
-/*
- * The JSON that the dashboard's server sends to its pages once a second. Prices have the exchange's
- * digits. Times are milliseconds since the Unix epoch.
- */
+/* The JSON of the dashboard's server. Prices have all digits; times are ms since the Unix epoch. */
 
 export type Health = 'well' | 'ailing' | 'away'
 
@@ -16,9 +13,7 @@ export interface PartView {
   readonly name: string
   readonly url: string
   readonly health: Health
-  /**
-   * Why it is not ready, or what the exchange refuses it; empty when there is nothing to report.
-   */
+  /** Why it is not ready, or what the exchange refuses it; empty if there is nothing to report. */
   readonly reason: string
   readonly uptimeMs: number | null
 }
@@ -112,9 +107,7 @@ export interface Snapshot {
   readonly receiptToRowMs: LatencySummary
   /** Sum over all ingestion services; null while none answers. */
   readonly received: number | null
-  /**
-   * Rows inserted by all consumers since their start, as last reported; null while none answers.
-   */
+  /** Rows that all consumers have inserted, as last reported; null while none answers. */
   readonly inserted: number | null
   readonly rowsPerSecond: number | null
   readonly stored: StoredView | null

@@ -29,28 +29,22 @@ function showHeader({ atMs, source, parts, version }: Snapshot): void {
   text('source', simulated ? `${source}, not Binance` : known)
   text('clock', `${timeText(atMs)} UTC`)
   text('version', `Tapeline ${version}.`)
-  element('parts').replaceChildren(
-    ...parts.map(({ name, health, reason }) => {
-      const item = make('li', reason === '' ? name : `${name}: ${reason}`)
-      item.dataset['health'] = health
-      return item
-    }),
-  )
+  const items = parts.map(({ name, health, reason }) => {
+    const item = make('li', reason === '' ? name : `${name}: ${reason}`)
+    item.dataset['health'] = health
+    return item
+  })
+  element('parts').replaceChildren(...items)
 }
 
 /** Shows the overall state. Changes the text only when it differs: screen readers announce it. */
-export function showState(
-  state: 'waiting' | 'good' | 'bad',
-  title: string,
-  problems: readonly string[] = [],
-): void {
+export function showState(state: 'good' | 'bad', title: string, problems: readonly string[] = []): void {
   const place = element('state')
   const key = [state, title, ...problems].join('\n')
   if (place.dataset['key'] === key) return
   place.dataset['key'] = key
   place.dataset['state'] = state
-  const list = document.createElement('ul')
-  list.append(...problems.map((problem) => make('li', problem)))
+  const list = make('ul', ...problems.map((problem) => make('li', problem)))
   place.replaceChildren(make('strong', title), ...(problems.length > 0 ? [list] : []))
 }
 
@@ -86,13 +80,8 @@ function showTotals(snapshot: Snapshot): void {
     ['Open gaps', countText(stored?.gapsByStatus['open'] ?? (stored === null ? null : 0))],
     ['Dead letters', countText(stored?.unresolvedDeadLetters ?? null)],
   ]
-  element('totals').replaceChildren(
-    ...tiles.map(([name, value]) => {
-      const tile = document.createElement('div')
-      tile.append(make('dt', name), make('dd', value))
-      return tile
-    }),
-  )
+  const shown = tiles.map(([name, value]) => make('div', make('dt', name), make('dd', value)))
+  element('totals').replaceChildren(...shown)
 }
 
 function showStreams({ streams, streamsLeftOut }: Snapshot): void {
@@ -102,40 +91,35 @@ function showStreams({ streams, streamsLeftOut }: Snapshot): void {
   )
   rows(
     'streams',
-    quietFirst.map(({ stream, perSecond, events, silentMs, quiet }) => ({
-      bad: quiet,
-      cells: [
-        quiet ? `${stream} (quiet)` : stream,
-        rateText(perSecond),
-        countText(events),
-        `${durationText(silentMs)} ago`,
-      ],
-    })),
+    quietFirst,
+    ({ stream, perSecond, events, silentMs, quiet }) => [
+      quiet ? `${stream} (quiet)` : stream,
+      rateText(perSecond),
+      countText(events),
+      `${durationText(silentMs)} ago`,
+    ],
+    ({ quiet }) => quiet,
   )
 }
 
 function showPartitions({ partitions }: Snapshot): void {
-  rows(
-    'partitions',
-    partitions.map(({ topic, partition, nextOffset, endOffset, lag }) => ({
-      cells: [`${topic} ${partition}`, countText(nextOffset), countText(endOffset), countText(lag)],
-    })),
-  )
+  rows('partitions', partitions, ({ topic, partition, nextOffset, endOffset, lag }) => {
+    return [`${topic} ${partition}`, countText(nextOffset), countText(endOffset), countText(lag)]
+  })
 }
 
 function showConnections({ connections }: Snapshot): void {
   rows(
     'connections',
-    connections.map(({ id, part, state, streams, ageMs, rolloverInMs }) => ({
-      bad: state !== 'streaming' && state !== 'open',
-      cells: [
-        part === 'ingestion' ? String(id) : `${id} of ${part}`,
-        state,
-        String(streams),
-        durationText(ageMs),
-        rolloverInMs === null ? NONE : `in ${durationText(rolloverInMs)}`,
-      ],
-    })),
+    connections,
+    ({ id, part, state, streams, ageMs, rolloverInMs }) => [
+      part === 'ingestion' ? String(id) : `${id} of ${part}`,
+      state,
+      String(streams),
+      durationText(ageMs),
+      rolloverInMs === null ? NONE : `in ${durationText(rolloverInMs)}`,
+    ],
+    ({ state }) => state !== 'streaming' && state !== 'open',
   )
 }
 
@@ -143,11 +127,7 @@ function showConnections({ connections }: Snapshot): void {
 export function addIncidents(incidents: readonly Incident[], replaces = false): void {
   const list = element('incidents')
   if (replaces || list.querySelector('.empty') !== null) list.replaceChildren()
-  for (const { atMs, kind, text: what } of incidents) {
-    const item = entry(atMs, what)
-    item.dataset['kind'] = kind
-    list.prepend(item)
-  }
+  for (const { atMs, kind, text: what } of incidents) list.prepend(entry(kind, atMs, what))
   while (list.children.length > 200) list.lastElementChild?.remove()
   if (list.children.length === 0) list.append(empty('Nothing since this dashboard started.'))
 }
@@ -167,8 +147,8 @@ function showGaps({ gaps, gapsByStatus }: StoredView): void {
     gaps,
     ({ gapId, revision }) => `${gapId} ${revision}`,
     (gap) => {
-      const item = entry(gap.detectedMs, `${gap.symbol} ${gap.eventType} ${rangeOf(gap)}`, storyOf(gap))
-      item.dataset['kind'] = gap.status === 'filled' ? 'good' : 'bad'
+      const what = `${gap.symbol} ${gap.eventType} ${rangeOf(gap)}`
+      const item = entry(gap.status === 'filled' ? 'good' : 'bad', gap.detectedMs, what, storyOf(gap))
       item.dataset['status'] = gap.status
       return item
     },
@@ -183,9 +163,8 @@ function showLetters({ deadLetters, unresolvedDeadLetters }: StoredView): void {
     deadLetters,
     ({ place, attempts, resolvedMs }) => `${place} ${attempts} ${resolvedMs}`,
     (letter) => {
-      const item = entry(letter.failedMs, letter.reason, letterText(letter))
-      item.dataset['kind'] = letter.resolvedMs === null ? 'bad' : 'good'
-      return item
+      const kind = letter.resolvedMs === null ? 'bad' : 'good'
+      return entry(kind, letter.failedMs, letter.reason, letterText(letter))
     },
     'No dead letters.',
   )
@@ -194,17 +173,14 @@ function showLetters({ deadLetters, unresolvedDeadLetters }: StoredView): void {
 function rangeOf({ fromId, toId, fromMs, toMs }: GapView): string {
   if (fromId !== null && toId !== null)
     return fromId === toId ? String(fromId) : `${fromId}–${toId} (${countText(toId - fromId + 1)})`
-  return fromMs !== null && toMs !== null
-    ? `${momentText(fromMs, Date.now())}–${momentText(toMs, fromMs)} (${durationText(toMs - fromMs)})`
-    : ''
+  if (fromMs === null || toMs === null) return ''
+  return `${momentText(fromMs, Date.now())}–${momentText(toMs, fromMs)} (${durationText(toMs - fromMs)})`
 }
 
 function storyOf({ detectedMs, closedMs, cause, status, reason }: GapView): string {
   if (status === 'open' || closedMs === null) return `opened: ${cause}; being filled`
-  const after = durationText(closedMs - detectedMs)
-  return status === 'filled'
-    ? `opened: ${cause}; filled after ${after}`
-    : `opened: ${cause}; lost: ${reason ?? cause}`
+  const filled = `filled after ${durationText(closedMs - detectedMs)}`
+  return `opened: ${cause}; ${status === 'filled' ? filled : `lost: ${reason ?? cause}`}`
 }
 
 function letterText({ place, origin, attempts, resolvedMs }: DeadLetterView): string {
@@ -213,28 +189,30 @@ function letterText({ place, origin, attempts, resolvedMs }: DeadLetterView): st
 }
 
 function symbolRow(symbol: string, choose: (symbol: string) => void): HTMLTableRowElement {
-  const row = document.createElement('tr')
-  row.dataset['symbol'] = symbol
   const button = make('button', symbol)
-  button.setAttribute('type', 'button')
+  button.type = 'button'
   button.addEventListener('click', () => choose(symbol))
-  const first = document.createElement('td')
-  first.append(button)
-  row.append(first, make('td', ''), make('td', '', 'bid'), make('td', '', 'ask'), make('td', ''))
+  const [bid, ask] = [make('td'), make('td')]
+  bid.className = 'bid'
+  ask.className = 'ask'
+  const row = make('tr', make('td', button), make('td'), bid, ask, make('td'))
+  row.dataset['symbol'] = symbol
   return row
 }
 
-/** Fills a table. Leaves unchanged cells alone. */
-function rows(
+/** Fills a table, one row of cells for each item. Leaves unchanged cells alone. */
+function rows<Item>(
   id: string,
-  all: ReadonlyArray<{ readonly cells: readonly string[]; readonly bad?: boolean }>,
+  items: readonly Item[],
+  cellsOf: (item: Item) => readonly string[],
+  isBad: (item: Item) => boolean = () => false,
 ): void {
   const body = bodyOf(id)
-  while (body.rows.length > all.length) body.deleteRow(-1)
-  all.forEach(({ cells, bad }, i) => {
+  while (body.rows.length > items.length) body.deleteRow(-1)
+  items.forEach((item, i) => {
     const row = body.rows[i] ?? body.insertRow()
-    row.toggleAttribute('data-bad', bad === true)
-    cells.forEach((value, j) => {
+    row.toggleAttribute('data-bad', isBad(item))
+    cellsOf(item).forEach((value, j) => {
       const place = row.cells[j] ?? row.insertCell()
       if (place.textContent !== value) place.textContent = value
     })
@@ -256,24 +234,26 @@ function keyed<Item>(
   list.replaceChildren(...(items.length === 0 ? [empty(none)] : items.map(show)))
 }
 
-function entry(atMs: number, what: string, more = ''): HTMLLIElement {
-  const item = document.createElement('li')
-  const body = document.createElement('div')
-  body.append(make('b', what), ...(more === '' ? [] : [make('small', more)]))
+function entry(kind: Incident['kind'], atMs: number, what: string, more = ''): HTMLLIElement {
   const time = make('time', momentText(atMs, Date.now()))
-  time.setAttribute('datetime', new Date(atMs).toISOString())
-  item.append(time, body)
+  time.dateTime = new Date(atMs).toISOString()
+  const item = make('li', time, make('div', make('b', what), ...(more === '' ? [] : [make('small', more)])))
+  item.dataset['kind'] = kind
   return item
 }
 
-function empty(what: string): HTMLElement {
-  return make('li', what, 'empty')
+function empty(what: string): HTMLLIElement {
+  const item = make('li', what)
+  item.className = 'empty'
+  return item
 }
 
-function make(tag: string, what: string, className = ''): HTMLElement {
+function make<Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  ...content: Array<string | Node>
+): HTMLElementTagNameMap[Tag] {
   const made = document.createElement(tag)
-  made.textContent = what
-  if (className !== '') made.className = className
+  made.append(...content)
   return made
 }
 
