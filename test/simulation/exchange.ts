@@ -11,7 +11,7 @@ import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
-import type { MarketEvent } from './market.ts'
+import type { MarketEvent, TrueQuote } from './market.ts'
 import { StallWatch } from './stalls.ts'
 
 const PING_EVERY_MS = 20_000
@@ -80,9 +80,7 @@ export class SimulatedExchange implements FaultListener {
   }
 
   readonly emit = (events: readonly MarketEvent[]): void => {
-    const open = this.#open
-    for (const { quote } of events) if (quote !== null) quote.quotes.fates[quote.index] = FATE.nobody
-    for (const connection of open) this.#write(connection, events)
+    for (const connection of this.#open) this.#write(connection, events)
   }
 
   /** Adds a fault of the exchange's table: of connections, frames or REST. */
@@ -220,7 +218,7 @@ export class SimulatedExchange implements FaultListener {
 
   #write(connection: Connection, events: readonly MarketEvent[]): void {
     const frames: Buffer[] = []
-    const quotes: Array<NonNullable<MarketEvent['quote']>> = []
+    const quotes: TrueQuote[] = []
     let longestDelayMs = 0
     for (const { stream, frame, quote } of events) {
       if (!connection.streams.has(stream)) continue
@@ -237,7 +235,7 @@ export class SimulatedExchange implements FaultListener {
         frames.push(this.sendsOtherUnit && copy === 0 ? inMicroseconds(frame) : frame)
       if (garbage.length > 0) frames.push(frame.subarray(0, frame.length - 7))
       if (quote === null) continue
-      quote.quotes.fates[quote.index] = both(quote.quotes.fates[quote.index] ?? 0, fate)
+      quote.fate = both(quote.fate, fate)
       if (fate === FATE.sent) quotes.push(quote)
     }
     if (frames.length === 0) return

@@ -1,4 +1,4 @@
-import type { MarketEvent } from './market.ts'
+import type { TrueQuote } from './market.ts'
 
 /** The fate of a quote. Higher values: 10 + the id of the stall that swallowed it. */
 export const FATE = {
@@ -21,12 +21,7 @@ export function both(fate: number, other: number): number {
   return fates.includes(FATE.dropped) || fates.includes(FATE.sentAndDropped) ? FATE.sentAndDropped : FATE.sent
 }
 
-/**
- * The connection closed before delivery: if another open connection had lost the quotes, the loss
- * is undetectable.
- */
-export function loseOnTheWay(quotes: ReadonlyArray<NonNullable<MarketEvent['quote']>>): void {
-  for (const { quotes: all, index } of quotes) {
-    if (all.fates[index] === FATE.sentAndDropped) all.fates[index] = FATE.dropped
-  }
+/** The connection closed before delivery. If another one had lost the quotes, the loss is undetectable. */
+export function loseOnTheWay(quotes: readonly TrueQuote[]): void {
+  for (const quote of quotes) if (quote.fate === FATE.sentAndDropped) quote.fate = FATE.dropped
 }

@@ -1,10 +1,10 @@
 import type { Gap } from '../../src/foundation/market/gap.ts'
 import { countIds, type IdRange, subtract } from '../../src/foundation/market/id-ranges.ts'
 import { FATE } from './fates.ts'
-import type { TrueSequence } from './market.ts'
+import type { TrueQuote, TrueSequence } from './market.ts'
 import { wrongReceipts } from './receipts.ts'
 import type { StallWatch } from './stalls.ts'
-import type { StoredStream } from './stored-events.ts'
+import type { StoredEvent, StoredStream } from './stored-events.ts'
 import type { World } from './world.ts'
 
 /** The latest arrival after sending: delays of all kinds together. */
@@ -13,15 +13,10 @@ const LAG_MS = 5000
 /** A window counts only if it was recorded this soon after its outage. */
 const ENTERED_WITHIN_MS = 900_000
 
-/**
- * A stall of a single stream is detected within this time while others deliver, in these markets.
- */
+/** A stall of a single stream is detected within this time while others deliver, in these markets. */
 const NOTICED_WITHIN_MS = 900_000
 
-/**
- * Returns the violations of a run that is quiet, one sentence each, with clauses of the
- * specification.
- */
+/** Returns the violations of a run that is quiet, one sentence each, with clauses of the specification. */
 export function violations(world: World): string[] {
   return [
     ...world.complaints,
@@ -37,14 +32,11 @@ export function violations(world: World): string[] {
   ]
 }
 
-/**
- * G1 and G6: every id from the first stored one on is stored or in a gap that is not filled; filled
- * ids are stored.
- */
+/** G1, G6: every id from the first stored one on is stored or in a gap not filled; filled ids are stored. */
 function completeness(world: World, sequence: TrueSequence): string[] {
   const { symbol, type, epoch } = sequence
   const name = `${symbol} ${type} ${epoch}`
-  const stored = world.stored.streams.get(name)?.ids ?? []
+  const stored = world.stored.streams.get(name)?.events.map(({ id }) => id) ?? []
   if (stored.length === 0) return []
   const present = rangesOf(stored)
   const gaps = [...world.ledger.values()].filter(
@@ -92,37 +84,33 @@ function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange
   return [neverWere, ...holes.map(({ spec }) => ({ from: spec.fromId, to: spec.toId }))]
 }
 
-/**
- * G2: a quote that is not stored was lost undetectably on an open connection, or lies in an outage
- * of the ledger.
- */
+/** G2: a quote not stored was lost undetectably on an open connection, or lies in an outage of the ledger. */
 function outages(world: World, symbol: string): string[] {
-  const { ids, timesMs, fates } = world.market.quotes(symbol)
-  const stored = new Set(world.stored.streams.get(`${symbol} bookTicker 0`)?.ids)
-  const windows = [...world.ledger.values()]
-    .filter((gap) => gap.symbol === symbol && gap.event_type === 'bookTicker')
-    .map(({ from_time, to_time, detected_at }) => ({
-      from: (from_time ?? 0) - LAG_MS,
-      to: to_time ?? 0,
-      enteredMs: detected_at,
-    }))
+  const quotes = world.market.quotes(symbol)
+  const events = world.stored.streams.get(`${symbol} bookTicker 0`)?.events
+  const stored = new Set(events?.map(({ id }) => id))
+  const windows = [...world.ledger.values()].filter(
+    (gap) => gap.symbol === symbol && gap.event_type === 'bookTicker',
+  )
   const lost: string[] = []
-  const first = ids.findIndex((id) => stored.has(id))
+  const isStored = ({ id }: TrueQuote) => stored.has(id)
+  const first = Math.max(0, quotes.findIndex(isStored))
   // An outage is recorded when the next quote arrives.
-  const last = ids.findLastIndex((id) => stored.has(id))
+  const last = Math.max(0, quotes.findLastIndex(isStored))
   let beforeMs = 0
-  for (let i = Math.max(0, first); i < last; i++) {
-    const id = ids[i] ?? 0
-    const timeMs = timesMs[i] ?? 0
-    if (stored.has(id)) beforeMs = timeMs
-    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls)) continue
-    const afterMs = timesMs[ids.findIndex((one, at) => at > i && stored.has(one))] ?? 0
+  for (const [at, quote] of quotes.slice(first, last).entries()) {
+    const { id, timeMs, fate } = quote
+    if (isStored(quote)) beforeMs = timeMs
+    if (isStored(quote) || isExcused(fate, world.exchange.stalls)) continue
+    const afterMs = quotes.find((one, i) => i > first + at && isStored(one))?.timeMs ?? 0
     // In the machine's clock at any moment of the outage; the window was recorded at its end.
-    const clocks = world.wall.settingsBetween(beforeMs, afterMs + LAG_MS).map(({ aheadMs }) => aheadMs)
-    const isOf = ({ from, to, enteredMs }: (typeof windows)[number]) =>
-      clocks.some((aheadMs) => from <= timeMs + aheadMs && timeMs + aheadMs <= to) &&
-      world.wall.whenShown(enteredMs).some((atMs) => beforeMs <= atMs && atMs <= afterMs + ENTERED_WITHIN_MS)
-    if (!windows.some(isOf)) lost.push(`${id} of ${timeMs} (${fates[i]})`)
+    const clocks = world.wall
+      .settingsBetween(beforeMs, afterMs + LAG_MS)
+      .map(({ aheadMs }) => timeMs + aheadMs)
+    const isOf = ({ from_time, to_time, detected_at }: Gap) =>
+      clocks.some((ms) => (from_time ?? 0) - LAG_MS <= ms && ms <= (to_time ?? 0)) &&
+      world.wall.whenShown(detected_at).some((ms) => beforeMs <= ms && ms <= afterMs + ENTERED_WITHIN_MS)
+    if (!windows.some(isOf)) lost.push(`${id} of ${timeMs} (${fate})`)
   }
   return lost.length === 0
     ? []
@@ -137,38 +125,31 @@ function isExcused(fate: number, stalls: StallWatch): boolean {
   return stall !== undefined && stall.noticedAtMs === null
 }
 
-/**
- * G3: no event is stored twice by one instance, unless a leader had forgotten it or its producer.
- */
-function once({ symbol, type, epoch, ids, incarnations, excuses }: StoredStream): string[] {
-  const seen = new Map<number, number>()
+/** G3: no event is stored twice by one instance, unless a leader had forgotten it or its producer. */
+function once({ symbol, type, epoch, events }: StoredStream): string[] {
+  const seen = new Map<number, StoredEvent>()
   const twice: number[] = []
-  for (const [i, id] of ids.entries()) {
-    const before = seen.get(id)
-    if (before !== undefined && incarnations[before] === incarnations[i] && excuses[before]?.size === 0)
-      twice.push(id)
-    seen.set(id, i)
+  for (const event of events) {
+    const before = seen.get(event.id)
+    if (before?.incarnation === event.incarnation && before.excuses.size === 0) twice.push(event.id)
+    seen.set(event.id, event)
   }
   return twice.length === 0
     ? []
     : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
 }
 
-/**
- * G4: in the order of ids, or for late events in the order of receipt, whatever the clock showed.
- */
-function order({ wall }: World, stream: StoredStream): string[] {
-  const { symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, excuses } = stream
-  const receivedMs = (at: number) => wall.whenShown((receiptsUs[at] ?? 0) / 1000)
+/** G4: in the order of ids, or for late events in the order of receipt, whatever the clock showed. */
+function order({ wall }: World, { symbol, type, epoch, events }: StoredStream): string[] {
   const wrong: string[] = []
-  const last = new Map<number, number>()
-  for (const [i, id] of ids.entries()) {
-    if (backfilled[i] === true || excuses[i]?.size !== 0) continue
-    const incarnation = incarnations[i] ?? 0
-    const before = last.get(incarnation)
-    last.set(incarnation, i)
-    if (before === undefined || id >= (ids[before] ?? 0)) continue
-    if (Math.max(...receivedMs(i)) < Math.min(...receivedMs(before))) wrong.push(`${id} after ${ids[before]}`)
+  const last = new Map<number, StoredEvent>()
+  for (const event of events) {
+    if (event.isBackfilled || event.excuses.size > 0) continue
+    const before = last.get(event.incarnation)
+    last.set(event.incarnation, event)
+    if (before === undefined || event.id >= before.id) continue
+    if (Math.max(...wall.whenShown(event.receiptMs)) < Math.min(...wall.whenShown(before.receiptMs)))
+      wrong.push(`${event.id} after ${before.id}`)
   }
   return wrong.length === 0
     ? []

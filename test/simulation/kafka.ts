@@ -1,14 +1,14 @@
 import type { Brokers } from '../../src/foundation/kafka/broker-requests.ts'
-import type { KafkaPort, RecordProducer } from '../../src/foundation/kafka/kafka-port.ts'
+import type { KafkaPort } from '../../src/foundation/kafka/kafka-port.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
-import { type PartitionRecords, RecordSender } from '../../src/foundation/kafka/record-sender.ts'
+import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { clientProducer } from './cluster/client-producer.ts'
 import { Cluster } from './cluster/cluster.ts'
 import { type ClientDefect, withDefect } from './cluster/defects.ts'
-import { fetchRequests, Network, produceRequests } from './cluster/network.ts'
+import { fetchRequests, produceRequests } from './cluster/network.ts'
 import type { StoredBatch } from './cluster/replica-log.ts'
 import { SendAudit } from './cluster/send-audit.ts'
 
@@ -33,9 +33,6 @@ export interface KafkaOptions {
   /** A defect of our code, of the brokers, or of the producer. */
   readonly defect?: ClientDefect | 'acknowledges before the replicas have it' | "the client's own producer"
 }
-
-/** The sender's default. */
-const LIMIT_MS = 30_000
 
 /** The brokers that clients know at their start. */
 const CONNECTION = { brokers: ['broker-1:9092', 'broker-2:9092', 'broker-3:9092'], tls: null, sasl: null }
@@ -72,7 +69,7 @@ export class SimulatedKafka {
   /** Kafka as seen by one process. */
   access(life: LifeClock, incarnation: number): KafkaPort {
     const random = this.#random.fork()
-    const network = new Network(this.cluster, this.#clock, life, random)
+    const network = { cluster: this.cluster, clock: this.#clock, life, random }
     const { defect } = this.#options
     const honest: Brokers = {
       clock: life,
@@ -87,43 +84,13 @@ export class SimulatedKafka {
         return new Map(layouts)
       },
       producer: (clientId, compression) =>
-        this.#audited(
-          life,
+        this.audit.audited(
           defect === "the client's own producer"
             ? clientProducer(brokers, CONNECTION)
             : new RecordSender(CONNECTION, clientId, compression, brokers),
+          () => life.isAlive,
         ),
       fetcher: (clientId, topics) => new PartitionFetcher(CONNECTION, clientId, topics, brokers),
-    }
-  }
-
-  #audited(life: LifeClock, sender: RecordProducer): RecordProducer {
-    return {
-      topics: (names) => sender.topics(names),
-      send: async (records, options) => {
-        const send = this.audit.begin(records, () => life.isAlive)
-        try {
-          await sender.send(records, {
-            ...(options ?? { limitMs: LIMIT_MS }),
-            onAcknowledged: (base, acknowledged) => {
-              send.acknowledged(base, acknowledged)
-              options?.onAcknowledged?.(base, acknowledged)
-            },
-            ...(options?.onTooLarge === undefined
-              ? {}
-              : {
-                  onTooLarge: (refused: PartitionRecords<(typeof records)[number]>, error: unknown) => {
-                    send.refused(refused)
-                    options.onTooLarge?.(refused, error)
-                  },
-                }),
-          })
-          send.resolved()
-        } finally {
-          send.end()
-        }
-      },
-      close: () => sender.close(),
     }
   }
 

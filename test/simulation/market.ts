@@ -7,6 +7,7 @@ import {
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { firstIndex, type TradeHistory } from '../../src/sandbox/simulator/market/trade-history.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
+import { FATE } from './fates.ts'
 
 /** The true events of one id sequence: of a symbol, type and epoch. */
 export interface TrueSequence {
@@ -20,20 +21,19 @@ export interface TrueSequence {
   readonly firstTrades: number[]
 }
 
-/** Quotes of a symbol, in the order of their ids. */
-export interface TrueQuotes {
-  readonly ids: number[]
-  readonly timesMs: number[]
-  /** The fate of each; see {@link Exchange}. */
-  readonly fates: number[]
+export interface TrueQuote {
+  readonly id: number
+  readonly timeMs: number
+  /** One of {@link FATE}. */
+  fate: number
 }
 
 /** An event on its way to the connections. */
 export interface MarketEvent {
   readonly stream: string
   readonly frame: Buffer
-  /** bookTicker: where to record its fate. */
-  readonly quote: { readonly quotes: TrueQuotes; readonly index: number } | null
+  /** Of a bookTicker, to record its fate. */
+  readonly quote: TrueQuote | null
 }
 
 /** Status in `exchangeInfo`; null: not listed. */
@@ -47,7 +47,8 @@ interface SymbolMarket {
   quietUntilMs: number
   /** The present sequences, which REST shows. */
   current: Readonly<Record<TradeType, TrueSequence>>
-  readonly quotes: TrueQuotes
+  /** In the order of their ids. */
+  readonly quotes: TrueQuote[]
 }
 
 const FIRST_ID = 1000
@@ -60,10 +61,7 @@ export function quantityOf(id: number): string {
   return `${1 + (id % 97)}.25`
 }
 
-/**
- * A market of trades, their aggTrades and quotes, in bursts. It knows every event, and so is the
- * truth for comparison with ingestion's.
- */
+/** A market of trades, their aggTrades and quotes, in bursts: the truth for comparison with ingestion's. */
 export class Market {
   readonly sequences: TrueSequence[] = []
   readonly #symbols: SymbolMarket[]
@@ -151,7 +149,7 @@ export class Market {
     return firstId + timesMs.length
   }
 
-  quotes(symbol: string): TrueQuotes {
+  quotes(symbol: string): readonly TrueQuote[] {
     return this.#marketOf(symbol).quotes
   }
 
@@ -172,7 +170,7 @@ export class Market {
       status: 'TRADING',
       quietUntilMs: Number.NEGATIVE_INFINITY,
       current: byTradeType((type) => this.#begin(symbol, type, 0, firstId)),
-      quotes: { ids: [], timesMs: [], fates: [] },
+      quotes: [],
     }
   }
 
@@ -224,16 +222,13 @@ export class Market {
   }
 
   #quote({ symbol, quotes }: SymbolMarket): MarketEvent {
-    const id = (quotes.ids.at(-1) ?? FIRST_ID) + this.#random.whole(1, 3)
-    const index = quotes.ids.push(id) - 1
-    quotes.timesMs.push(this.#wallMs)
-    quotes.fates.push(0)
-    return { ...eventOf(symbol, 'bookTicker', { id, ...QUOTE }), quote: { quotes, index } }
+    const id = (quotes.at(-1)?.id ?? FIRST_ID) + this.#random.whole(1, 3)
+    const quote: TrueQuote = { id, timeMs: this.#wallMs, fate: FATE.nobody }
+    quotes.push(quote)
+    return { ...eventOf(symbol, 'bookTicker', { id, ...QUOTE }), quote }
   }
 
-  /**
-   * The events of the present sequences up to a time, for REST: from an id, or the latest.
-   */
+  /** The events of the present sequences up to a time, for REST: from an id, or the latest. */
   eventsUntil(visibleMs: () => number): TradeHistory['events'] {
     return (type, symbol, { fromId, limit }) => {
       const market = this.#marketOf(symbol)

@@ -2,9 +2,7 @@ import type { StoredStream } from './stored-events.ts'
 import { STEP_LIMIT_MS } from './wall-clock.ts'
 import type { World } from './world.ts'
 
-/**
- * A receipt later than this after the event is wrong: the sum of delays, socket pauses and freezes.
- */
+/** A receipt later than this after the event is wrong: the sum of delays, socket pauses and freezes. */
 const LATEST_MS = 12_000
 
 /** P3: every receipt time is the machine's wall clock at the arrival or fetch of the event. */
@@ -13,15 +11,13 @@ export function wrongReceipts(world: World): string[] {
 }
 
 function wrongOf(world: World, stream: StoredStream): string[] {
-  const { symbol, type, epoch, ids, receiptsUs, backfilled, storedMs } = stream
+  const { symbol, type, epoch, events } = stream
   const happened = timesOf(world, stream)
-  const wrong = [...ids.entries()].flatMap(([i, id]) => {
-    const receiptMs = (receiptsUs[i] ?? 0) / 1000
-    const storedAtMs = storedMs[i] ?? 0
-    const waitMs = backfilled[i] === true ? Number.POSITIVE_INFINITY : LATEST_MS
+  const wrong = events.flatMap(({ id, receiptMs, storedMs, isBackfilled }) => {
+    const waitMs = isBackfilled ? Number.POSITIVE_INFINITY : LATEST_MS
     const shownMs = world.wall.whenShown(receiptMs)
     const isTrue = happened(id).some((fromMs) => {
-      const untilMs = Math.min(storedAtMs, fromMs + waitMs) + STEP_LIMIT_MS + 1
+      const untilMs = Math.min(storedMs, fromMs + waitMs) + STEP_LIMIT_MS + 1
       return shownMs.some((atMs) => fromMs - 1 <= atMs && atMs <= untilMs)
     })
     return isTrue ? [] : [`${id} of ${happened(id)} at ${receiptMs}`]
@@ -36,8 +32,7 @@ function wrongOf(world: World, stream: StoredStream): string[] {
 /** The times of the events with an id: several if the ids restarted undetectably. */
 function timesOf({ market }: World, { symbol, type }: StoredStream): (id: number) => number[] {
   if (type === 'bookTicker') {
-    const { ids, timesMs } = market.quotes(symbol)
-    const times = new Map(ids.map((id, i) => [id, [timesMs[i] ?? 0]]))
+    const times = new Map(market.quotes(symbol).map(({ id, timeMs }) => [id, [timeMs]]))
     return (id) => times.get(id) ?? []
   }
   const sequences = market.sequences.filter((one) => one.symbol === symbol && one.type === type)

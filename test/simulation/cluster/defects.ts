@@ -4,6 +4,7 @@ import type {
   FetchRequests,
   ProduceRequests,
 } from '../../../src/foundation/kafka/broker-requests.ts'
+import type { PartitionBatch } from '../../../src/foundation/kafka/codec/produce-request.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
 
 /** Planted defects of a sender or a fetcher; each disables the handling of one kind of fault. */
@@ -28,6 +29,10 @@ export function withDefect(brokers: Brokers, defect: string | undefined): Broker
       return { ...requests, ...change(requests) }
     },
   })
+  const batches = (change: (batch: PartitionBatch) => PartitionBatch): Brokers =>
+    producer(({ produce }) => ({
+      produce: (broker, replicasMs, sent) => produce(broker, replicasMs, sent.map(change)),
+    }))
   switch (defect) {
     case 'the sender looks up leaders once': {
       const remembered = rememberLayouts()
@@ -60,34 +65,20 @@ export function withDefect(brokers: Brokers, defect: string | undefined): Broker
         ...brokers,
         openProducer: (connection, clientId) =>
           brokers.openProducer(
-            { ...connection, brokers: [...connection.brokers].sort().slice(0, 1) },
+            { ...connection, brokers: connection.brokers.toSorted().slice(0, 1) },
             clientId,
           ),
       }
     case 'a repeated batch has other sequence numbers':
-      return producer((requests) => ({
-        produce: (broker, replicasMs, batches) =>
-          requests.produce(
-            broker,
-            replicasMs,
-            batches.map((one) => ({ ...one, batch: withoutProducer(one.batch) })),
-          ),
-      }))
+      return batches((one) => ({ ...one, batch: withoutProducer(one.batch) }))
     case 'a refused time is not renewed': {
       const first = new Map<string, Buffer>()
-      return producer((requests) => ({
-        produce: (broker, replicasMs, batches) =>
-          requests.produce(
-            broker,
-            replicasMs,
-            batches.map((one) => {
-              const key = `${one.topic}/${one.partition} ${one.batch.toString('hex', PRODUCER_AT, PRODUCER_END)}`
-              const batch = first.get(key) ?? one.batch
-              first.set(key, batch)
-              return { ...one, batch }
-            }),
-          ),
-      }))
+      return batches((one) => {
+        const key = `${one.topic}/${one.partition} ${one.batch.toString('hex', PRODUCER_AT, PRODUCER_END)}`
+        const batch = first.get(key) ?? one.batch
+        first.set(key, batch)
+        return { ...one, batch }
+      })
     }
     case 'the producer id is kept': {
       let id: ReturnType<ProduceRequests['initProducerId']> | null = null
@@ -103,11 +94,10 @@ export function withDefect(brokers: Brokers, defect: string | undefined): Broker
     }
     case 'acknowledged partitions are sent again':
       return producer((requests) => ({
-        produce: async (broker, replicasMs, batches) => {
-          const answer = await requests.produce(broker, replicasMs, batches)
-          const refused = answer.responses
-            .flatMap((one) => one.partitionResponses)
-            .find((one) => one.errorCode !== 0)
+        produce: async (broker, replicasMs, sent) => {
+          const answer = await requests.produce(broker, replicasMs, sent)
+          const results = answer.responses.flatMap((one) => one.partitionResponses)
+          const refused = results.find((one) => one.errorCode !== 0)
           if (refused === undefined) return answer
           throw new Error(`error ${refused.errorCode}`)
         },
@@ -130,10 +120,8 @@ const CHECKED_FROM = 21
 function rememberLayouts(): (requests: ProduceRequests | FetchRequests) => FetchRequests['metadata'] {
   const known = new Map<string, Promise<ClusterLayout>>()
   return (requests) => (topics) => {
-    const key = [...topics].sort().join()
-    const before = known.get(key)
-    if (before !== undefined) return before
-    const layout = requests.metadata(topics)
+    const key = topics.toSorted().join()
+    const layout = known.get(key) ?? requests.metadata(topics)
     known.set(key, layout)
     layout.catch(() => known.delete(key))
     return layout

@@ -1,3 +1,4 @@
+import type { RecordProducer } from '../../../src/foundation/kafka/kafka-port.ts'
 import type {
   BaseOffset,
   OutgoingRecord,
@@ -19,108 +20,97 @@ const ACKNOWLEDGED_WITHIN_MS = 20_000
  */
 const AFTER_LOSS_WITHIN_MS = ACKNOWLEDGED_WITHIN_MS + 24_000
 
-/**
- * How far back from a partition's end to search for an acknowledged batch with an unknown offset.
- */
+/** How far back from a partition's end to search for an acknowledged batch with an unknown offset. */
 const LOOKED_BACK = 500
 
-/**
- * Checks the sends of all processes: acknowledged messages are in Kafka, and acknowledgements
- * arrive in time.
- */
+/** The sender's default. */
+const LIMIT_MS = 30_000
+
+/** A send in progress. */
+interface Send {
+  readonly sinceMs: number
+  readonly isAlive: () => boolean
+}
+
+/** Checks the sends of all processes: acknowledged messages are in Kafka, and in time. */
 export class SendAudit {
   readonly #cluster: Cluster
-  readonly #pending = new Set<AuditedSend>()
+  readonly #pending = new Set<Send>()
   /** Since when sends depend only on their sender. */
-  wholeSinceMs = 0
-  isWhole = true
-  /** The longest send while the cluster was healthy. */
-  longestMs = 0
+  #wholeSinceMs = 0
+  #isWhole = true
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster
     cluster.onChange = () => this.#onChange()
   }
 
-  begin(records: readonly OutgoingRecord[], isAlive: () => boolean): AuditedSend {
-    const send = new AuditedSend(this, this.#cluster, records, isAlive, () => this.#pending.delete(send))
-    this.#pending.add(send)
-    return send
+  /** The same sender, audited. */
+  audited(sender: RecordProducer, isAlive: () => boolean): RecordProducer {
+    return {
+      topics: (names) => sender.topics(names),
+      send: async (records, options) => {
+        const send = { sinceMs: this.#cluster.nowMs, isAlive }
+        this.#pending.add(send)
+        const unreported = new Set(records.map(({ topic, partition }) => `${topic}/${partition}`))
+        try {
+          await sender.send(records, {
+            ...(options ?? { limitMs: LIMIT_MS }),
+            onAcknowledged: (base, acknowledged) => {
+              unreported.delete(`${base.topic}/${base.partition}`)
+              this.#acknowledged(base, acknowledged)
+              options?.onAcknowledged?.(base, acknowledged)
+            },
+            ...(options?.onTooLarge === undefined
+              ? {}
+              : {
+                  onTooLarge: (refused: PartitionRecords<(typeof records)[number]>, error: unknown) => {
+                    unreported.delete(`${refused.topic}/${refused.partition}`)
+                    options.onTooLarge?.(refused, error)
+                  },
+                }),
+          })
+          for (const name of unreported) this.#complain(`K1: ${name}: acknowledged without being reported`)
+        } finally {
+          this.#check(send)
+          this.#pending.delete(send)
+        }
+      },
+      close: () => sender.close(),
+    }
   }
 
   /** Processes, and their sends, are paused until then. */
   excuseUntil(ms: number): void {
-    this.wholeSinceMs = Math.max(this.wholeSinceMs, ms)
+    this.#wholeSinceMs = Math.max(this.#wholeSinceMs, ms)
   }
 
   /** Sends in progress. */
   check(): void {
-    for (const send of this.#pending) send.check()
+    for (const send of this.#pending) this.#check(send)
   }
 
   #onChange(): void {
     const { isWhole, nowMs } = this.#cluster
-    if (isWhole === this.isWhole) return
-    if (isWhole) this.wholeSinceMs = Math.max(this.wholeSinceMs, nowMs)
+    if (isWhole === this.#isWhole) return
+    if (isWhole) this.excuseUntil(nowMs)
     else this.check()
-    this.isWhole = isWhole
-  }
-}
-
-/** One send, until it resolves or rejects. */
-export class AuditedSend {
-  readonly #audit: SendAudit
-  readonly #cluster: Cluster
-  readonly #sinceMs: number
-  readonly #isAlive: () => boolean
-  readonly #onEnd: () => void
-  /** Partitions that the sender has not reported yet. */
-  readonly #open: Set<string>
-
-  constructor(
-    audit: SendAudit,
-    cluster: Cluster,
-    records: readonly OutgoingRecord[],
-    isAlive: () => boolean,
-    onEnd: () => void,
-  ) {
-    this.#audit = audit
-    this.#cluster = cluster
-    this.#sinceMs = cluster.nowMs
-    this.#isAlive = isAlive
-    this.#onEnd = onEnd
-    this.#open = new Set(records.map(({ topic, partition }) => `${topic}/${partition}`))
+    this.#isWhole = isWhole
   }
 
-  acknowledged({ topic, partition: index, offset }: BaseOffset, records: readonly OutgoingRecord[]): void {
-    this.#open.delete(`${topic}/${index}`)
+  #acknowledged({ topic, partition: index, offset }: BaseOffset, records: readonly OutgoingRecord[]): void {
+    const { nowMs } = this.#cluster
     const partition = this.#cluster.partition(topic, index)
     const batch = partition === undefined ? undefined : find(partition, records, offset)
-    if (batch !== undefined) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, this.#cluster.nowMs)
+    if (batch !== undefined) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, nowMs)
     else this.#complain(`K1: ${topic}/${index}: acknowledged at ${offset}, but not there`)
   }
 
-  refused({ topic, partition }: PartitionRecords): void {
-    this.#open.delete(`${topic}/${partition}`)
-  }
-
-  resolved(): void {
-    for (const name of this.#open) this.#complain(`K1: ${name}: acknowledged without being reported`)
-  }
-
-  end(): void {
-    this.check()
-    this.#onEnd()
-  }
-
-  check(): void {
-    const { wholeSinceMs, isWhole } = this.#audit
-    if (!isWhole || !this.#isAlive()) return
-    const { nowMs } = this.#cluster
-    const tookMs = nowMs - Math.max(this.#sinceMs, wholeSinceMs)
-    this.#audit.longestMs = Math.max(this.#audit.longestMs, tookMs)
-    const limitMs = this.#cluster.lostAtMs >= this.#sinceMs ? AFTER_LOSS_WITHIN_MS : ACKNOWLEDGED_WITHIN_MS
-    if (tookMs > limitMs)
+  #check({ sinceMs, isAlive }: Send): void {
+    if (!this.#isWhole || !isAlive()) return
+    const { nowMs, lostAtMs } = this.#cluster
+    const tookMs = nowMs - Math.max(sinceMs, this.#wholeSinceMs)
+    if (tookMs > (lostAtMs >= sinceMs ? AFTER_LOSS_WITHIN_MS : ACKNOWLEDGED_WITHIN_MS))
       this.#complain(
         `K3: not acknowledged within ${(tookMs / 1000).toFixed(1)} s although every partition has a leader, at ${nowMs}`,
       )
