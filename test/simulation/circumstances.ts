@@ -15,10 +15,7 @@ const DAY = {
 
 /** The circumstances of a seed. */
 export const CIRCUMSTANCES = {
-  /**
-   * A day with a fault every half hour, each within a burst of events; two busy symbols and one
-   * that trades every ten minutes.
-   */
+  /** A fault every half hour, each within a burst; two busy symbols and one that trades every ten minutes. */
   day: DAY,
   /** Half an hour with a fault every twelve seconds: faults overlap with earlier ones. */
   rough: HALF_AN_HOUR,
@@ -26,10 +23,7 @@ export const CIRCUMSTANCES = {
   cluster: { ...HALF_AN_HOUR, clusterFaults: true },
   /** A day with faults of the Kafka cluster. */
   'cluster day': { ...DAY, clusterFaults: true },
-  /**
-   * A day of an exchange that lists, halts and delists symbols, has maintenance, and gives
-   * unexpected answers.
-   */
+  /** An exchange that lists, halts and delists symbols, has maintenance, and gives unexpected answers. */
   'exchange day': { ...DAY, exchangeFaults: true },
 } satisfies Record<string, Omit<WorldOptions, 'seed'>>
 

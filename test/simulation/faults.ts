@@ -1,14 +1,31 @@
 import type { FaultRequest } from '../../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
-import { CLUSTER_FAULTS } from './cluster-faults.ts'
+import type { BrokerState } from './cluster/broker.ts'
+import type { Cluster } from './cluster/cluster.ts'
+import { ERROR } from './cluster/partition.ts'
 import type { FrameFault } from './exchange.ts'
-import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
 import type { World } from './world.ts'
 
+const SECOND = 1000
+const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
 
-/** Whole milliseconds, from a drawn number of seconds. */
-const drawnMs = (random: Random, low: number, high: number) => Math.round(random.between(low, high) * SECOND)
+interface FaultKind {
+  readonly name: string
+  /** Relative frequency. */
+  readonly weight: number
+  readonly act: (world: World, random: Random) => void
+}
+
+function fault(name: string, weight: number, act: FaultKind['act']): FaultKind {
+  return { name, weight, act }
+}
+
+/** Milliseconds, from a drawn number of seconds. */
+const seconds = (random: Random, low: number, high: number) => random.between(low, high) * SECOND
+
+/** Whole milliseconds. */
+const drawnMs = (random: Random, low: number, high: number) => Math.round(seconds(random, low, high))
 
 /** A fault of the exchange's table. */
 function ofExchange(name: string, weight: number, draw: (random: Random) => FaultRequest): FaultKind {
@@ -19,6 +36,31 @@ function ofExchange(name: string, weight: number, draw: (random: Random) => Faul
 function ofOne(name: string, weight: number, draw: (random: Random) => FrameFault): FaultKind {
   return fault(name, weight, ({ exchange }, random) => exchange.addToOne(draw(random)))
 }
+
+/** A fault of the Kafka cluster. */
+function ofCluster(
+  name: string,
+  weight: number,
+  act: (cluster: Cluster, random: Random, clock: World['clock']) => void,
+): FaultKind {
+  return fault(name, weight, ({ kafka, clock }, random) => act(kafka.cluster, random, clock))
+}
+
+/** A broker leaves the state `up` for a drawn number of seconds. */
+function disturbed(
+  name: string,
+  weight: number,
+  state: Exclude<BrokerState, 'up'>,
+  low: number,
+  high: number,
+): FaultKind {
+  return ofCluster(name, weight, (cluster, random) =>
+    cluster.disturb(anyNode(cluster, random), state, seconds(random, low, high)),
+  )
+}
+
+const anyNode = ({ brokers }: Cluster, random: Random) => random.pick([...brokers.keys()])
+const anyPartition = ({ partitions }: Cluster, random: Random) => random.pick([...partitions.values()])
 
 /** Every connection closes without a handshake. */
 const CUT = { kind: 'cut' } as const
@@ -77,26 +119,22 @@ const KINDS: readonly FaultKind[] = [
     exchange.add({ kind: 'restHole', symbol, ids, fromId, toId: fromId + random.whole(1, 20) - 1 })
     exchange.addToOne({ kind: 'drop', count: random.whole(1, 40) })
   }),
-  fault('brokers away', 5, ({ kafka }, random) =>
-    kafka.cluster.cutClients(random.between(1, 90) * SECOND, random.chance(0.5)),
+  ofCluster('brokers away', 5, (cluster, random) =>
+    cluster.cutClients(seconds(random, 1, 90), random.chance(0.5)),
   ),
-  fault('ingestion killed', 7, (world, random) => world.kill(random.between(0.1, 60) * SECOND)),
-  fault('ingestion stopped and started', 3, (world, random) =>
-    world.restart(random.between(0.1, 60) * SECOND),
-  ),
-  fault('ingestion paused', 4, (world, random) => world.pause(random.between(0.5, 25) * SECOND)),
+  fault('ingestion killed', 7, (world, random) => world.kill(seconds(random, 0.1, 60))),
+  fault('ingestion stopped and started', 3, (world, random) => world.restart(seconds(random, 0.1, 60))),
+  fault('ingestion paused', 4, (world, random) => world.pause(seconds(random, 0.5, 25))),
   fault('ingestion frozen for long', 1, (world, random) => world.pause(random.pick([90, 600]) * SECOND)),
-  fault('machine suspended', 2, (world, random) => world.suspend(random.between(1.5, 600) * SECOND)),
-  fault('clock set ahead', 2, (world, random) => {
-    const aheadMs = random.pick([2 * SECOND, MINUTE, 2 * HOUR, 8 * HOUR])
-    world.setClock(aheadMs, random.between(5, 900) * SECOND)
-  }),
-  fault('clock set back', 2, (world, random) => {
-    const backMs = random.pick([2 * SECOND, MINUTE, 50 * MINUTE])
-    world.setClock(-backMs, random.between(5, 900) * SECOND)
-  }),
+  fault('machine suspended', 2, (world, random) => world.suspend(seconds(random, 1.5, 600))),
+  fault('clock set ahead', 2, (world, random) =>
+    world.setClock(random.pick([2 * SECOND, MINUTE, 2 * HOUR, 8 * HOUR]), seconds(random, 5, 900)),
+  ),
+  fault('clock set back', 2, (world, random) =>
+    world.setClock(-random.pick([2 * SECOND, MINUTE, 50 * MINUTE]), seconds(random, 5, 900)),
+  ),
   fault('clock moved a little', 1, (world, random) =>
-    world.setClock(random.between(-0.9, 0.9) * SECOND, random.between(1, 60) * SECOND),
+    world.setClock(seconds(random, -0.9, 0.9), seconds(random, 1, 60)),
   ),
   fault('newer instance', 2, (world) => world.takeOver()),
   fault('ids restart', 1, ({ market, stored }, random) => {
@@ -107,6 +145,39 @@ const KINDS: readonly FaultKind[] = [
     )
     if (isKnown) market.restartIds(symbol)
   }),
+]
+
+/** Brokers tolerate times up to an hour ahead of theirs. */
+const BEHIND_MS = -2 * HOUR
+
+const CLUSTER: readonly FaultKind[] = [
+  disturbed('broker killed', 4, 'down', 1, 120),
+  disturbed('broker hangs', 3, 'hung', 1, 60),
+  disturbed('broker cut off from the others', 3, 'cut off', 5, 120),
+  ofCluster('brokers restarted one after the other', 1, (cluster, random, clock) => {
+    for (const [at, node] of [...cluster.brokers.keys()].entries())
+      clock.schedule(at * 30 * SECOND, () => cluster.disturb(node, 'down', seconds(random, 3, 15)))
+  }),
+  ofCluster('preferred leaders elected', 3, (cluster) => cluster.electPreferred()),
+  ofCluster('partitions reassigned', 3, (cluster, random) => {
+    for (let left = random.whole(1, 4); left > 0; left--) cluster.reassign(anyPartition(cluster, random))
+  }),
+  ofCluster('answers of a broker lost', 3, (cluster, random) =>
+    cluster.loseAnswers(anyNode(cluster, random), random.whole(1, 6), 10 * SECOND),
+  ),
+  ofCluster('partition refused', 2, (cluster, random) => {
+    const error = random.pick([ERROR.TOPIC_AUTHORIZATION_FAILED, ERROR.KAFKA_STORAGE_ERROR])
+    cluster.refuse([anyPartition(cluster, random).name], error, seconds(random, 1, 60))
+  }),
+  ofCluster('clock of a broker late', 2, (cluster, random) =>
+    cluster.setClock(anyNode(cluster, random), BEHIND_MS, seconds(random, 1, 30)),
+  ),
+  ofCluster('broker forgets producers', 2, (cluster, random) =>
+    anyPartition(cluster, random).forgetProducers(),
+  ),
+  ofCluster('tail of a partition lost', 2, (cluster, random) =>
+    cluster.electUnclean(anyPartition(cluster, random), random.whole(1, 5)),
+  ),
 ]
 
 /** Drawn only on request of a seed, so that the days of other seeds do not change. */
@@ -131,23 +202,17 @@ const REFUSALS: readonly FaultKind[] = [
   }),
 ]
 
-/**
- * Faults of an exchange that changes its symbols, has maintenance, and gives unexpected answers.
- */
+/** Faults of an exchange that changes its symbols, has maintenance, and gives unexpected answers. */
 const EXCHANGE: readonly FaultKind[] = [
   ...REFUSALS,
   fault('REST in the other unit', 2, ({ rest }, random) =>
-    rest.misbehave('other unit', random.between(1, 600) * SECOND),
+    rest.misbehave('other unit', seconds(random, 1, 600)),
   ),
-  fault('exchangeInfo makes no sense', 3, ({ rest }, random) =>
-    rest.misbehave(
-      random.pick(['exchangeInfo is not JSON', 'exchangeInfo is short']),
-      random.between(1, 20) * MINUTE,
-    ),
-  ),
-  fault('streams in the other unit', 1, ({ exchange }, random) =>
-    exchange.otherUnit(random.between(1, 60) * SECOND),
-  ),
+  fault('exchangeInfo makes no sense', 3, ({ rest }, random) => {
+    const oddity = random.pick(['exchangeInfo is not JSON', 'exchangeInfo is short'] as const)
+    rest.misbehave(oddity, random.between(1, 20) * MINUTE)
+  }),
+  fault('streams in the other unit', 1, ({ exchange }, random) => exchange.otherUnit(seconds(random, 1, 60))),
   fault('maintenance', 2, ({ market, exchange, clock }, random) => {
     const forMs = drawnMs(random, 60, 3600)
     const halted = [...market.statuses.keys()]
@@ -179,9 +244,9 @@ const MAX_SYMBOLS = 12
 /** Draws a fault and carries it out, within a burst of events. @returns its name */
 export function strike(world: World, random: Random): string {
   const { clusterFaults, exchangeFaults, seed } = world.options
-  const ofCluster = clusterFaults === true ? CLUSTER_FAULTS : []
-  const ofExchange = exchangeFaults === true ? EXCHANGE : seed % 10 === 9 ? REFUSALS : []
-  const kinds = [...KINDS, ...ofCluster, ...ofExchange]
+  const cluster = clusterFaults === true ? CLUSTER : []
+  const exchange = exchangeFaults === true ? EXCHANGE : seed % 10 === 9 ? REFUSALS : []
+  const kinds = [...KINDS, ...cluster, ...exchange]
   let at = random.next() * kinds.reduce((sum, { weight }) => sum + weight, 0)
   const kind = kinds.find(({ weight }) => {
     at -= weight

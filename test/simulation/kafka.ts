@@ -31,7 +31,11 @@ export interface KafkaOptions {
   readonly compacted: string
   readonly copies: Copies
   /** A defect of our code, of the brokers, or of the producer. */
-  readonly defect?: ClientDefect | 'acknowledges before the replicas have it' | "the client's own producer"
+  readonly defect?:
+    | ClientDefect
+    | 'acknowledges before the replicas have it'
+    | "the client's own producer"
+    | undefined
 }
 
 /** The brokers that clients know at their start. */

@@ -1,9 +1,10 @@
 import { refusalOf } from '../../src/foundation/binance/refusal.ts'
 import type { FetchTrades, RestOutcome, RestTrade } from '../../src/foundation/binance/trade-rest.ts'
-import { restOf, type TradeType } from '../../src/foundation/market/event.ts'
+import { restOf } from '../../src/foundation/market/event.ts'
 import { FaultyHistory } from '../../src/sandbox/simulator/faults/fault-history.ts'
 import type { FaultRegistry } from '../../src/sandbox/simulator/faults/fault-registry.ts'
 import { requestFate } from '../../src/sandbox/simulator/faults/fault-rest.ts'
+import type { TradeEvent } from '../../src/sandbox/simulator/market/market-event.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
@@ -11,6 +12,12 @@ import type { Market } from './market.ts'
 
 /** Unexpected answers that are not faults of the exchange's table. */
 type Oddity = 'other unit' | 'exchangeInfo is not JSON' | 'exchangeInfo is short'
+
+interface Shown {
+  readonly market: Market
+  readonly book: FaultRegistry
+  readonly weightPerMinute: number
+}
 
 /**
  * The exchange's REST interface over the true events, with the exchange's faults. It records
@@ -20,24 +27,17 @@ export class SimulatedRest {
   readonly complaints: string[] = []
   readonly #clock: VirtualClock
   readonly #random: Random
-  readonly #market: Market
-  readonly #book: FaultRegistry
+  readonly #shown: Shown
   readonly #history: FaultyHistory
-  readonly #weightPerMinute: number
   readonly #oddities = new Map<Oddity, number>()
   /** Its database lags. */
   #visibleMs = 0
 
-  constructor(
-    { market, book, weightPerMinute }: { market: Market; book: FaultRegistry; weightPerMinute: number },
-    clock: VirtualClock,
-    random: Random,
-  ) {
-    this.#market = market
-    this.#book = book
-    this.#weightPerMinute = weightPerMinute
+  constructor(shown: Shown, clock: VirtualClock, random: Random) {
+    this.#shown = shown
     this.#clock = clock
     this.#random = random
+    const { market, book } = shown
     const past = {
       symbols: [],
       status: (symbol: string) => market.statuses.get(symbol) ?? null,
@@ -58,7 +58,7 @@ export class SimulatedRest {
 
   /** The answer to `exchangeInfo`. */
   symbols(): Map<string, string> {
-    const { statuses } = this.#market
+    const { statuses } = this.#shown.market
     if (this.#isOdd('exchangeInfo is not JSON')) throw new Error('exchangeInfo is not JSON')
     if (!this.#isOdd('exchangeInfo is short')) return statuses
     return new Map([...statuses].filter(() => this.#random.chance(0.5)))
@@ -72,7 +72,7 @@ export class SimulatedRest {
       const nowMs = this.#clock.monotonicMs()
       spent.push({ atMs: nowMs, weight: restOf(request.type).weight })
       while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000 - ROUNDING_MS) spent.shift()
-      if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#weightPerMinute)
+      if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#shown.weightPerMinute)
         this.complaints.push('more weight per minute than REST_WEIGHT_PER_MINUTE')
       if (nowMs + ROUNDING_MS < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
       return new Promise((resolve) => {
@@ -91,7 +91,7 @@ export class SimulatedRest {
   }
 
   #answer({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0]): RestOutcome {
-    const { answer } = requestFate(`/api/v3/${restOf(type).path}?symbol=${symbol}`, this.#book)
+    const { answer } = requestFate(`/api/v3/${restOf(type).path}?symbol=${symbol}`, this.#shown.book)
     if (answer === 'reset') return { kind: 'failed', reason: 'reset' }
     if (answer !== 'as usual') {
       const { status, headers, body } = answer
@@ -103,18 +103,13 @@ export class SimulatedRest {
     this.#visibleMs = Math.floor(this.#clock.wallMicros() / 1000) - this.#random.between(0, 3000)
     // Absent ids, and those not yet in its database, are at the end.
     const query = fromId === null ? { limit: 500 } : { fromId, limit }
-    return { kind: 'rows', rows: this.#rows(type, symbol, query).slice(-limit), usedWeight: 0 }
+    const rows = this.#history.events(type, symbol, query).slice(-limit)
+    return { kind: 'rows', rows: rows.map(rowOf), usedWeight: 0 }
   }
+}
 
-  #rows(
-    type: TradeType,
-    symbol: string,
-    query: { readonly fromId?: number; readonly limit: number },
-  ): RestTrade[] {
-    return this.#history.events(type, symbol, query).map((event) => {
-      const { id, price, quantity, tradeTime, isBuyerMaker, firstTradeId: from, lastTradeId: to } = event
-      const trades = from === undefined || to === undefined ? null : { from, to }
-      return { id, price, quantity, timeUs: tradeTime * 1000, isBuyerMaker, isBestMatch: true, trades }
-    })
-  }
+function rowOf(event: TradeEvent): RestTrade {
+  const { id, price, quantity, tradeTime, isBuyerMaker, firstTradeId: from, lastTradeId: to } = event
+  const trades = from === undefined || to === undefined ? null : { from, to }
+  return { id, price, quantity, timeUs: tradeTime * 1000, isBuyerMaker, isBestMatch: true, trades }
 }

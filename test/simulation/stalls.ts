@@ -30,16 +30,8 @@ export class StallWatch {
 
   began(fault: FaultOf<'stall'>): void {
     const nowMs = this.#clock.monotonicMs()
-    const untilMs = Number.POSITIVE_INFINITY
-    const stall = {
-      fault,
-      sinceMs: nowMs,
-      untilMs,
-      firstStruckMs: null,
-      lastStruckMs: nowMs,
-      noticedAtMs: null,
-    }
-    this.all.set(fault.id, stall)
+    const times = { sinceMs: nowMs, untilMs: Number.POSITIVE_INFINITY, lastStruckMs: nowMs }
+    this.all.set(fault.id, { fault, ...times, firstStruckMs: null, noticedAtMs: null })
   }
 
   ended(id: number): void {
@@ -54,10 +46,7 @@ export class StallWatch {
     stall.firstStruckMs ??= stall.lastStruckMs
   }
 
-  /**
-   * Records a resubscription of a stream by a process of this age. @returns the stall that it
-   * heals, if any
-   */
+  /** Records a resubscription by a process of this age. @returns the stall that it heals, if any */
   resubscribed(stream: string, ageMs: number): FaultOf<'stall'> | null {
     const nowMs = this.#clock.monotonicMs()
     const stalls = [...this.all.values()]
@@ -74,10 +63,7 @@ export class StallWatch {
     return stall.fault.spec.healedBy === 'resubscribe' ? stall.fault : null
   }
 
-  /**
-   * Records the close of the last connection, opened at that time: the frames held back are known
-   * to be missing.
-   */
+  /** Records the close of the last connection, opened then: the frames held back are known to be missing. */
   silencedSince(openedAtMs: number): void {
     const nowMs = this.#clock.monotonicMs()
     for (const stall of this.all.values())

@@ -33,9 +33,7 @@ export class WallClock {
     this.settings.push({ sinceMs: nowMs, untilMs: Number.POSITIVE_INFINITY, aheadMs })
   }
 
-  /**
-   * When it showed a time, or one less than a second earlier: several moments after a step back.
-   */
+  /** When it showed a time, or one less than a second earlier: several moments after a step back. */
   whenShown(shownMs: number): number[] {
     return this.settings.flatMap(({ sinceMs, untilMs, aheadMs }) => {
       const atMs = shownMs - aheadMs

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto'
 import { pino } from 'pino'
 import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
 import { RECORDING } from '../../src/foundation/market/recording.ts'
+import { loadSettings } from '../../src/foundation/settings/load.ts'
 import type { IngestionStatus } from '../../src/foundation/telemetry/status.ts'
-import type { IngestionConfig } from '../../src/ingestion/config.ts'
+import { type IngestionConfig, ingestionConfig } from '../../src/ingestion/config.ts'
 import { CLOCK_LIMITS, type ClockLimits } from '../../src/ingestion/messages/receipt-clock.ts'
 import { Ingestion } from '../../src/ingestion/service.ts'
 import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
@@ -36,9 +37,7 @@ export interface WorldOptions {
   readonly faultEveryMs: number
   /** Also faults within the Kafka cluster. */
   readonly clusterFaults?: boolean
-  /**
-   * Records every symbol of an exchange that lists and halts symbols and gives unexpected answers.
-   */
+  /** Records every symbol of an exchange that lists and halts symbols and gives unexpected answers. */
   readonly exchangeFaults?: boolean
   /** Most occurrences in a burst around each fault. */
   readonly stormOccurrences: number
@@ -106,21 +105,11 @@ export class World {
     this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit, earlyOneIn)
     this.exchange.mayBeQuiet = (stream) =>
       this.market.isQuiet(stream, QUIET_MS) || this.clock.monotonicMs() < this.#unnamedUntilMs
-    this.rest = new SimulatedRest(
-      {
-        market: this.market,
-        book: this.exchange.book,
-        weightPerMinute: this.#config.restWeightPerMinute,
-      },
-      this.clock,
-      random.fork(),
-    )
-    const kafka = {
-      topics: Object.values(TOPICS),
-      compacted: TOPICS.checkpoints,
-      copies: this.#copies(),
-      ...(options.defect === undefined ? {} : { defect: options.defect }),
-    }
+    const { restWeightPerMinute: weightPerMinute } = this.#config
+    const shown = { market: this.market, book: this.exchange.book, weightPerMinute }
+    this.rest = new SimulatedRest(shown, this.clock, random.fork())
+    const topics = { topics: Object.values(TOPICS), compacted: TOPICS.checkpoints }
+    const kafka = { ...topics, copies: this.#copies(), defect: options.defect }
     this.kafka = new SimulatedKafka(kafka, this.clock, random.fork(), (appended) =>
       this.#onAppended(appended),
     )
@@ -144,10 +133,7 @@ export class World {
     for (const life of [...this.#lives]) this.#bury(life)
   }
 
-  /**
-   * Digest of all messages in Kafka except checkpoints, which contain the random name of their
-   * process.
-   */
+  /** Of all messages in Kafka except checkpoints, which contain the random name of their process. */
   get digest(): string {
     return this.#digest.copy().digest('hex')
   }
@@ -197,10 +183,7 @@ export class World {
     this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
-  /**
-   * Clock changes during sleep are indistinguishable from the sleep itself: specification, not
-   * covered.
-   */
+  /** A change during sleep would be indistinguishable from the sleep: specification, not covered. */
   #setWhenAwake(): void {
     const leftMs = Math.max(0, ...this.#lives.map(({ clock }) => clock.asleepForMs))
     if (leftMs > 0) this.clock.schedule(leftMs + TICK_MS, () => this.#setWhenAwake())
@@ -275,16 +258,9 @@ export class World {
     return life
   }
 
-  #answer<Result>(clock: LifeClock, answer: () => Result): Promise<Result> {
-    return new Promise((resolve, reject) =>
-      clock.schedule(this.#random.between(10, 300), () => {
-        try {
-          resolve(answer())
-        } catch (error) {
-          reject(error)
-        }
-      }),
-    )
+  async #answer<Result>(clock: LifeClock, answer: () => Result): Promise<Result> {
+    await clock.wait(this.#random.between(10, 300))
+    return answer()
   }
 
   /** Answers `exchangeInfo` to one process, and records the symbols new to it. */
@@ -303,10 +279,7 @@ export class World {
     return answer
   }
 
-  /**
-   * Checks why a process stopped: only another instance may be the cause, and Kafka decides between
-   * two that start together.
-   */
+  /** Checks why a process stopped: only another instance, lost messages or another unit may be the cause. */
   #onEnded(life: Life, error: unknown): void {
     if (!life.clock.isAlive) return
     const isReplaced = life.overlapped && String(error).includes('Another ingestion')
@@ -346,12 +319,13 @@ export class World {
 
   #onAppended(appended: Appended): void {
     const { topic, value } = appended
+    if (topic === TOPICS.checkpoints || value === null) return
+    const gap: unknown = topic === TOPICS.gaps ? JSON.parse(value.toString()) : null
     // An announcement contains the random name of its process.
-    if (topic === TOPICS.gaps && RECORDING.safeParse(parse(value)).success) return
-    if (topic !== TOPICS.checkpoints && value !== null) this.#digest.update(value)
-    if (topic === TOPICS.gaps && value !== null) {
-      this.#onGap(GAP.parse(parse(value)))
-    } else this.stored.add(appended, this.clock.wallMicros() / 1000)
+    if (gap !== null && RECORDING.safeParse(gap).success) return
+    this.#digest.update(value)
+    if (gap !== null) this.#onGap(GAP.parse(gap))
+    else this.stored.add(appended, this.clock.wallMicros() / 1000)
   }
 
   #onGap(gap: Gap): void {
@@ -375,47 +349,30 @@ function configOf(
   random: Random,
 ): IngestionConfig {
   return {
+    ...ingestionConfig(loadSettings({}, { cwd: '/nonexistent' })),
     symbols: exchangeFaults === true ? ['*'] : Object.keys(symbols),
-    symbolsEveryMs: 300_000,
-    eventTypes: ['trade', 'aggTrade', 'bookTicker'],
-    shard: { index: 0, count: 1 },
-    wsUrl: 'wss://exchange',
     connectionsPerStream: seed % 4 === 3 ? 2 : 1,
     // Restarts reset it, but a day must have rollovers nevertheless.
     connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
-    restUrl: 'https://exchange',
-    venue: null,
-    apiKey: undefined,
-    timeUnit: 'millisecond',
+    ...{ wsUrl: 'wss://exchange', restUrl: 'https://exchange', timeUnit: 'millisecond' },
     restWeightPerMinute: 3000,
-    backfillMaxIds: 1_000_000,
-    kafka: { brokers: ['kafka:9092'], tls: null, sasl: null },
     topics: TOPICS,
     compression: 'none',
     lingerMs: 5,
-    batchSize: 500,
     // Fills up within a burst when the brokers are down.
     queueMaxBytes: random.pick([60_000, 400_000, 64 << 20]),
-    backoff: { initialMs: 1000, maxMs: 60_000 },
     clockLimits,
-    host: '127.0.0.1',
-    port: 0,
   }
 }
 
 function unconserved({ counters }: IngestionStatus): string[] {
   const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
   const { backfilled, acknowledged, discarded, queued, inFlight } = counters
-  return [
-    ...(received === forwarded + duplicate + control + ignored + rejected + held
-      ? []
-      : [`G5: frames are not conserved: ${JSON.stringify(counters)}`]),
-    ...(forwarded + backfilled === acknowledged + discarded + queued + inFlight
-      ? []
-      : [`G5: messages are not conserved: ${JSON.stringify(counters)}`]),
-  ]
-}
-
-function parse(value: Buffer | null): unknown {
-  return value === null ? null : JSON.parse(value.toString())
+  const isConserved = {
+    frames: received === forwarded + duplicate + control + ignored + rejected + held,
+    messages: forwarded + backfilled === acknowledged + discarded + queued + inFlight,
+  }
+  return Object.entries(isConserved)
+    .filter(([, isTrue]) => !isTrue)
+    .map(([what]) => `G5: ${what} are not conserved: ${JSON.stringify(counters)}`)
 }

@@ -24,10 +24,7 @@ interface Refusal {
   readonly untilMs: number
 }
 
-/**
- * A Kafka cluster in memory: brokers, replicated partitions, and a controller that elects leaders.
- * `network.ts` is the clients' view of it.
- */
+/** A Kafka cluster in memory: brokers, replicated partitions, and a controller that elects leaders. */
 export class Cluster {
   readonly brokers: ReadonlyMap<number, Broker>
   readonly partitions: ReadonlyMap<string, Partition>
@@ -56,13 +53,8 @@ export class Cluster {
       Array.from({ length: PARTITIONS }, (_, index) => {
         const replicas = Array.from({ length: REPLICAS }, (_one, i) => NODES[(at + index + i) % NODES.length])
         const limits = { minInSync: MIN_IN_SYNC, isCompacted: topic === options.compacted }
-        return new Partition(
-          topic,
-          index,
-          replicas.filter((one) => one !== undefined),
-          limits,
-          events,
-        )
+        const nodes = replicas.filter((one) => one !== undefined)
+        return new Partition(topic, index, nodes, limits, events)
       }),
     )
     this.partitions = new Map(partitions.map((one) => [one.name, one]))
@@ -88,6 +80,10 @@ export class Cluster {
 
   partition(topic: string, index: number): Partition | undefined {
     return this.partitions.get(`${topic}/${index}`)
+  }
+
+  #reaches(node: number): boolean {
+    return this.broker(node).isReachable
   }
 
   nextProducerId(): bigint {
@@ -116,15 +112,10 @@ export class Cluster {
     if (ill.length > 1 || ill.some(({ state }) => state === 'up')) return false
     if (this.network !== 'answers') return false
     if ([...this.#refusals.values()].some(({ untilMs }) => untilMs > this.nowMs)) return false
-    return [...this.partitions.values()].every(({ name, leadership, inSync, minInSync }) => {
-      const broker = this.brokers.get(leadership.leader)
-      const healthy = [...inSync].every((node) => this.broker(node).isReachable)
-      return (
-        broker?.isReachable === true &&
-        healthy &&
-        inSync.size >= minInSync &&
-        broker.view.get(name) === leadership
-      )
+    return [...this.partitions.values()].every((partition) => {
+      const { inSync, minInSync } = partition
+      const isHealthy = inSync.size >= minInSync && [...inSync].every((node) => this.#reaches(node))
+      return isHealthy && this.#isLed(partition)
     })
   }
 
@@ -159,67 +150,62 @@ export class Cluster {
     this.onChange()
   }
 
-  /** Isolates a broker from all clients for this time. */
+  /** Isolates the brokers from all clients for this time. */
   cutClients(ms: number, hang: boolean): void {
     this.#clientsCutUntilMs = Math.max(this.#clientsCutUntilMs, this.nowMs + ms)
     this.#clientsHang = hang
-    this.onChange()
-    this.#later(ms, () => this.onChange())
+    this.#changeFor(ms)
   }
 
   /** Refuses matching partitions to producers with this error. */
   refuse(names: readonly string[], errorCode: number, ms: number): void {
     for (const name of names) this.#refusals.set(name, { errorCode, untilMs: this.nowMs + ms })
-    this.onChange()
-    this.#later(ms, () => this.onChange())
+    this.#changeFor(ms)
   }
 
   setClock(node: number, offsetMs: number, ms: number): void {
-    this.broker(node).clockOffsetMs = offsetMs
-    this.onChange()
-    this.#later(ms, () => {
-      this.broker(node).clockOffsetMs = 0
-      this.onChange()
+    const broker = this.broker(node)
+    broker.clockOffsetMs = offsetMs
+    this.#changeFor(ms, () => {
+      broker.clockOffsetMs = 0
     })
   }
 
   /** Loses requests to this broker or their answers: this many, or for this time. */
   loseAnswers(node: number, requests: number, ms: number): void {
-    this.broker(node).lostAnswers = requests
+    const broker = this.broker(node)
+    broker.lostAnswers = requests
+    this.#changeFor(ms, () => {
+      broker.lostAnswers = 0
+    })
+  }
+
+  #changeFor(ms: number, end: () => void = () => {}): void {
     this.onChange()
     this.#later(ms, () => {
-      this.broker(node).lostAnswers = 0
+      end()
       this.onChange()
     })
   }
 
   electPreferred(): void {
     for (const partition of this.partitions.values()) {
-      const preferred = partition.replicas.find(
-        (node) => partition.inSync.has(node) && this.broker(node).isReachable,
-      )
+      const preferred = partition.replicas.find((node) => partition.inSync.has(node) && this.#reaches(node))
       if (preferred !== undefined) partition.lead(preferred)
     }
     this.#publish()
   }
 
-  /**
-   * Moves one replica to the broker without one; if possible the first of the list, which leads.
-   */
+  /** Moves one replica to the broker without one; if possible the first of the list, which leads. */
   reassign(partition: Partition): void {
     const spare = NODES.find((node) => !partition.replicas.includes(node))
     const [leaving, ...staying] = partition.replicas
     if (spare === undefined || leaving === undefined || !this.broker(spare).isReachable) return
-    const successor = staying.find((node) => partition.inSync.has(node) && this.broker(node).isReachable)
-    const from = partition.leaderLog
-    if (
-      successor === undefined ||
-      from === undefined ||
-      !this.broker(partition.leadership.leader).isReachable
-    )
-      return
+    const successor = staying.find((node) => partition.inSync.has(node) && this.#reaches(node))
+    if (successor === undefined || partition.leaderLog === undefined) return
+    if (!this.#reaches(partition.leadership.leader)) return
     partition.add(spare)
-    partition.replicate([spare, ...[...partition.inSync].filter((node) => this.broker(node).isReachable)])
+    partition.replicate([spare, ...[...partition.inSync].filter((node) => this.#reaches(node))])
     partition.commit()
     partition.replicas = [...staying, spare]
     if (partition.leadership.leader === leaving) partition.lead(successor)
@@ -231,7 +217,7 @@ export class Cluster {
   /** @returns whether there was a replica to elect */
   electUnclean(partition: Partition, lacking: number): boolean {
     const lagging = partition.replicas.find(
-      (node) => node !== partition.leadership.leader && this.broker(node).isReachable,
+      (node) => node !== partition.leadership.leader && this.#reaches(node),
     )
     if (lagging === undefined || !partition.electUnclean(lagging, lacking)) return false
     this.#publish()
@@ -261,11 +247,15 @@ export class Cluster {
     })
   }
 
+  /** Whether its leader is reachable and knows that it leads. */
+  #isLed({ name, leadership }: Partition): boolean {
+    const leader = this.brokers.get(leadership.leader)
+    return leader?.isReachable === true && leader.view.get(name) === leadership
+  }
+
   #replicate(partition: Partition): void {
-    const leader = this.brokers.get(partition.leadership.leader)
-    // It must know that it leads, and be reachable.
-    if (leader?.isReachable !== true || leader.view.get(partition.name) !== partition.leadership) return
-    partition.replicate(partition.replicas.filter((node) => this.broker(node).isReachable))
+    if (!this.#isLed(partition)) return
+    partition.replicate(partition.replicas.filter((node) => this.#reaches(node)))
     partition.commit()
   }
 
@@ -280,11 +270,8 @@ export class Cluster {
   }
 
   #successor({ replicas, inSync }: Partition): number {
-    return (
-      replicas.find(
-        (node) => inSync.has(node) && !this.broker(node).isFenced && this.broker(node).isReachable,
-      ) ?? -1
-    )
+    const isFit = (node: number) => inSync.has(node) && !this.broker(node).isFenced && this.#reaches(node)
+    return replicas.find(isFit) ?? -1
   }
 
   /** Elects leaders for partitions without one, and lets out-of-sync replicas catch up. */
@@ -295,10 +282,9 @@ export class Cluster {
     this.#later(this.#random.between(600, 3000), () => {
       for (const partition of this.partitions.values()) {
         this.#replicate(partition)
-        const leader = this.brokers.get(partition.leadership.leader)
-        if (leader?.isReachable !== true || leader.view.get(partition.name) !== partition.leadership) continue
+        if (!this.#isLed(partition)) continue
         for (const node of partition.replicas)
-          if (this.broker(node).isReachable && !this.broker(node).isFenced) partition.inSync.add(node)
+          if (this.#reaches(node) && !this.broker(node).isFenced) partition.inSync.add(node)
         partition.commit()
       }
       this.onChange()

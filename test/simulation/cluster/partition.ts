@@ -86,9 +86,7 @@ export class Partition {
     return this.logs.get(this.leadership.leader)
   }
 
-  /**
-   * Appends as the broker that believes to lead in this epoch. @returns the batch, or an error code
-   */
+  /** Appends as the broker that believes to lead in this epoch. @returns the batch, or an error code */
   append(node: number, epoch: number, bytes: Buffer, incarnation: number): StoredBatch | number {
     const log = this.logs.get(node)
     if (log === undefined) return ERROR.NOT_LEADER_OR_FOLLOWER
@@ -221,10 +219,7 @@ export class Partition {
     for (const { settle } of waiting) settle(ERROR.NOT_LEADER_OR_FOLLOWER)
   }
 
-  /**
-   * Elects a replica without the newest batches, as `unclean.leader.election.enable` does. @returns
-   * whether it could
-   */
+  /** Elects a replica without the newest batches (`unclean.leader.election.enable`). @returns if it could */
   electUnclean(node: number, lacking: number): boolean {
     const log = this.logs.get(node)
     if (log === undefined || node === this.leadership.leader) return false

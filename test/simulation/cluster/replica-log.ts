@@ -24,10 +24,7 @@ export interface StoredBatch {
   readonly excuses: Set<'truncated' | 'forgotten'>
 }
 
-/**
- * Positions of the two numbers in a batch's header that the broker writes; its checksum excludes
- * them.
- */
+/** Positions of the two numbers in a batch's header that the broker writes, outside its checksum. */
 const BASE_OFFSET_AT = 0
 const LEADER_EPOCH_AT = 12
 
@@ -60,10 +57,7 @@ export class ReplicaLog {
       this.batches.pop()
       dropped.push(last)
     }
-    for (let at = this.batches.length; at < leader.batches.length; at++) {
-      const batch = leader.batches[at]
-      if (batch !== undefined) this.batches.push(batch)
-    }
+    for (const batch of leader.batches.slice(this.batches.length)) this.batches.push(batch)
     this.highWatermark = Math.min(leader.highWatermark, this.end)
     return dropped
   }
@@ -108,10 +102,7 @@ export class ReplicaLog {
 const UNCOMPACTED = 20
 const LOOKED_AT = 200
 
-/**
- * Removes records superseded by a newer one with the same key, except the newest records, as the
- * broker does sooner or later.
- */
+/** Removes records superseded by a newer one with the same key, except the newest records. */
 export function compact(log: ReplicaLog, key: Buffer | null): void {
   if (key === null) return
   for (let at = log.batches.length - 1; at >= 0; at--) {
