@@ -32,7 +32,7 @@ export interface TrueQuote {
 export interface MarketEvent {
   readonly stream: string
   readonly frame: Buffer
-  /** Of a bookTicker, to record its fate. */
+  /** For a bookTicker, to record its fate. */
   readonly quote: TrueQuote | null
 }
 

@@ -133,7 +133,7 @@ export class World {
     for (const life of [...this.#lives]) this.#bury(life)
   }
 
-  /** Of all messages in Kafka except checkpoints, which contain the random name of their process. */
+  /** Digest of all messages in Kafka except checkpoints, which contain the random name of their process. */
   get digest(): string {
     return this.#digest.copy().digest('hex')
   }

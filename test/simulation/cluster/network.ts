@@ -132,7 +132,7 @@ function metadata(
   connection: KafkaConnection,
   topics: readonly string[],
 ): Promise<ClusterLayout> {
-  // Of the first that accepts a connection.
+  // The first that accepts a connection answers.
   const nodes = connection.brokers.map(nodeOf)
   const first = nodes.find((node) => network.cluster.broker(node).state !== 'down')
   return ask(network, first ?? nodes[0] ?? 1, (broker, answer) =>
