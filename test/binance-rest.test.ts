@@ -17,36 +17,31 @@ const NEVER = new AbortController().signal
 const LATEST = { type: 'aggTrade', symbol: 'BTCUSDT', fromId: null, limit: 1 } as const
 
 /** Runs `use` with a REST server that gives these answers. */
-async function served(
+async function served<Result>(
   answer: (response: ServerResponse) => void,
-  use: (restUrl: string) => Promise<void>,
-): Promise<void> {
+  use: (restUrl: string) => Promise<Result>,
+): Promise<Result> {
   const server = createServer((_request, response) => answer(response))
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   try {
-    await use(`http://127.0.0.1:${port}`)
+    return await use(`http://127.0.0.1:${port}`)
   } finally {
     server.closeAllConnections()
     server.close()
   }
 }
 
-async function outcome(
+function outcome(
   status: number,
   headers: Readonly<Record<string, string>> = {},
   body = '{"code":-1003,"msg":"Too much."}',
 ): Promise<RestOutcome> {
-  let found: RestOutcome | undefined
-  await served(
+  return served(
     (response) => response.writeHead(status, headers).end(body),
-    async (url) => {
-      found = await tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, NEVER)
-    },
+    (url) => tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, NEVER),
   )
-  assert(found)
-  return found
 }
 
 async function waitMs(status: number, retryAfter: string | null): Promise<number | null> {
@@ -72,13 +67,9 @@ test('B5 an unparsable Retry-After does not cause an immediate retry', async () 
 })
 
 test('B5 waits longer with each consecutive refusal, up to the limit of its status', () => {
-  for (const [status, longestMs] of [
-    [451, 600_000],
-    [403, 300_000],
-    [418, 600_000],
-    [429, 60_000],
-  ] as const) {
-    const refusal = refusalOf(status, null, '', NOW_MS)
+  const longest = { 403: 300_000, 418: 600_000, 429: 60_000, 451: 600_000 }
+  for (const [status, longestMs] of Object.entries(longest)) {
+    const refusal = refusalOf(Number(status), null, '', NOW_MS)
     const waits = [1, 2, 3, 4, 12].map((times) => refusalWaitMs(refusal, times, 0.99))
     assert.deepEqual(
       waits,
@@ -91,32 +82,21 @@ test('B5 waits longer with each consecutive refusal, up to the limit of its stat
 test('returns exact times, and rejects rows in another time unit than requested', async () => {
   const row = { a: 7, p: '1', q: '1', f: 7, l: 7, T: 1723161255342123, m: true, M: true }
   const ask = async (unit: TimeUnit, T: number) => {
-    let found: RestOutcome | undefined
-    const asked: unknown[] = []
-    const server = createServer((request, response) => {
-      asked.push(request.headers['x-mbx-time-unit'])
-      response.end(JSON.stringify([{ ...row, T }]))
-    })
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    try {
-      const { port } = server.address() as AddressInfo
-      found = await tradeRest(`http://127.0.0.1:${port}`, unit, () => NOW_MS)(LATEST, NEVER)
-    } finally {
-      server.closeAllConnections()
-      server.close()
-    }
-    assert.deepEqual(asked, [unit.toUpperCase()])
+    const found = await served(
+      (response) => {
+        assert.equal(response.req.headers['x-mbx-time-unit'], unit.toUpperCase())
+        response.end(JSON.stringify([{ ...row, T }]))
+      },
+      (url) => tradeRest(url, unit, () => NOW_MS)(LATEST, NEVER),
+    )
     if (found.kind === 'rows') return found.rows.map(({ timeUs }) => timeUs)
     return found.kind === 'failed' ? found.reason : found.kind
   }
   assert.deepEqual(await ask('microsecond', row.T), [row.T])
   assert.deepEqual(await ask('millisecond', 1723161255342), [1723161255342000])
-  assert.match(
-    String(await ask('microsecond', 1723161255342)),
-    /times in milliseconds.*TIME_UNIT=millisecond/,
-  )
-  assert.match(String(await ask('millisecond', row.T)), /times in microseconds.*TIME_UNIT=microsecond/)
+  const other = (unit: TimeUnit) => new RegExp(`times in ${unit}s.*TIME_UNIT=${unit}`)
+  assert.match(String(await ask('microsecond', 1723161255342)), other('millisecond'))
+  assert.match(String(await ask('millisecond', row.T)), other('microsecond'))
   assert.match(String(await ask('millisecond', 5)), /5 is no time/)
 })
 
@@ -135,29 +115,18 @@ test("B7 separates permanent from temporary errors, and gives the fix and the ex
     const { isFinal, stops, fix } = ruleOf(found.refusal)
     return [found.refusal.reason, isFinal === true, stops, /BINANCE_API_KEY/.test(fix)]
   }
-  assert.deepEqual(await seen(400, '{"code":-1121,"msg":"Invalid symbol."}'), [
-    'HTTP 400: Invalid symbol. (-1121)',
-    true,
-    'request',
-    false,
-  ])
-  assert.deepEqual(await seen(401, '{"code":-2014,"msg":"API-key\\nformat invalid."}'), [
-    'HTTP 401: API-key format invalid. (-2014)',
-    false,
-    'request',
-    true,
-  ])
+  const delisted = await seen(400, '{"code":-1121,"msg":"Invalid symbol."}')
+  assert.deepEqual(delisted, ['HTTP 400: Invalid symbol. (-1121)', true, 'request', false])
+  const keyless = await seen(401, '{"code":-2014,"msg":"API-key\\nformat invalid."}')
+  assert.deepEqual(keyless, ['HTTP 401: API-key format invalid. (-2014)', false, 'request', true])
   assert.deepEqual((await seen(401, '{"code":-2015,"msg":"Invalid API-key."}')).at(-1), true)
   for (const status of [418, 503]) assert.equal((await seen(status, '{"code":-1121,"msg":""}'))[1], false)
   for (const status of [400, 404, 405, 408, 413, 500, 502, 503, 504])
     assert.deepEqual(await seen(status, '<html>'), [`HTTP ${status}`, false, 'request', false])
-  for (const [status, stops] of [
-    [403, 'side'],
-    [429, 'side'],
-    [451, 'side'],
-    [418, 'both'],
-  ] as const)
+  for (const status of [403, 418, 429, 451]) {
+    const stops = status === 418 ? 'both' : 'side'
     assert.deepEqual(await seen(status, ''), [`HTTP ${status}`, false, stops, false])
+  }
   assert.equal((await outcome(200, {}, '<html>')).kind, 'failed', 'no JSON')
 })
 
@@ -200,14 +169,8 @@ test('sends the API key only for trades by id, and to no host of a redirect', as
 })
 
 test('B7 turns every message of the exchange into a valid reason for the ledger, with its code', async () => {
-  for (const msg of [
-    'x'.repeat(500),
-    `${'x'.repeat(183)}😀 and more`,
-    'nul \0 in it',
-    'half \ud83d of it',
-    '\u001b[2J',
-    '',
-  ]) {
+  const long = ['x'.repeat(500), `${'x'.repeat(183)}😀 and more`]
+  for (const msg of [...long, 'nul \0 in it', 'half \ud83d of it', '\u001b[2J', '']) {
     const found = await outcome(400, {}, JSON.stringify({ code: -1000, msg }))
     assert.ok(found.kind === 'refused')
     const { reason } = found.refusal

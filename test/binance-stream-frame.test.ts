@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { memberText } from '../src/foundation/binance/json-member.ts'
 import {
+  type EventFrame,
   FRAME_MAX_BYTES,
   type Frame,
   FrameReader,
@@ -19,10 +20,15 @@ function interpret(text: string): Frame {
   return new FrameReader(null).read(Buffer.from(text))
 }
 
-function eventJson(text: string): string {
+const rejected = (reason: string): Frame => ({ kind: 'rejected', reason })
+
+function eventOf(text: string): EventFrame {
   const frame = interpret(text)
-  if (frame.kind !== 'event') assert.fail(`${frame.kind} for ${text}`)
-  const { bytes, start, end } = frame.data
+  return frame.kind === 'event' ? frame : assert.fail(`${frame.kind} for ${text}`)
+}
+
+function eventJson(text: string): string {
+  const { bytes, start, end } = eventOf(text).data
   return bytes.toString('utf8', start, end)
 }
 
@@ -56,14 +62,11 @@ test("reads an event identically in the exchange's layout and in any other", () 
     ['币安人生usdt@bookTicker', quote],
   ] as const) {
     const read = (text: string) => {
-      const frame = interpret(text)
-      if (frame.kind !== 'event') return assert.fail(`${frame.kind} for ${text}`)
-      const { type, symbol, id, eventTimeMs, tradeTimeMs, firstTradeId, lastTradeId, isBuyerMaker } =
-        frame.event
-      const { price, quantity } = frame.event
-      const shared = { stream: frame.stream, type, symbol: symbol.text, id, price, quantity }
-      if (type === 'bookTicker')
-        return { ...shared, ask: frame.event.askPrice, askQuantity: frame.event.askQuantity }
+      const { stream, event } = eventOf(text)
+      const { type, symbol, id, eventTimeMs, tradeTimeMs, firstTradeId, lastTradeId, isBuyerMaker } = event
+      const { price, quantity, askPrice, askQuantity } = event
+      const shared = { stream, type, symbol: symbol.text, id, price, quantity }
+      if (type === 'bookTicker') return { ...shared, askPrice, askQuantity }
       return { ...shared, eventTimeMs, tradeTimeMs, firstTradeId, lastTradeId, isBuyerMaker }
     }
     const expected = read(`{"stream":"${stream}","data":${data}}`)
@@ -121,10 +124,7 @@ test('F1 rejects every frame above the size limit, and only those, whatever its 
     const text = filled(before, unit, after)
     assert.equal(text.length, FRAME_MAX_BYTES)
     assert.equal(interpret(text).kind, 'event', before)
-    assert.deepEqual(interpret(`${text} `), {
-      kind: 'rejected',
-      reason: 'frame is longer than 65536 bytes',
-    })
+    assert.deepEqual(interpret(`${text} `), rejected('frame is longer than 65536 bytes'))
   }
 })
 
@@ -138,10 +138,7 @@ test('F1 rejects members that only Tapeline writes, in any spelling', () => {
     withoutTime.replace('"M":true', '"M":true,"\\u0073ource":"backfill"'),
     `{"source":"backfill",${TRADE.slice(1)}`,
   ])
-    assert.deepEqual(frame(data), {
-      kind: 'rejected',
-      reason: 'source is a member that only Tapeline writes',
-    })
+    assert.deepEqual(frame(data), rejected('source is a member that only Tapeline writes'))
   for (const name of ['ingestion_timestamp', 'ingestion_timestamp_us'])
     assert.equal(frame(added(`"${name}":1723161255400123`)).kind, 'rejected', name)
   // Nested members are not checked.
@@ -160,19 +157,14 @@ test('appends both receipt times and changes nothing else', () => {
 
 test('rejects events that cannot be stored, with the reason, and forwards unknown fields', () => {
   const frame = (data: string, stream = 'btcusdt@trade') => interpret(`{"stream":"${stream}","data":${data}}`)
-  assert.deepEqual(frame(TRADE.replace('"61837.63000000"', '"abc"')), {
-    kind: 'rejected',
-    reason: 'p is not a decimal',
-  })
-  assert.deepEqual(frame('[]'), { kind: 'rejected', reason: 'data is not an object' })
-  assert.deepEqual(frame(TRADE, 'ethusdt@trade'), {
-    kind: 'rejected',
-    reason: 's is not the symbol of the stream',
-  })
-  assert.deepEqual(frame(TRADE, 'btcusdt@aggTrade'), { kind: 'rejected', reason: 'e is not aggTrade' })
+  const wrong = frame(TRADE.replace('"61837.63000000"', '"abc"'))
+  assert.deepEqual(wrong, rejected('p is not a decimal'))
+  assert.deepEqual(frame('[]'), rejected('data is not an object'))
+  assert.deepEqual(frame(TRADE, 'ethusdt@trade'), rejected('s is not the symbol of the stream'))
+  assert.deepEqual(frame(TRADE, 'btcusdt@aggTrade'), rejected('e is not aggTrade'))
   assert.deepEqual(frame(TRADE, 'btcusdt@depth@100ms'), { kind: 'ignored', reason: 'stream type not taken' })
-  assert.deepEqual(interpret('not json'), { kind: 'rejected', reason: 'not JSON' })
-  assert.deepEqual(interpret('17'), { kind: 'rejected', reason: 'not an object' })
+  assert.deepEqual(interpret('not json'), rejected('not JSON'))
+  assert.deepEqual(interpret('17'), rejected('not an object'))
   assert.equal(frame(TRADE.replace('"M":true', '"M":true,"Z":[1]')).kind, 'event')
 })
 

@@ -89,14 +89,8 @@ function parsed(bytes: Buffer, isStamped: boolean): unknown {
 function valuesOf(event: EventFields, isStamped: boolean): unknown {
   const { type, id, price, quantity, receivedUs } = event
   assert.equal(event.symbol.bytes.toString(), event.symbol.text)
-  const shared = {
-    type,
-    id,
-    symbol: event.symbol.text,
-    price,
-    quantity,
-    ...(isStamped ? { receivedUs } : {}),
-  }
+  const received = isStamped ? { receivedUs } : {}
+  const shared = { type, id, symbol: event.symbol.text, price, quantity, ...received }
   if (!isTradeType(type)) return { ...shared, ask: [event.askPrice, event.askQuantity] }
   const { timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker } = event
   return { ...shared, timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker }
@@ -173,37 +167,24 @@ const GOOD =
 test('leaves any other layout to JSON.parse', () => {
   const scanner = new EventScanner()
   assert.notEqual(scan(scanner, Buffer.from(GOOD), false), null)
-  for (const [from, to] of [
-    ['"t":1,', '"t":9007199254740992,'],
-    ['"t":1,', '"t":9007199254740993,'],
-    ['"t":1,', '"t":90071992547409910,'],
-    ['"t":1,', '"t":01,'],
-    ['"t":1,', '"t":1e3,'],
-    ['"t":1,', '"t":-1,'],
-    ['"t":1,', '"t":1,"t":2,'],
-    ['"t":1,', '"t":"1",'],
-    ['"p":"61837.63"', '"p":"1234567890123"'],
-    ['"p":"61837.63"', '"p":"1.123456789"'],
-    ['"p":"61837.63"', '"p":"1."'],
-    ['"p":"61837.63"', '"p":".5"'],
-    ['"p":"61837.63"', '"p":"NaN"'],
-    ['"p":"61837.63"', '"p":"-1"'],
-    ['"p":"61837.63"', '"p":""'],
-    ['"s":"BTCUSDT"', '"s":"btcusdt"'],
-    ['"s":"BTCUSDT"', '"s":""'],
-    ['"s":"BTCUSDT"', '"s":"BTC\\u0055SDT"'],
-    ['"s":"BTCUSDT"', `"s":"${'A'.repeat(41)}"`],
-    ['"T":1723161255342', '"T":1723161255342000'],
-    ['"T":1723161255342', '"T":0'],
-    ['"M":true}', '"M":true,"X":1}'],
-    ['"M":true}', '"M":null}'],
-    ['"M":true}', '"M":true} '],
-    ['{"e"', '{ "e"'],
-    ['"trade"', '"trades"'],
-  ] as const) {
-    const bytes = Buffer.from(GOOD.replace(from, to))
-    assert.notEqual(bytes.toString(), GOOD, `${from} occurs in the event`)
-    assert.equal(scan(scanner, bytes, false), null, bytes.toString())
+  const others: Readonly<Record<string, readonly string[]>> = {
+    '"t":1,': [
+      ...['9007199254740992', '9007199254740993', '90071992547409910', '01', '1e3', '-1', '"1"'],
+      '1,"t":2',
+    ].map((id) => `"t":${id},`),
+    '"61837.63"': ['1234567890123', '1.123456789', '1.', '.5', 'NaN', '-1', ''].map((text) => `"${text}"`),
+    '"BTCUSDT"': ['btcusdt', '', 'BTC\\u0055SDT', 'A'.repeat(41)].map((text) => `"${text}"`),
+    '"T":1723161255342': ['"T":1723161255342000', '"T":0'],
+    '"M":true}': ['"M":true,"X":1}', '"M":null}', '"M":true} '],
+    '{"e"': ['{ "e"'],
+    '"trade"': ['"trades"'],
+  }
+  for (const [from, changes] of Object.entries(others)) {
+    assert.ok(GOOD.includes(from), `${from} occurs in the event`)
+    for (const to of changes) {
+      const bytes = Buffer.from(GOOD.replace(from, to))
+      assert.equal(scan(scanner, bytes, false), null, bytes.toString())
+    }
   }
   assert.equal(scan(scanner, Buffer.alloc(0), false), null)
   const latin1 = Buffer.from(GOOD.replace('BTCUSDT', 'BTC\xc4USDT'), 'latin1')

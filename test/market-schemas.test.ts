@@ -8,6 +8,7 @@ import { parse } from 'yaml'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { MESSAGES } from '../src/foundation/kafka/message-schemas.ts'
 import { declarationOf, EVENT_TYPES } from '../src/foundation/market/event.ts'
+import { GAP_CAUSE_NAMES, GAP_CAUSES } from '../src/foundation/market/gap-causes.ts'
 import { readEvent } from '../src/tools/client/event.ts'
 import { eventValue, gapRow, record } from './support/records.ts'
 
@@ -25,48 +26,11 @@ const validators = Object.fromEntries(
 
 /** Valid and invalid values for a field, of every kind. */
 const anything = fc.oneof(
-  fc.constantFrom<unknown>(
-    undefined,
-    null,
-    true,
-    false,
-    '',
-    '0',
-    0,
-    1,
-    -1,
-    2 ** 53,
-    1.5,
-    '1.5',
-    '.5',
-    '1.',
-    'NaN',
-    '1e3',
-    '-1',
-  ),
-  fc.constantFrom<unknown>(
-    'BTCUSDT',
-    'btcusdt',
-    'ΑΒΓ',
-    '币安',
-    'A B',
-    'A\0',
-    'trade',
-    'aggTrade',
-    'backfill',
-    'stream',
-    [],
-    {},
-  ),
-  fc.constantFrom<unknown>(
-    '123456789012.12345678',
-    '1234567890123',
-    '0.123456789',
-    1483228800000,
-    1483228799999,
-    4102444799999,
-    4102444800000,
-  ),
+  fc.constantFrom<unknown>(undefined, null, true, false, 0, 1, -1, 2 ** 53, 1.5, [], {}),
+  fc.constantFrom('', '0', '1.5', '.5', '1.', 'NaN', '1e3', '-1', '123456789012.12345678'),
+  fc.constantFrom('1234567890123', '0.123456789', 'trade', 'aggTrade', 'backfill', 'stream'),
+  fc.constantFrom('BTCUSDT', 'btcusdt', 'ΑΒΓ', '币安', 'A B', 'A\0'),
+  fc.constantFrom(1483228800000, 1483228799999, 4102444799999, 4102444800000),
   fc.constantFrom<unknown>(1723161255343, 1723161255343999, 1723161255, 4102444799999999, 4102444800000000),
   fc.integer(),
   fc.string(),
@@ -94,11 +58,8 @@ for (const [schema, message] of Object.entries(MESSAGES)) {
         const stored = reason === null
         assert.equal(message.safeParse(data).success, stored, `zod and ${reason}: ${value}`)
         if (!isLower) assert.equal(validators[schema]?.(data), stored, `JSON Schema and ${reason}: ${value}`)
-        const event = readEvent(topic, record(value, null, { schema }), {
-          topic: 't',
-          partition: 0,
-          offset: 0,
-        })
+        const place = { topic: 't', partition: 0, offset: 0 }
+        const event = readEvent(topic, record(value, null, { schema }), place)
         assert.equal(typeof event !== 'string', stored, `client: ${JSON.stringify(event)} and ${reason}`)
       }),
       { numRuns: 2000, examples: [[{ source: 'stream' }], [{ E: undefined, source: 'backfill' }]] },
@@ -111,6 +72,15 @@ test('the schema of a gap knows its fields, and rejects others', () => {
   assert.equal(validators['gap/1']?.(gap), true, JSON.stringify(validators['gap/1']?.errors))
   for (const wrong of [{ status: 'lost' }, { revision: 0 }, { from_id: -1 }, { detected_at: 'now' }])
     assert.equal(validators['gap/1']?.({ ...gap, ...wrong }), false)
+})
+
+test('the specification lists each cause of a gap as the program has it', () => {
+  const specification = readFileSync(join(DOCS, 'specification.md'), 'utf8').replaceAll(/ *\| */g, '|')
+  for (const cause of GAP_CAUSE_NAMES) {
+    const [by, hasWindows, meaning] = GAP_CAUSES[cause]
+    const row = [`\`${cause}\``, by, hasWindows ? 'yes' : 'no', meaning].join('|')
+    assert.ok(specification.includes(`\n|${row}|\n`), cause)
+  }
 })
 
 test('the AsyncAPI document lists every message and topic', () => {

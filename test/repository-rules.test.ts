@@ -99,11 +99,10 @@ function foldersOf({ from, to }: Import): Import | null {
 test('2.1 no folder has a meaningless name, and src has at most 8', () => {
   const rooms = readdirSync(join(ROOT, 'src'), { withFileTypes: true }).filter((entry) => entry.isDirectory())
   assert.ok(rooms.length <= 8, `${rooms.length} folders`)
-  assert.deepEqual(
+  assertNone(
     SOURCES.flatMap((file) => dirname(file).split(sep)).filter((name) =>
       /^(utils?|helpers?|common|lib|misc|shared)$/.test(name),
     ),
-    [],
   )
 })
 
@@ -160,10 +159,7 @@ test('2.3 the search for cycles finds a planted one', () => {
 })
 
 test(`2.4 no source file is longer than ${LONGEST_FILE} lines`, () => {
-  assert.deepEqual(
-    SOURCES.filter((file) => linesOf(file) > LONGEST_FILE),
-    [],
-  )
+  assertNone(SOURCES.filter((file) => linesOf(file) > LONGEST_FILE))
 })
 
 test(`2.4 a file below ${SHORTEST_FILE} lines has two importers or is a boundary`, () => {
@@ -184,25 +180,24 @@ test(`2.4 at most ${MOST_SHORT_FILES} source files are below ${SHORTEST_FILE} li
   assert.ok(short.length <= MOST_SHORT_FILES, `${short.length}: ${short.join(', ')}`)
 })
 
+/** The message names what was found. */
+function assertNone(found: readonly unknown[]): void {
+  assert.deepEqual(found, [])
+}
+
 function linesOf(file: string): number {
   return read(file).split('\n').length - 1
 }
 
 test('2.5 a thing has one name everywhere: there are no default exports', () => {
   const files = [...SOURCES, ...globSync('{test,scripts,chaos,bench}/**/*.ts', { cwd: ROOT })]
-  assert.deepEqual(
-    files.filter((file) => /^export default\b/m.test(read(file))),
-    [],
-  )
+  assertNone(files.filter((file) => /^export default\b/m.test(read(file))))
 })
 
 test('3.5 only the settings module reads the environment', () => {
   const handedOn = /process\.env(?!\['PATH'\])/
   const readers = SOURCES.filter((file) => !/^src\/(foundation\/settings|cli)\//.test(file))
-  assert.deepEqual(
-    readers.filter((file) => handedOn.test(read(file).replaceAll('...process.env', ''))),
-    [],
-  )
+  assertNone(readers.filter((file) => handedOn.test(read(file).replaceAll('...process.env', ''))))
 })
 
 test('3.5 .env.example lists every setting with its actual default, and sets none', () => {
@@ -218,10 +213,7 @@ test('3.5 .env.example lists every setting with its actual default, and sets non
 test('3.6 .env.example explains every setting', () => {
   const all = examples().flatMap(({ settings }) => settings)
   assert.equal(all.length, SETTING_NAMES.length + 3)
-  assert.deepEqual(
-    all.filter(({ meaning }) => meaning.length < 10),
-    [],
-  )
+  assertNone(all.filter(({ meaning }) => meaning.length < 10))
 })
 
 test('3.6 generated documents are up to date: scripts/with-node scripts/generate.ts', () => {
@@ -232,10 +224,7 @@ test('5.2 a test file is named after the folder that it tests', () => {
   const folders = SOURCES.flatMap((file) => dirname(file).split(sep).slice(1))
   const rooms = [...new Set([...folders, 'pipeline', 'repository'])]
   const files = globSync('test/**/*.test.ts', { cwd: ROOT }).map((file) => relative('test', file))
-  assert.deepEqual(
-    files.filter((file) => !rooms.some((room) => file.startsWith(`${room}-`))),
-    [],
-  )
+  assertNone(files.filter((file) => !rooms.some((room) => file.startsWith(`${room}-`))))
 })
 
 test('6.1 installs always bring the same versions', () => {
@@ -262,11 +251,10 @@ test('6.3 the notice names every dependency', () => {
   const notice = read('NOTICE')
   const named = (name: string) =>
     notice.includes(name) || (name.startsWith('@types/') && notice.includes('@types/*'))
-  assert.deepEqual(
+  assertNone(
     dependencies()
       .map(([name]) => name)
       .filter((name) => !named(name)),
-    [],
   )
 })
 
@@ -281,10 +269,7 @@ test('6.4 the check of tracked files finds a planted host, folder and note, and 
       planted,
     )
   }
-  assert.deepEqual(
-    findingsIn('docs/a.md', 'see https://example.org/home and ~/.cache/tapeline or ./root/x'),
-    [],
-  )
+  assertNone(findingsIn('docs/a.md', 'see https://example.org/home and ~/.cache/tapeline or ./root/x'))
 })
 
 function dependencies(): Array<[name: string, version: string]> {

@@ -51,10 +51,10 @@ const shared = (): Environment => ({
   BACKOFF_MAX_MS: '200',
 })
 
-function databaseUrl(change: (url: URL) => void): string {
+function databaseUrl(host?: string): string {
   const url = new URL(database.url)
   url.password = DATABASE_SECRET
-  change(url)
+  if (host !== undefined) url.host = host
   return url.href
 }
 
@@ -123,23 +123,15 @@ async function settled(command: RunningCommand, url: string): Promise<string> {
 }
 
 test('shows no secret while brokers and database are down', async () => {
-  const said = await runAll({
-    ...shared(),
-    KAFKA_BROKERS: NOWHERE,
-    DATABASE_URL: databaseUrl((url) => {
-      url.host = NOWHERE
-    }),
-  })
+  const down = { KAFKA_BROKERS: NOWHERE, DATABASE_URL: databaseUrl(NOWHERE) }
+  const said = await runAll({ ...shared(), ...down })
   assert.match(said['ingest'] ?? '', /"service": "ingestion"/, '/status was checked')
   assert.match(said['consume'] ?? '', /tapeline_/, '/metrics was checked')
 })
 
 test('shows no secret when it is wrong or the broker has no login', async () => {
-  const said = await runAll({
-    ...shared(),
-    KAFKA_BROKERS: brokers().join(),
-    DATABASE_URL: databaseUrl(() => {}),
-  })
+  const up = { KAFKA_BROKERS: brokers().join(), DATABASE_URL: databaseUrl() }
+  const said = await runAll({ ...shared(), ...up })
   assert.match(said['ingest'] ?? '', /this listener of the broker has no SASL login/)
 })
 
@@ -192,40 +184,27 @@ test('shows no secret placed in another setting', () => {
 })
 
 test('reads each secret from a file, and names a missing, empty or duplicate file', async () => {
-  const kafka = join(folder, 'kafka-password')
-  const url = join(folder, 'database-url')
-  const empty = join(folder, 'empty')
-  writeFileSync(kafka, `${KAFKA_SECRET}\n`)
-  writeFileSync(
-    url,
-    `${databaseUrl((at) => {
-      at.host = NOWHERE
-    })}\n`,
-  )
-  writeFileSync(empty, '\n')
+  const file = (name: string, text: string) => {
+    writeFileSync(join(folder, name), `${text}\n`)
+    return join(folder, name)
+  }
+  const kafka = file('kafka-password', KAFKA_SECRET)
+  const url = file('database-url', databaseUrl(NOWHERE))
+  const empty = file('empty', '')
   const { KAFKA_SASL_PASSWORD: _, ...others } = shared()
   const files = { KAFKA_SASL_PASSWORD_FILE: kafka, DATABASE_URL_FILE: url }
   const said = await runAll({ ...others, ...files, KAFKA_BROKERS: NOWHERE }, [['migrate'], ['ingest']])
   assert.match(said['migrate'] ?? '', /127\.0\.0\.1:1.*cannot be migrated/, 'the URL came from the file')
 
   const wrong: Array<[Environment, RegExp]> = [
-    [
-      { ...files, KAFKA_SASL_PASSWORD_FILE: '/nowhere/password' },
-      /KAFKA_SASL_PASSWORD_FILE=\/nowhere\/password: expected a readable file/,
-    ],
-    [
-      { ...files, DATABASE_URL_FILE: '/nowhere/url' },
-      /DATABASE_URL_FILE=\/nowhere\/url: expected a readable file/,
-    ],
-    [{ ...files, KAFKA_SASL_PASSWORD_FILE: empty }, /KAFKA_SASL_PASSWORD.*expected/],
-    [{ ...files, DATABASE_URL_FILE: kafka }, /DATABASE_URL=\*\*\*: expected a URL/],
-    [
-      { ...files, KAFKA_SASL_PASSWORD: KAFKA_SECRET },
-      /KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE are both set/,
-    ],
+    [{ KAFKA_SASL_PASSWORD_FILE: '/nowhere/x' }, /PASSWORD_FILE=\/nowhere\/x: expected a readable file/],
+    [{ DATABASE_URL_FILE: '/nowhere/x' }, /DATABASE_URL_FILE=\/nowhere\/x: expected a readable file/],
+    [{ KAFKA_SASL_PASSWORD_FILE: empty }, /KAFKA_SASL_PASSWORD.*expected/],
+    [{ DATABASE_URL_FILE: kafka }, /DATABASE_URL=\*\*\*: expected a URL/],
+    [{ KAFKA_SASL_PASSWORD: KAFKA_SECRET }, /_PASSWORD and KAFKA_SASL_PASSWORD_FILE are both set/],
   ]
   for (const [environment, message] of wrong) {
-    const refusal = refusalOf({ ...others, ...environment })
+    const refusal = refusalOf({ ...others, ...files, ...environment })
     assert.match(refusal, message)
     assertSilent(refusal, 'an error about a file')
   }

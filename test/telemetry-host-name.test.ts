@@ -37,12 +37,8 @@ test('a service answers over loopback only to names of this machine', async () =
 })
 
 test('the dashboard answers over loopback only to names of this machine', async () => {
-  const observer = {
-    past: { moments: [], incidents: [] },
-    hasLooked: true,
-    look: () => null,
-    listen: () => () => {},
-  }
+  const past = { moments: [], incidents: [] }
+  const observer = { past, hasLooked: true, look: () => null, listen: () => () => {} }
   const server = dashboardServer({ observer, series: async () => [] })
   try {
     await assertOwnNamesOnly(`${await server.listen({ host: '127.0.0.1', port: 0 })}/readyz`)
