@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { createConsumerParts, trades } from './support/consumer-parts.ts'
+import { startSilentProxy } from './support/loopback.ts'
 import { produce } from './support/messages.ts'
 import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
-import { startSilentProxy } from './support/silent-proxy.ts'
 import { waitFor } from './support/wait-for.ts'
 
 /** Small batches, so that fetching soon pauses: most of the 20,000 messages are never fetched. */

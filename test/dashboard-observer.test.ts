@@ -8,7 +8,7 @@ import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { dashboardConfig, Observer } from '../src/tools/dashboard/observer.ts'
 import type { Snapshot } from '../src/tools/dashboard/page/snapshot.ts'
-import { startSilentProxy } from './support/silent-proxy.ts'
+import { startSilentProxy } from './support/loopback.ts'
 import { until } from './support/wait-for.ts'
 
 const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }

@@ -12,8 +12,8 @@ import { UnansweredError } from '../src/foundation/store/unanswered.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { verify } from '../src/tools/verify/verify.ts'
 import { databaseKinds, databaseOfSuite } from './support/database.ts'
+import { type SilentProxy, startSilentProxy } from './support/loopback.ts'
 import { startTapeline } from './support/processes.ts'
-import { type SilentProxy, startSilentProxy } from './support/silent-proxy.ts'
 import { failureOf, until } from './support/wait-for.ts'
 
 const [native] = databaseKinds()

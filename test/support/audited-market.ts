@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import type { Database } from '../../src/foundation/store/database.ts'
 import type { Report } from '../../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../../src/tools/verify/scope.ts'
 import { type AuditOptions, audit } from '../../src/tools/verify/verify.ts'
@@ -29,23 +28,17 @@ const MARKET = [
 
 class Undo extends Error {}
 
-export interface AuditedMarket extends AsyncDisposable {
-  readonly kind: DatabaseKind
-  readonly url: string
-  readonly database: Database
-  /** Returns the result of verify after changes, which are rolled back. */
-  auditAfter(changes: readonly string[], options?: Partial<AuditOptions>): Promise<Report>
-  drop(): Promise<void>
-}
+export type AuditedMarket = Awaited<ReturnType<typeof createAuditedMarket>>
 
-export async function createAuditedMarket(kind?: DatabaseKind): Promise<AuditedMarket> {
+export async function createAuditedMarket(kind?: DatabaseKind) {
   const server = await openTestDatabase('migrated', kind)
   const { database } = server
   for (const statement of MARKET) await database.query(statement)
   return {
     ...server,
     drop: async () => server[Symbol.asyncDispose](),
-    async auditAfter(changes, options = {}) {
+    /** Returns the result of verify after changes, which are rolled back. */
+    async auditAfter(changes: readonly string[], options: Partial<AuditOptions> = {}): Promise<Report> {
       let found: Report | undefined
       await database
         .transaction(async (connection) => {

@@ -9,19 +9,17 @@ export interface KeyPair {
   readonly key: string
 }
 
-/** An authority that signs certificates for a test; clients trust its certificate. */
-export interface TestAuthority {
-  readonly cert: string
-  /** @param names as `IP:127.0.0.1,DNS:localhost` */
-  sign(commonName: string, names: string): Promise<KeyPair>
-}
-
 const DAYS = '2'
 /** Ignores the machine's OpenSSL configuration. */
 const CONFIG = '[req]\ndistinguished_name = dn\n[dn]\n'
 
-/** Creates an authority with `openssl` 3 from the PATH; its files are in `folder`, under `name`. */
-export async function createAuthority(folder: string, name: string): Promise<TestAuthority> {
+export type TestAuthority = Awaited<ReturnType<typeof createAuthority>>
+
+/**
+ * Creates an authority that signs certificates for a test, with `openssl` 3 from the PATH; its files
+ * are in `folder`, under `name`.
+ */
+export async function createAuthority(folder: string, name: string) {
   const config = join(folder, 'openssl.cnf')
   await writeFile(config, CONFIG)
   const request = async (file: string, commonName: string, extensions: string[], signer: string[]) => {
@@ -33,20 +31,16 @@ export async function createAuthority(folder: string, name: string): Promise<Tes
     await promisify(execFile)('openssl', args, { timeout: 20_000 })
     return pair
   }
-  const own = await request(
-    name,
-    `Tapeline test authority ${name}`,
-    ['basicConstraints=critical,CA:TRUE'],
-    [],
-  )
+  const title = `Tapeline test authority ${name}`
+  const own = await request(name, title, ['basicConstraints=critical,CA:TRUE'], [])
+  const signer = ['-CA', own.cert, '-CAkey', own.key]
   return {
+    /** Clients trust it. */
     cert: own.cert,
-    sign: (commonName, names) =>
-      request(
-        `${name}-${commonName}`,
-        commonName,
-        ['basicConstraints=critical,CA:FALSE', `subjectAltName=${names}`],
-        ['-CA', own.cert, '-CAkey', own.key],
-      ),
+    /** @param names as `IP:127.0.0.1,DNS:localhost` */
+    sign(commonName: string, names: string): Promise<KeyPair> {
+      const extensions = ['basicConstraints=critical,CA:FALSE', `subjectAltName=${names}`]
+      return request(`${name}-${commonName}`, commonName, extensions, signer)
+    },
   }
 }

@@ -1,55 +1,47 @@
 import assert from 'node:assert/strict'
-import type { Database } from '../../src/foundation/store/database.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import type { ConsumerStatus } from '../../src/foundation/telemetry/status.ts'
 import { createTestDatabase } from './database.ts'
-import { createTestTopics, type TestTopics } from './kafka.ts'
+import { createTestTopics } from './kafka.ts'
 import { tradeValue } from './records.ts'
 import { saidByServices } from './services.ts'
 import { until } from './wait-for.ts'
 
-/** The topics and database of one test, and the consumer's settings for them. */
-export interface ConsumerParts extends AsyncDisposable {
-  readonly topics: TestTopics
-  readonly database: Database
-  readonly databaseUrl: string
-  /** Reads from the earliest offset, flushes often and fails fast. */
-  readonly env: Readonly<Record<string, string>>
-  /** The number that a query returns. */
-  count(sql: string): Promise<number>
-  /** Waits until `trades` has this many rows. */
-  untilTrades(rows: number, timeoutMs?: number): Promise<void>
-  /** Waits until a query returns this number. */
-  untilRows(sql: string, rows: number): Promise<void>
-  /** Fails unless the ids of `trades` are these, each once. */
-  assertTradesOnce(first: number, last: number): Promise<void>
-}
+export type ConsumerParts = Awaited<ReturnType<typeof createConsumerParts>>
 
-/** @param onServer an empty database to use instead of a new one; it is not dropped */
-export async function createConsumerParts(onServer?: { readonly url: string }): Promise<ConsumerParts> {
+/**
+ * The topics and database of one test, and the consumer's settings for them.
+ *
+ * @param onServer an empty database to use instead of a new one; it is not dropped
+ */
+export async function createConsumerParts(onServer?: { readonly url: string }) {
   const topics = await createTestTopics({ prefix: 'consumer' })
   const server =
     onServer === undefined ? await createTestDatabase() : { url: onServer.url, drop: async () => {} }
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
+  /** The number that a query returns. */
   const count = async (sql: string) => {
     const { rows } = await database.query<{ n: number }>(`SELECT (${sql})::int AS n`)
     return rows[0]?.n ?? -1
+  }
+  /** Reads from the earliest offset, flushes often and fails fast. */
+  const env: Readonly<Record<string, string>> = {
+    ...topics.env,
+    DATABASE_URL: server.url,
+    AUTO_OFFSET_RESET: 'earliest',
+    FLUSH_INTERVAL_MS: '200',
+    KAFKA_SESSION_TIMEOUT_MS: '6000',
+    BACKOFF_INITIAL_MS: '100',
+    BACKOFF_MAX_MS: '1000',
   }
   return {
     topics,
     database,
     databaseUrl: server.url,
-    env: {
-      ...topics.env,
-      DATABASE_URL: server.url,
-      AUTO_OFFSET_RESET: 'earliest',
-      FLUSH_INTERVAL_MS: '200',
-      KAFKA_SESSION_TIMEOUT_MS: '6000',
-      BACKOFF_INITIAL_MS: '100',
-      BACKOFF_MAX_MS: '1000',
-    },
+    env,
     count,
-    async untilTrades(rows, timeoutMs = 90_000) {
+    /** Waits until `trades` has this many rows. */
+    async untilTrades(rows: number, timeoutMs = 90_000) {
       let seen = -1
       await until(
         `${rows} trades`,
@@ -59,18 +51,18 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
         },
         timeoutMs,
       ).catch((error: unknown) => {
-        throw new Error(
-          `Only ${seen} of ${rows} trades were stored. Output of the services:\n${saidByServices()}`,
-          {
-            cause: error,
-          },
-        )
+        const said = saidByServices()
+        throw new Error(`Only ${seen} of ${rows} trades were stored. Output of the services:\n${said}`, {
+          cause: error,
+        })
       })
     },
-    async untilRows(sql, rows) {
+    /** Waits until a query returns this number. */
+    async untilRows(sql: string, rows: number) {
       await until(`${rows} of: ${sql}`, async () => (await count(sql)) === rows)
     },
-    async assertTradesOnce(first, last) {
+    /** Fails unless the ids of `trades` are these, each once. */
+    async assertTradesOnce(first: number, last: number) {
       const { rows } = await database.query(
         'SELECT count(*)::int AS rows, count(DISTINCT trade_id)::int AS ids, min(trade_id)::int AS first, max(trade_id)::int AS last FROM trades',
       )
@@ -92,9 +84,6 @@ export function trades(from: number, to: number, symbol = 'BTCUSDT'): Buffer[] {
 /** Fails unless every consumed message is in exactly one of the counters. */
 export function assertConserved({ counters }: ConsumerStatus): void {
   const { consumed, inserted, alreadyThere, deadLettered, discarded, pending } = counters
-  assert.equal(
-    consumed,
-    inserted + alreadyThere + deadLettered + discarded + pending,
-    JSON.stringify(counters),
-  )
+  const counted = inserted + alreadyThere + deadLettered + discarded + pending
+  assert.equal(consumed, counted, JSON.stringify(counters))
 }

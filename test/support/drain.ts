@@ -1,25 +1,14 @@
 import { readFileSync } from 'node:fs'
-import type { ConsumerStatus } from '../../src/foundation/telemetry/status.ts'
 import { startConsumerProcess } from './services.ts'
 import { waitFor } from './wait-for.ts'
 
-export interface Drained {
-  readonly status: ConsumerStatus
-  /** From the first consumed message to the last stored one. */
-  readonly seconds: number
-  readonly messagesASecond: number
-  /** Peak resident memory according to the kernel, in MiB. */
-  readonly peakMiB: number
-  /** Resident memory at each tenth of the messages, in MiB. */
-  readonly residentMiB: readonly number[]
-}
-
-/** Runs one consumer until it has consumed and stored this many messages, then stops it. */
-export async function drain(
-  env: Readonly<Record<string, string>>,
-  messages: number,
-  timeoutMs: number,
-): Promise<Drained> {
+/**
+ * Runs one consumer until it has consumed and stored this many messages, then stops it.
+ *
+ * @returns seconds from the first consumed message to the last stored one; MiB of resident memory:
+ *   the peak according to the kernel, and at each tenth of the messages
+ */
+export async function drain(env: Readonly<Record<string, string>>, messages: number, timeoutMs: number) {
   await using consumer = await startConsumerProcess(env)
   const { pid } = consumer.command
   let startedMs: number | null = null

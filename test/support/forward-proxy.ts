@@ -1,21 +1,16 @@
 import { createServer, type IncomingMessage } from 'node:http'
-import { type AddressInfo, connect } from 'node:net'
+import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { closeServer, listen } from './loopback.ts'
+
+const USER = 'desk:s3cret-word'
 
 /**
  * A proxy that opens tunnels and requires a password. Only it resolves names ending in `.invalid`,
  * to this machine.
  */
-export interface ForwardProxy extends AsyncDisposable {
-  /** With user and password. */
-  readonly url: string
+export async function startForwardProxy() {
   /** The hosts and ports of its tunnels. */
-  readonly tunnels: readonly string[]
-}
-
-const USER = 'desk:s3cret-word'
-
-export async function startForwardProxy(): Promise<ForwardProxy> {
   const tunnels: string[] = []
   const open = new Set<Duplex>()
   const expected = `Basic ${Buffer.from(USER).toString('base64')}`
@@ -38,14 +33,10 @@ export async function startForwardProxy(): Promise<ForwardProxy> {
     upstream.on('error', () => client.destroy()).on('close', () => client.destroy())
     client.on('close', () => upstream.destroy())
   })
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
-  const { port } = server.address() as AddressInfo
   return {
-    url: `http://${USER}@127.0.0.1:${port}`,
+    /** With user and password. */
+    url: `http://${USER}@127.0.0.1:${await listen(server)}`,
     tunnels,
-    async [Symbol.asyncDispose]() {
-      for (const socket of open) socket.destroy()
-      await new Promise((done) => server.close(done))
-    },
+    [Symbol.asyncDispose]: () => closeServer(server, open),
   }
 }

@@ -7,17 +7,12 @@ import { ports } from '../../src/ingestion/ports.ts'
 import { Ingestion } from '../../src/ingestion/service.ts'
 
 /** Ingestion in this process, for a clock or configuration that settings do not offer. */
-export interface IngestionHere extends AsyncDisposable {
-  readonly ingestion: Ingestion
-  /** Its log lines so far, as JSON. */
-  readonly said: readonly string[]
-}
-
 export function startIngestionHere(
   env: Readonly<Record<string, string>>,
   { clock = systemClock(), ...changes }: Partial<IngestionConfig> & { readonly clock?: Clock },
-): IngestionHere {
+) {
   const config = { ...ingestionConfig(loadSettings(env, { cwd: '/nonexistent' })), ...changes }
+  /** Its log lines so far, as JSON. */
   const said: string[] = []
   const log = new Writable({
     write(chunk, _encoding, done) {

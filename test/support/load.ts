@@ -6,13 +6,6 @@ import { produce } from './messages.ts'
 /** One symbol for each of three partitions: 2, 0 and 1. */
 export const LOAD_SYMBOLS = ['BTCUSDT', 'BNBUSDT', 'LTCUSDT']
 
-export interface Load extends AsyncDisposable {
-  /** Trades of each symbol so far. */
-  readonly produced: number
-  /** @returns the number of trades of each symbol, with ids from 0 on */
-  stop(): Promise<number>
-}
-
 /**
  * About 3,000 messages per second: the consumer should recover from an outage of a minute within a
  * minute.
@@ -20,7 +13,7 @@ export interface Load extends AsyncDisposable {
 const PAUSE_MS = 50
 
 /** Produces trades until stopped. */
-export function startLoad(parts: ConsumerParts): Load {
+export function startLoad(parts: ConsumerParts) {
   let produced = 0
   let running = true
   const done = (async () => {
@@ -31,12 +24,14 @@ export function startLoad(parts: ConsumerParts): Load {
       await sleep(PAUSE_MS)
     }
   })()
+  /** @returns the number of trades of each symbol, with ids from 0 on */
   const stop = async () => {
     running = false
     await done
     return produced
   }
   return {
+    /** Trades of each symbol so far. */
     get produced() {
       return produced
     },

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freePort } from '../../src/sandbox/processes/free-ports.ts'
+import type { ProcessIdentity } from '../../src/sandbox/processes/process-identity.ts'
 import { dataFolder, prepareData, removeAbandonedData } from './postgres-data.ts'
-import { killServer, type PostgresServer, startServer, stopServer } from './postgres-server.ts'
+import { killServer, startServer, stopServer } from './postgres-server.ts'
 import { ensureTimescaleRoot } from './timescaledb-root.ts'
 
 export interface NativeTimescaleOptions {
@@ -22,24 +23,7 @@ export interface NativeTimescaleOptions {
 }
 
 /** A real PostgreSQL server with TimescaleDB on 127.0.0.1. */
-export interface NativeTimescale {
-  /** As superuser, database `postgres`; includes the password. */
-  readonly url: string
-  readonly port: number
-  /** The postmaster's; changes at `restart()`. */
-  readonly pid: number
-  /** The server's log, removed with the data. */
-  readonly logFile: string
-  /** Fast shutdown: rolls back open transactions and writes a checkpoint. Then removes the data. */
-  stop(): Promise<void>
-  /**
-   * Sends SIGKILL to the whole server at once, like a crash of the machine; resolves when all
-   * processes are gone.
-   */
-  kill(): Promise<void>
-  /** Restarts the server with the same data and port, stopping it first if it runs. */
-  restart(): Promise<void>
-}
+export type NativeTimescale = Exclude<Awaited<ReturnType<typeof startNativeTimescale>>, { skip: string }>
 
 /**
  * Starts PostgreSQL 17 with TimescaleDB natively, with fsync on; installs it into the cache first
@@ -47,9 +31,7 @@ export interface NativeTimescale {
  *
  * @returns the running server, or why this machine cannot run one
  */
-export async function startNativeTimescale(
-  options: NativeTimescaleOptions,
-): Promise<NativeTimescale | { skip: string }> {
+export async function startNativeTimescale(options: NativeTimescaleOptions) {
   const onProgress = options.onProgress ?? (() => {})
   const root = await ensureTimescaleRoot({ cacheDir: options.cacheDir, onProgress })
   if ('skip' in root) return root
@@ -60,31 +42,37 @@ export async function startNativeTimescale(
     if (options.keepData !== true) await rm(folder.outer, { recursive: true, force: true })
   }
   let url = ''
-  let server: PostgresServer
+  let server: ProcessIdentity
   try {
     const password = await prepareData(root, folder, options.keepData === true)
     url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
-    server = await startServer(root, folder, port, url)
+    server = await startServer(root, folder, url)
   } catch (error) {
     await removeData()
     throw error
   }
 
   return {
+    /** As superuser, database `postgres`; includes the password. */
     url,
     port,
+    /** The server's log, removed with the data. */
     logFile: join(folder.outer, 'postgres.log'),
+    /** The postmaster's; changes at `restart()`. */
     get pid() {
       return server.pid
     },
+    /** Rolls back open transactions, writes a checkpoint, and then removes the data. */
     async stop() {
       await stopServer(server)
       await removeData()
     },
+    /** Sends SIGKILL to the whole server at once, like a crash; resolves when it is gone. */
     kill: () => killServer(server),
+    /** Restarts the server with the same data and port, stopping it first if it runs. */
     async restart() {
       await stopServer(server)
-      server = await startServer(root, folder, port, url)
+      server = await startServer(root, folder, url)
     },
   }
 }

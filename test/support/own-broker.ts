@@ -7,22 +7,12 @@ import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { CACHE_DIRECTORY } from './bounded-run.ts'
 import { BROKERS_VARIABLE, brokers } from './kafka.ts'
 
-/** A broker that one test may stop, kill and freeze. */
-export interface OwnBroker extends AsyncDisposable {
-  /** For `KAFKA_BROKERS`. */
-  readonly brokers: string
-  readonly port: number
-  /** Starts it again on the same port with its data. */
-  start(): Promise<void>
-  stop(): Promise<void>
-  kill(): Promise<void>
-  /** Suspends its process. */
-  freeze(): void
-  thaw(): void
-}
+export type OwnBroker = Awaited<ReturnType<typeof startOwnBroker>>
 
-/** Until it is disposed of, `brokers()` returns this broker. */
-export async function startOwnBroker(): Promise<OwnBroker> {
+/**
+ * A broker that one test may stop, kill and freeze. Until it is disposed of, `brokers()` returns it.
+ */
+export async function startOwnBroker() {
   const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
   const dataDir = mkdtempSync(join(tmpdir(), 'own-broker-'))
   const port = await freePort()
@@ -38,12 +28,12 @@ export async function startOwnBroker(): Promise<OwnBroker> {
     brokers: broker.brokers,
     port,
     kill,
+    /** Starts it again on the same port with its data. */
     async start() {
       broker = await start()
     },
-    async stop() {
-      await broker.stop()
-    },
+    stop: () => broker.stop(),
+    /** Suspends its process. */
     freeze: () => process.kill(broker.pid, 'SIGSTOP'),
     thaw: () => process.kill(broker.pid, 'SIGCONT'),
     async [Symbol.asyncDispose]() {

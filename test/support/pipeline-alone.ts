@@ -17,15 +17,6 @@ const nothing = () => {
   throw new Error('Unexpected open')
 }
 
-export interface PipelineAlone {
-  readonly pipeline: Pipeline
-  /**
-   * Returns the messages sent since the last call, as acknowledged by Kafka. @throws the error that
-   * ended the pipeline
-   */
-  acknowledge(): readonly OutgoingMessage[]
-}
-
 /**
  * Ingestion's pipeline with one connection that delivers all streams, without sockets, queue and
  * Kafka. Its start records are acknowledged.
@@ -37,7 +28,7 @@ export function pipelineAlone(
   symbols: readonly string[],
   log: Logger,
   checkInstances: () => Promise<void> = async () => {},
-): PipelineAlone {
+) {
   const config = ingestionConfig(loadSettings({}, { cwd: '/nonexistent' }))
   const topics = new Map(
     Object.values(config.topics).map((topic) => [topic, { id: topic, partitions: PARTITIONS }]),
@@ -103,7 +94,8 @@ export function pipelineAlone(
     },
   )
   const offsets = new Map<string, number>()
-  const acknowledge = () => {
+  /** Returns the messages sent since the last call. @throws the error that ended the pipeline */
+  const acknowledge = (): readonly OutgoingMessage[] => {
     if (fatal !== null) throw fatal.error
     const messages = sent
     sent = []

@@ -4,12 +4,7 @@ import { existsSync } from 'node:fs'
 import { chown, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import {
-  isIdentity,
-  isRunning,
-  ownIdentity,
-  type ProcessIdentity,
-} from '../../src/sandbox/processes/process-identity.ts'
+import { isOwned, markFolder, markIn } from './process-tree.ts'
 import { insideRoot, serverEnvironment, type TimescaleRoot } from './timescaledb-root.ts'
 
 /** Data, log, password and owner of one server, inside the changed root. */
@@ -21,7 +16,7 @@ export interface DataFolder {
 }
 
 const RUNS = '/var/lib/tapeline'
-const OWNER = 'owner.json'
+const KEEP = 'keep'
 
 /** Returns the paths for this name. Creates nothing. */
 export function dataFolder(root: TimescaleRoot, name: string): DataFolder {
@@ -41,12 +36,8 @@ export async function prepareData(root: TimescaleRoot, folder: DataFolder, keep:
   await writeOwned(root, passwordFile, password)
   const files = [`--pgdata=${folder.inner}/data`, `--pwfile=${folder.inner}/password`]
   const format = ['--username=postgres', '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C.UTF-8']
-  const [command, ...args] = insideRoot(root, 'initdb', [
-    ...files,
-    ...format,
-    '--no-sync',
-    '--no-instructions',
-  ])
+  const fast = ['--no-sync', '--no-instructions']
+  const [command, ...args] = insideRoot(root, 'initdb', [...files, ...format, ...fast])
   await promisify(execFile)(command, args, { env: serverEnvironment(), timeout: 60_000 })
   return password
 }
@@ -65,7 +56,8 @@ export async function writeOwned(root: TimescaleRoot, file: string, content: str
 }
 
 async function markOwner(folder: DataFolder, keep: boolean): Promise<void> {
-  await writeFile(join(folder.outer, OWNER), JSON.stringify({ ...ownIdentity(), keep }))
+  markFolder(folder.outer)
+  if (keep) await writeFile(join(folder.outer, KEEP), '')
 }
 
 /** Removes the data of killed runs, except data to be kept. */
@@ -73,18 +65,10 @@ export async function removeAbandonedData(root: TimescaleRoot): Promise<void> {
   const runs = join(root.path, RUNS)
   await mkdir(runs, { recursive: true, mode: 0o755 })
   for (const name of await readdir(runs)) {
-    const owner = await readOwner(join(runs, name, OWNER))
-    if (owner === undefined || owner.keep || isRunning(owner)) continue
-    await rm(join(runs, name), { recursive: true, force: true })
-  }
-}
-
-/** Undefined if there is none yet: another process may be creating the folder. */
-async function readOwner(file: string): Promise<(ProcessIdentity & { keep: boolean }) | undefined> {
-  try {
-    const owner: unknown = JSON.parse(await readFile(file, 'utf8'))
-    return isIdentity(owner) ? { ...owner, keep: Reflect.get(owner, 'keep') === true } : undefined
-  } catch {
-    return undefined
+    const folder = join(runs, name)
+    const mark = markIn(folder)
+    // Without a mark, another process may be creating the folder.
+    if (mark === '' || isOwned(mark) || existsSync(join(folder, KEEP))) continue
+    await rm(folder, { recursive: true, force: true })
   }
 }

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { buffer, text } from 'node:stream/consumers'
 import { runStatements } from './statements.ts'
-import { ensureTimescaleRoot, insideRoot, serverEnvironment } from './timescaledb-root.ts'
+import { insideRoot, requireTimescaleRoot, serverEnvironment } from './timescaledb-root.ts'
 
 /** Runs `pg_dump` of a database on the native server, in its custom format. */
 export function dumpDatabase(url: string): Promise<Buffer> {
@@ -29,12 +29,7 @@ export function dropDatabase(url: string, name: string): Promise<void> {
 }
 
 async function runTool(program: string, args: string[], input: Buffer): Promise<Buffer> {
-  const root = await ensureTimescaleRoot({
-    cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? '',
-    onProgress: () => {},
-  })
-  if ('skip' in root) throw new Error(root.skip)
-  const [command, ...rest] = insideRoot(root, program, args)
+  const [command, ...rest] = insideRoot(await requireTimescaleRoot(), program, args)
   const child = spawn(command, rest, { env: serverEnvironment(), timeout: 60_000 })
   child.stdin.end(input)
   const [output, said, [code]] = await Promise.all([

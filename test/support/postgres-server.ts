@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { open, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import pg from 'pg'
 import { identify, type ProcessIdentity } from '../../src/sandbox/processes/process-identity.ts'
 import type { DataFolder } from './postgres-data.ts'
@@ -23,65 +23,51 @@ const SERVER_SETTINGS = {
   log_timezone: 'UTC',
 }
 
-/** A running server. */
-export interface PostgresServer {
-  readonly pid: number
-  readonly identity: ProcessIdentity
+/** Starts PostgreSQL on a data folder. If its server was killed, it recovers automatically. */
+export function startServer(root: TimescaleRoot, folder: DataFolder, url: string): Promise<ProcessIdentity> {
+  const settings = { ...SERVER_SETTINGS, port: new URL(url).port }
+  const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  return startInRoot(root, folder, 'postgres', ['-D', `${folder.inner}/data`, ...args], url)
 }
 
-/**
- * Starts a server on a data folder. If its server was killed, PostgreSQL recovers automatically.
- *
- * @param url the server's URL
- */
-export async function startServer(
+/** Starts a server in the root, with its log in the folder, and waits until it answers at the URL. */
+export async function startInRoot(
   root: TimescaleRoot,
   folder: DataFolder,
-  port: number,
+  program: string,
+  args: string[],
   url: string,
-): Promise<PostgresServer> {
-  const logFile = join(folder.outer, 'postgres.log')
-  const settings = Object.entries({ ...SERVER_SETTINGS, port: String(port) }).flatMap(([name, value]) => [
-    '-c',
-    `${name}=${value}`,
-  ])
-  const [command, ...args] = insideRoot(root, 'postgres', ['-D', `${folder.inner}/data`, ...settings])
+): Promise<ProcessIdentity> {
+  const name = basename(program)
+  const logFile = join(folder.outer, `${name}.log`)
+  const [command, ...rest] = insideRoot(root, program, args)
   const log = await open(logFile, 'a')
   // A separate process group: Ctrl-C in the terminal must reach only the process that started the
   // server, which stops it in order.
-  const child = spawn(command, args, {
+  const child = spawn(command, rest, {
     env: serverEnvironment(),
     stdio: ['ignore', log.fd, log.fd],
     detached: true,
   })
   await log.close()
-  let spawnError: Error | undefined
+  let spawnError: string | null = null
   child.on('error', (error) => {
-    spawnError = error
+    spawnError = error.message
   })
+  const endedWith = () => spawnError ?? child.signalCode ?? child.exitCode
   const identity = child.pid === undefined ? null : identify(child.pid)
   try {
-    await waitFor(
-      async () => {
-        if (spawnError !== undefined || child.exitCode !== null || child.signalCode !== null)
-          return 'ended' as const
-        return (await answers(url)) ? ('ready' as const) : undefined
-      },
-      { timeoutMs: 30_000, what: 'PostgreSQL to answer', everyMs: 100 },
-    )
-    if (
-      child.pid === undefined ||
-      identity === null ||
-      child.exitCode !== null ||
-      child.signalCode !== null
-    ) {
-      throw new Error(`PostgreSQL ended with ${spawnError?.message ?? child.signalCode ?? child.exitCode}`)
-    }
-    return { pid: child.pid, identity }
+    await waitFor(async () => endedWith() !== null || (await answers(url)), {
+      timeoutMs: 30_000,
+      what: `${name} to answer`,
+      everyMs: 100,
+    })
+    if (identity === null || endedWith() !== null) throw new Error(`${name} ended with ${endedWith()}`)
+    return identity
   } catch (error) {
     if (identity !== null) signalIfRunning(identity, 'SIGQUIT')
     const lastWords = (await readFile(logFile, 'utf8')).trim().split('\n').slice(-5).join('\n')
-    throw new Error(`PostgreSQL did not start. The end of its log:\n${lastWords}`, { cause: error })
+    throw new Error(`${name} did not start. The end of its log:\n${lastWords}`, { cause: error })
   }
 }
 
@@ -99,24 +85,21 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-/**
- * Fast shutdown; a server that does not exit within 10 s is stopped without a checkpoint, then
- * killed.
- */
-export async function stopServer(server: PostgresServer): Promise<void> {
+/** Fast shutdown; after 10 s without a checkpoint, and then by SIGKILL. */
+export async function stopServer(server: ProcessIdentity): Promise<void> {
   for (const signal of ['SIGINT', 'SIGQUIT'] as const) {
-    if (!signalIfRunning(server.identity, signal)) return
-    if (await haveEnded([server.identity], 10_000)) return
+    if (!signalIfRunning(server, signal)) return
+    if (await haveEnded([server], 10_000)) return
   }
   await killServer(server)
 }
 
 /** Sends SIGKILL to the postmaster and all its children at once; resolves when they are gone. */
-export async function killServer(server: PostgresServer): Promise<void> {
+export async function killServer(server: ProcessIdentity): Promise<void> {
   // Stop the postmaster first, so that it cannot start another child between the listing and the
   // kill.
-  signalIfRunning(server.identity, 'SIGSTOP')
-  const all = [server.identity, ...descendantsOf(server.pid)]
+  signalIfRunning(server, 'SIGSTOP')
+  const all = [server, ...descendantsOf(server.pid)]
   for (const identity of all) signalIfRunning(identity, 'SIGKILL')
   if (!(await haveEnded(all, 10_000)))
     throw new Error(`PostgreSQL (pid ${server.pid}) is still running 10 s after SIGKILL`)

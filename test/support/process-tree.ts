@@ -1,15 +1,32 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { sleep } from '../../src/foundation/runtime/backoff.ts'
-import { identify, isRunning, type ProcessIdentity } from '../../src/sandbox/processes/process-identity.ts'
+import { parseJson } from '../../src/foundation/runtime/outside-text.ts'
+import {
+  identify,
+  isIdentity,
+  isRunning,
+  ownIdentity,
+  type ProcessIdentity,
+} from '../../src/sandbox/processes/process-identity.ts'
 
 const COMMAND_LENGTH = 120
+const OWNER = 'owner.json'
 
-/** A process that was started with an environment variable. */
-export interface MarkedProcess {
-  readonly identity: ProcessIdentity
-  readonly value: string
-  /** The beginning of its command line, for messages. */
-  readonly command: string
+/** Marks a folder as this process's. */
+export function markFolder(folder: string): void {
+  writeFileSync(join(folder, OWNER), JSON.stringify(ownIdentity()))
+}
+
+/** The mark in a folder; '' if there is none yet. */
+export function markIn(folder: string): string {
+  return readOrUndefined(join(folder, OWNER)) ?? ''
+}
+
+/** Whether the process of a mark is running; a text that is no mark belongs to none. */
+export function isOwned(mark: string): boolean {
+  const identity = parseJson(mark)
+  return isIdentity(identity) && isRunning(identity)
 }
 
 /** Returns the running direct and indirect children of a process; [] without /proc. */
@@ -33,9 +50,10 @@ export function descendantsOf(pid: number): ProcessIdentity[] {
 }
 
 /**
- * Returns all processes with this environment variable, which children inherit; [] without /proc.
+ * Returns all processes with this environment variable, which children inherit, with the beginning
+ * of their command lines; [] without /proc.
  */
-export function processesWithVariable(name: string): MarkedProcess[] {
+export function processesWithVariable(name: string) {
   const prefix = `${name}=`
   return runningPids().flatMap((pid) => {
     const environment = readOrUndefined(`/proc/${pid}/environ`)?.split('\0')

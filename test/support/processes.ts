@@ -8,37 +8,19 @@ const TAPELINE = resolve(import.meta.dirname, '../../bin/tapeline')
 /** Longer than any command should take, on a busy machine too. */
 const DEFAULT_TIMEOUT_MS = 60_000
 
-export interface StartOptions {
-  /**
-   * Settings, added to PATH, HOME and the test run's variables; nothing else of the caller's
-   * environment.
-   */
-  readonly env?: Readonly<Record<string, string>>
-  /**
-   * Default: a new empty folder, removed at the end, so that no `.env` is read and no files remain.
-   */
-  readonly cwd?: string
-}
+export type RunningCommand = ReturnType<typeof startTapeline>
 
-/** A `tapeline` command in a separate process. End it with `await using` or `kill()`. */
-export interface RunningCommand extends AsyncDisposable {
-  readonly pid: number
-  readonly cwd: string
-  /** Its output so far, standard output and error interleaved. */
-  output(): string
-  /** Waits for a matching line of the output. Fails at once if the command exits without one. */
-  waitForLine(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
-  signal(signal: NodeJS.Signals): void
-  /** Waits until it has exited and its output is complete. */
-  exit(timeoutMs?: number): Promise<{ code: number | null; signal: NodeJS.Signals | null }>
-  /** Waits for the exit and fails, with the output, unless the exit code is this one. */
-  assertExit(code: number, timeoutMs?: number): Promise<void>
-  /** Sends SIGKILL unless it has exited, and waits for the exit. */
-  kill(): Promise<void>
-}
-
-/** Starts `bin/tapeline` with these arguments, like a user. */
-export function startTapeline(args: readonly string[], options: StartOptions = {}): RunningCommand {
+/**
+ * Starts `bin/tapeline` like a user, in a separate process. End it with `await using` or `kill()`.
+ *
+ * @param options `env`: settings, added to PATH, HOME and the test run's variables; nothing else of
+ *   the caller's environment. `cwd`: default: a new empty folder, removed at the end, so that no
+ *   `.env` is read and no files remain
+ */
+export function startTapeline(
+  args: readonly string[],
+  options: { readonly env?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
+) {
   const ownFolder = options.cwd === undefined ? mkdtempSync(join(tmpdir(), 'tapeline-cwd-')) : undefined
   const cwd = options.cwd ?? ownFolder ?? tmpdir()
   const title = `tapeline ${args.join(' ')}`
@@ -64,10 +46,12 @@ export function startTapeline(args: readonly string[], options: StartOptions = {
       throw fail(`Waited ${timeoutMs} ms for ${what}`, error)
     }
   }
+  /** Waits until it has exited and its output is complete. */
   const exit = async (timeoutMs = DEFAULT_TIMEOUT_MS) => {
     await until('its end', timeoutMs, () => hasClosed(child))
     return { code: child.exitCode, signal: child.signalCode }
   }
+  /** Sends SIGKILL unless it has exited, and waits for the exit. */
   const kill = async () => {
     child.kill('SIGKILL')
     await closed
@@ -76,8 +60,10 @@ export function startTapeline(args: readonly string[], options: StartOptions = {
   return {
     pid: child.pid,
     cwd,
+    /** Its output so far, standard output and error interleaved. */
     output: () => output,
-    async waitForLine(pattern, timeoutMs = DEFAULT_TIMEOUT_MS) {
+    /** Waits for a matching line of the output. Fails at once if the command exits without one. */
+    async waitForLine(pattern: RegExp, timeoutMs = DEFAULT_TIMEOUT_MS): Promise<RegExpExecArray> {
       const found = await until(`a line like ${pattern}`, timeoutMs, () => {
         const ended = hasClosed(child)
         const match = output.split('\n').map((line) => pattern.exec(line))
@@ -86,11 +72,12 @@ export function startTapeline(args: readonly string[], options: StartOptions = {
       if (found === 'ended') throw fail(`It exited without a line like ${pattern}`)
       return found
     },
-    signal(signal) {
+    signal(signal: NodeJS.Signals) {
       if (!child.kill(signal)) throw fail(`It had exited before ${signal}`)
     },
     exit,
-    async assertExit(code, timeoutMs) {
+    /** Waits for the exit and fails, with the output, unless the exit code is this one. */
+    async assertExit(code: number, timeoutMs?: number) {
       const ended = await exit(timeoutMs)
       if (ended.code !== code) throw fail(`It exited with ${ended.signal ?? ended.code}, expected ${code}`)
     },

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { Duplex } from 'node:stream'
 import { openSocket, type StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
+import { closeServer, listen } from './loopback.ts'
 
 export const [TEXT, PING, PONG] = [0x01, 0x09, 0x0a]
 export const FIN = 0x80
@@ -11,24 +11,14 @@ export const FIN = 0x80
 /** A frame as a server writes it, with the shortest encoding of its length. */
 export function frame(first: number, payload: Buffer): Buffer {
   const { length } = payload
-  const head =
-    length < 126
-      ? [first, length]
-      : length < 65_536
-        ? [first, 126, length >> 8, length & 0xff]
-        : [
-            first,
-            127,
-            0,
-            0,
-            0,
-            0,
-            length >>> 24,
-            (length >>> 16) & 0xff,
-            (length >>> 8) & 0xff,
-            length & 0xff,
-          ]
-  return Buffer.concat([Buffer.from(head), payload])
+  if (length < 126) return Buffer.concat([Buffer.of(first, length), payload])
+  const isShort = length < 65_536
+  const head = Buffer.alloc(isShort ? 4 : 10)
+  head[0] = first
+  head[1] = isShort ? 126 : 127
+  if (isShort) head.writeUInt16BE(length, 2)
+  else head.writeBigUInt64BE(BigInt(length), 2)
+  return Buffer.concat([head, payload])
 }
 
 export const text = (value: string) => frame(FIN | TEXT, Buffer.from(value))
@@ -47,18 +37,10 @@ export async function rawServer(tls: { readonly cert: Buffer; readonly key: Buff
     socket.on('error', () => {})
     connections.push(socket)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('The server has no port')
   return {
-    url: `${tls === null ? 'ws' : 'wss'}://127.0.0.1:${address.port}`,
+    url: `${tls === null ? 'ws' : 'wss'}://127.0.0.1:${await listen(server)}`,
     connections,
-    async [Symbol.asyncDispose]() {
-      for (const connection of connections) connection.destroy()
-      server.close()
-      await once(server, 'close')
-    },
+    [Symbol.asyncDispose]: () => closeServer(server, connections),
   }
 }
 

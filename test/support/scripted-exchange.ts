@@ -1,25 +1,20 @@
-import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:http'
 import { type WebSocket, WebSocketServer } from 'ws'
-
-/** An exchange without REST for frames that the simulated one does not send. */
-export interface ScriptedExchange extends AsyncDisposable {
-  readonly wsUrl: string
-  /** Ingestion's settings: this exchange, milliseconds, and BTCUSDT. */
-  readonly env: Readonly<Record<string, string>>
-  /** The connections with streams, closed ones included. */
-  readonly sockets: readonly WebSocket[]
-}
+import { closeServer, listen } from './loopback.ts'
 
 /**
+ * An exchange without REST for frames that the simulated one does not send.
+ *
  * @param onConnection called with each connection that has streams, and its number from 1
  * @param source the name that it announces; null for none
  */
 export async function startScriptedExchange(
   onConnection: (socket: WebSocket, connection: number) => void = () => {},
   source: string | null = 'scripted',
-): Promise<ScriptedExchange> {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+) {
+  const http = createServer()
+  const server = new WebSocketServer({ server: http })
+  /** The connections with streams, closed ones included. */
   const sockets: WebSocket[] = []
   server.on('connection', (socket, request) => {
     // A broken socket must not end this process.
@@ -28,20 +23,16 @@ export async function startScriptedExchange(
     if (request.url?.includes('streams=') === true) onConnection(socket, sockets.push(socket))
   })
   if (source !== null) server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
-  await once(server, 'listening')
-  const wsUrl = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const wsUrl = `ws://127.0.0.1:${await listen(http)}`
+  const urls = { BINANCE_WS_URL: wsUrl, BINANCE_REST_URL: 'http://127.0.0.1:1' }
   return {
     wsUrl,
-    env: {
-      BINANCE_WS_URL: wsUrl,
-      BINANCE_REST_URL: 'http://127.0.0.1:1',
-      TIME_UNIT: 'millisecond',
-      SYMBOLS: 'BTCUSDT',
-    },
+    /** Ingestion's settings: this exchange, milliseconds, and BTCUSDT. */
+    env: { ...urls, TIME_UNIT: 'millisecond', SYMBOLS: 'BTCUSDT' },
     sockets,
     async [Symbol.asyncDispose]() {
       for (const client of server.clients) client.terminate()
-      await new Promise((resolve) => server.close(resolve))
+      await closeServer(http)
     },
   }
 }

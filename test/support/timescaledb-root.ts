@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isIdentity, isRunning, ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
+import { isOwned, markFolder, markIn } from './process-tree.ts'
 
 /** The folder of the pinned system's files, and its `postgres` user. */
 export interface TimescaleRoot {
@@ -12,15 +13,8 @@ export interface TimescaleRoot {
   readonly gid: number
 }
 
-interface Options {
-  /** The folder for downloads, outside the work tree. */
-  readonly cacheDir: string
-  readonly onProgress: (message: string) => void
-}
-
 const NAME = 'timescaledb-pgbouncer-trixie'
 const PARTIAL = '.partial-'
-const OWNER = 'owner.json'
 const POSTGRES_BIN = '/usr/lib/postgresql/17/bin'
 
 /**
@@ -33,7 +27,10 @@ const POSTGRES_BIN = '/usr/lib/postgresql/17/bin'
 export async function ensureTimescaleRoot({
   cacheDir,
   onProgress,
-}: Options): Promise<TimescaleRoot | { skip: string }> {
+}: {
+  cacheDir: string
+  onProgress: (message: string) => void
+}): Promise<TimescaleRoot | { skip: string }> {
   if (process.platform !== 'linux') return { skip: `debootstrap needs Linux, this is ${process.platform}` }
   if (process.getuid?.() !== 0) return { skip: 'debootstrap and chroot need root' }
   const path = join(cacheDir, NAME)
@@ -42,6 +39,14 @@ export async function ensureTimescaleRoot({
     if (failure !== undefined) return { skip: failure }
   }
   return { path, ...(await postgresUser(path)) }
+}
+
+/** The root in the cache of the test run. @throws an error if this machine cannot have it */
+export async function requireTimescaleRoot(): Promise<TimescaleRoot> {
+  const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? tmpdir()
+  const root = await ensureTimescaleRoot({ cacheDir, onProgress: () => {} })
+  if ('skip' in root) throw new Error(root.skip)
+  return root
 }
 
 /**
@@ -56,15 +61,8 @@ export function insideRoot(
   args: string[],
 ): [command: string, ...args: string[]] {
   const user = ['--reuid=postgres', '--regid=postgres', '--init-groups', '--pdeathsig=INT']
-  return [
-    '/usr/sbin/chroot',
-    root.path,
-    '/usr/bin/setpriv',
-    ...user,
-    '--',
-    program.startsWith('/') ? program : `${POSTGRES_BIN}/${program}`,
-    ...args,
-  ]
+  const path = program.startsWith('/') ? program : `${POSTGRES_BIN}/${program}`
+  return ['/usr/sbin/chroot', root.path, '/usr/bin/setpriv', ...user, '--', path, ...args]
 }
 
 /** Excludes the caller's variables (PGDATA, PGPORT, LANG of a missing locale) from the server. */
@@ -95,7 +93,7 @@ async function build(
   const partial = `${path}${PARTIAL}${process.pid}`
   const root = join(partial, 'root')
   await mkdir(partial)
-  await writeFile(join(partial, OWNER), JSON.stringify(ownIdentity()))
+  markFolder(partial)
   onProgress(
     `installing PostgreSQL 17 with TimescaleDB and PgBouncer into ${path} (first time only, about 40 s)`,
   )
@@ -104,13 +102,8 @@ async function build(
     // it ends: debootstrap mounts /proc and /sys in the new system, and a leftover mount would
     // persist.
     const isolation = ['--mount', '--pid', '--fork', '--kill-child', '--propagation', 'private', '--']
-    const debootstrap = [
-      'debootstrap',
-      '--variant=minbase',
-      '--include=postgresql-17-timescaledb,pgbouncer',
-      'trixie',
-      root,
-    ]
+    const options = ['--variant=minbase', '--include=postgresql-17-timescaledb,pgbouncer']
+    const debootstrap = ['debootstrap', ...options, 'trixie', root]
     const failure = await run('setpriv', ['--pdeathsig', 'KILL', 'unshare', ...isolation, ...debootstrap])
     if (failure !== undefined) return failure
     for (const unused of ['var/cache/apt/archives', 'var/lib/postgresql/17', 'etc/postgresql/17']) {
@@ -129,17 +122,8 @@ async function build(
 async function removeAbandoned(cacheDir: string): Promise<void> {
   for (const entry of await readdir(cacheDir)) {
     if (!entry.startsWith(NAME + PARTIAL)) continue
-    if (await isOwned(join(cacheDir, entry))) continue
+    if (isOwned(markIn(join(cacheDir, entry)))) continue
     await rm(join(cacheDir, entry), { recursive: true, force: true })
-  }
-}
-
-async function isOwned(partial: string): Promise<boolean> {
-  try {
-    const owner: unknown = JSON.parse(await readFile(join(partial, OWNER), 'utf8'))
-    return isIdentity(owner) && isRunning(owner)
-  } catch {
-    return false
   }
 }
 
@@ -173,9 +157,8 @@ function run(command: string, args: string[]): Promise<string | undefined> {
     child.on('error', (error) => resolve(`${command}: ${error.message}`))
     child.on('close', (code, signal) => {
       const lastWords = output.trim().split('\n').slice(-3).join(' / ')
-      resolve(
-        code === 0 ? undefined : `${[command, ...args].join(' ')} ended with ${signal ?? code}: ${lastWords}`,
-      )
+      const failure = `${[command, ...args].join(' ')} ended with ${signal ?? code}: ${lastWords}`
+      resolve(code === 0 ? undefined : failure)
     })
   })
 }

@@ -16,21 +16,10 @@ interface Setting {
   readonly aheadMs: number
 }
 
-/**
- * The wall clock of a process that a test starts with `env`: it can be changed while the process
- * runs.
- */
-export interface ProcessWallClock extends Disposable {
-  readonly env: Readonly<Record<string, string>>
-  set(aheadMs: number): void
-  /**
-   * The true times at which the clock may have shown a time, the earliest first; milliseconds since
-   * the Unix epoch.
-   */
-  whenShown(shownMs: number): number[]
-}
+export type ProcessWallClock = ReturnType<typeof processWallClock>
 
-export function processWallClock(aheadMs = 0): ProcessWallClock {
+/** The wall clock of a process that a test starts with `env`; it can be changed while that runs. */
+export function processWallClock(aheadMs = 0) {
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-clock-'))
   const path = join(folder, 'ahead-ms')
   const file = openSync(path, 'w')
@@ -47,7 +36,8 @@ export function processWallClock(aheadMs = 0): ProcessWallClock {
   return {
     env: { NODE_OPTIONS: `--import=${PRELOAD}`, CHAOS_CLOCK_FILE: path },
     set,
-    whenShown: (shownMs) =>
+    /** The true times at which the clock may have shown a time, in ms since 1970, in order. */
+    whenShown: (shownMs: number): number[] =>
       settings.flatMap((setting) => {
         const atMs = shownMs - setting.aheadMs
         return setting.sinceMs <= atMs && atMs <= setting.untilMs ? [atMs] : []
