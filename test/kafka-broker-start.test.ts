@@ -5,7 +5,6 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { parseJavaVersion } from '../src/sandbox/kafka-broker/java.ts'
 import {
   type KafkaBroker,
@@ -55,11 +54,8 @@ test('a topic survives a kill and a restart of the broker, which then shuts down
 
   const second = await start(first.port)
   assert.ok((await withAdmin([second.brokers], (admin) => admin.listTopics())).includes('kept'))
-  await assert.rejects(start(0), (error) => {
-    assert.ok(error instanceof TapelineError)
-    assert.match(error.message, new RegExp(`in use by a Kafka broker, process ${second.pid}`))
-    return true
-  })
+  const message = new RegExp(`in use by a Kafka broker, process ${second.pid}`)
+  await assert.rejects(start(0), { name: 'TapelineError', message })
   const exit = await within(15_000, 'the stop', () => second.stop())
   assert.notEqual(exit.signal, 'SIGKILL', 'the broker had to be killed')
 })
@@ -79,16 +75,11 @@ test('reports a port in use with the fix, before it starts anything', async () =
   const address = other.address()
   const port = address !== null && typeof address === 'object' ? address.port : 0
   try {
-    await assert.rejects(
-      startKafkaBroker({ distributionDir, dataDir: join(folder, 'taken'), port }),
-      (error) => {
-        assert.ok(error instanceof TapelineError)
-        assert.equal(error.code, 'ENVIRONMENT')
-        assert.match(error.message, new RegExp(`port ${port} .* taken`))
-        assert.match(error.fix, /KAFKA_BROKERS/)
-        return true
-      },
-    )
+    await assert.rejects(startKafkaBroker({ distributionDir, dataDir: join(folder, 'taken'), port }), {
+      code: 'ENVIRONMENT',
+      message: new RegExp(`port ${port} .* taken`),
+      fix: /KAFKA_BROKERS/,
+    })
   } finally {
     other.close()
   }

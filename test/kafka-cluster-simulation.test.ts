@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Clock } from '../src/foundation/runtime/clock.ts'
+import { wallMs } from '../src/foundation/runtime/clock.ts'
 import { mulberry32, Random } from '../src/sandbox/simulator/market/random.ts'
 import type { KafkaOptions } from './simulation/kafka.ts'
 import { SimulatedKafka } from './simulation/kafka.ts'
 import { WallClock } from './simulation/wall-clock.ts'
+import { outgoing } from './support/kafka-clients.ts'
 import { LifeClock } from './support/life-clock.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -19,6 +20,7 @@ class Process {
   readonly life = new LifeClock(this.clock, this.wall)
   readonly kafka: SimulatedKafka
   readonly port: ReturnType<SimulatedKafka['access']>
+  readonly producer: ReturnType<Process['port']['producer']>
   readonly stored: string[] = []
 
   constructor(defect?: KafkaOptions['defect']) {
@@ -32,6 +34,7 @@ class Process {
       this.stored.push(String(value)),
     )
     this.port = this.kafka.access(this.life, 1)
+    this.producer = this.port.producer('test', 'none')
   }
 
   get cluster() {
@@ -42,6 +45,13 @@ class Process {
     const partition = this.cluster.partition(TOPIC, index)
     if (partition === undefined) throw new RangeError(`No partition ${index}`)
     return partition
+  }
+
+  /** Sends this text to each partition. */
+  send(text: string): Promise<void> {
+    const timestampMs = wallMs(this.life)
+    const records = PLACES.map((place) => outgoing({ ...place, value: Buffer.from(text), timestampMs }))
+    return this.producer.send(records, { limitMs: Number.POSITIVE_INFINITY })
   }
 
   /** Whether the promise settles within this time. */
@@ -56,50 +66,38 @@ class Process {
   }
 }
 
-function recordsOf(text: string, clock: Clock) {
-  return PLACES.map((place) => ({
-    ...place,
-    key: null,
-    value: Buffer.from(text),
-    headers: new Map<Buffer, Buffer>(),
-    timestampMs: clock.wallMicros() / 1000,
-  }))
-}
-
 type Defect = NonNullable<KafkaOptions['defect']>
 
 /** Checks what correct code does, and that a planted defect prevents it. */
 function testWithout(
   defect: Defect,
-  [does, when]: readonly [does: string, when: string],
+  does: string,
+  when: string,
   check: (it: Process, expected: boolean) => Promise<void>,
 ): void {
   test(`${does}, ${when}`, () => check(new Process(), true))
   test(`finds a planted defect: ${defect}, ${when}`, () => check(new Process(defect), false))
 }
 
-const FOREVER = { limitMs: Number.POSITIVE_INFINITY }
-
 testWithout(
   'the producer id is kept',
-  ['K2 continues', 'after a partition has lost its tail'],
+  'K2 continues',
+  'after a partition has lost its tail',
   async (it, expected) => {
-    const producer = it.port.producer('test', 'none')
-    for (const text of ['a', 'b', 'c'])
-      assert.ok(await it.settles(producer.send(recordsOf(text, it.life), FOREVER), 1000))
+    for (const text of ['a', 'b', 'c']) assert.ok(await it.settles(it.send(text), 1000))
     assert.ok(it.cluster.electUnclean(it.partition(0), 2))
-    assert.equal(await it.settles(producer.send(recordsOf('d', it.life), FOREVER), MINUTE), expected)
+    assert.equal(await it.settles(it.send('d'), MINUTE), expected)
     assert.equal(it.cluster.complaints.length, 0)
   },
 )
 
 testWithout(
   'a refused time is not renewed',
-  ['K4 continues', 'once a fast clock is right'],
+  'K4 continues',
+  'once a fast clock is right',
   async (it, expected) => {
-    const producer = it.port.producer('test', 'none')
     it.wall.set(8 * 60 * MINUTE)
-    const sent = producer.send(recordsOf('a', it.life), FOREVER)
+    const sent = it.send('a')
     assert.equal(await it.settles(sent, 20_000), false)
     it.wall.set(0)
     assert.equal(await it.settles(sent, MINUTE), expected)
@@ -109,11 +107,12 @@ testWithout(
 
 testWithout(
   'the fetcher looks up leaders once',
-  ['A reader continues', 'after its partition has moved to another broker'],
+  'A reader continues',
+  'after its partition has moved to another broker',
   async (it, expected) => {
     const fetcher = it.port.fetcher('test', [TOPIC])
     await Promise.all([fetcher.connect(), it.clock.advance(1000)])
-    assert.ok(await it.settles(it.port.producer('test', 'none').send(recordsOf('a', it.life), FOREVER), 1000))
+    assert.ok(await it.settles(it.send('a'), 1000))
     it.cluster.reassign(it.partition(0))
     await it.clock.advance(5000)
     const values: string[] = []
@@ -130,32 +129,31 @@ testWithout(
 
 testWithout(
   'the sender waits without limit',
-  ['K3 sends continue', 'while a leader hangs and another is elected'],
+  'K3 sends continue',
+  'while a leader hangs and another is elected',
   async (it, expected) => {
-    const producer = it.port.producer('test', 'none')
-    assert.ok(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), 1000))
+    assert.ok(await it.settles(it.send('a'), 1000))
     it.cluster.disturb(it.partition(0).leadership.leader, 'hung', 10 * MINUTE)
-    assert.equal(await it.settles(producer.send(recordsOf('b', it.life), FOREVER), 25_000), expected)
+    assert.equal(await it.settles(it.send('b'), 25_000), expected)
   },
 )
 
 testWithout(
   'the sender has one bootstrap broker',
-  ['K3 a sender starts', 'while the first bootstrap broker hangs'],
+  'K3 a sender starts',
+  'while the first bootstrap broker hangs',
   async (it, expected) => {
     it.cluster.disturb(1, 'hung', 10 * MINUTE)
-    const producer = it.port.producer('test', 'none')
-    assert.equal(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), MINUTE), expected)
+    assert.equal(await it.settles(it.send('a'), MINUTE), expected)
   },
 )
 
 test('K3 a broker that was isolated from the others loses messages that it never replicated', async () => {
   const it = new Process()
-  const producer = it.port.producer('test', 'none')
   const old = it.partition(0).leadership.leader
-  assert.ok(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), 1000))
+  assert.ok(await it.settles(it.send('a'), 1000))
   it.cluster.disturb(old, 'cut off', 30_000)
-  assert.ok(await it.settles(producer.send(recordsOf('b', it.life), FOREVER), 29_000))
+  assert.ok(await it.settles(it.send('b'), 29_000))
   assert.notEqual(it.partition(0).leadership.leader, old)
   await it.clock.advance(MINUTE)
   assert.deepEqual(it.cluster.complaints, [])

@@ -9,9 +9,10 @@ import { kafkaConnection } from '../src/foundation/kafka/config.ts'
 import { latestValue } from '../src/foundation/kafka/read-range.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
+import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { type ReadOptions, readEvents } from '../src/tools/client/read-events.ts'
-import { createTestDatabase } from './support/database.ts'
+import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { outgoing, sendRecords } from './support/kafka-clients.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
@@ -22,10 +23,14 @@ const PASSWORD = 'correct-horse-battery'
 const TOPIC = 'echo'
 
 let kafka: SecuredKafka
+let exchange: Exchange
+let database: TestDatabase
 let folder: string
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kafka-security-'))
+  exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  database = await createTestDatabase()
   kafka = await within(90_000, 'a broker', () => startSecuredKafka({ users: { alice: PASSWORD } }))
   await kafka.asAdmin((admin) =>
     admin.createTopics({ topics: [{ topic: TOPIC, partitions: 1, replicas: 1 }] }),
@@ -34,6 +39,8 @@ before(async () => {
 
 after(async () => {
   await kafka.stop()
+  await database.drop()
+  await exchange.close()
   await rm(folder, { recursive: true, force: true })
 })
 
@@ -90,37 +97,30 @@ for (const [way, environment] of Object.entries(WAYS)) {
 }
 
 test('stores trades over TLS, ingestion with a password and the consumer with a certificate', async () => {
-  const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
-  const database = await createTestDatabase()
+  await using init = startTapeline(['topics', 'init'], { env: { ...tls(), ...login('SCRAM-SHA-256') } })
+  await init.assertExit(0)
+  await using ingestion = await startIngestionProcess({
+    ...tls(),
+    ...login('SCRAM-SHA-512'),
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+  })
+  await using consumer = await startConsumerProcess({
+    ...mutual(),
+    DATABASE_URL: database.url,
+    AUTO_OFFSET_RESET: 'earliest',
+  })
+  await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
+    timeoutMs: 40_000,
+    what: '300 rows',
+  })
+  await ingestion.stop()
+  await consumer.stop()
   const rows = openPostgres({ url: database.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  try {
-    await using init = startTapeline(['topics', 'init'], { env: { ...tls(), ...login('SCRAM-SHA-256') } })
-    await init.assertExit(0)
-    await using ingestion = await startIngestionProcess({
-      ...tls(),
-      ...login('SCRAM-SHA-512'),
-      BINANCE_WS_URL: exchange.wsUrl,
-      BINANCE_REST_URL: exchange.restUrl,
-    })
-    await using consumer = await startConsumerProcess({
-      ...mutual(),
-      DATABASE_URL: database.url,
-      AUTO_OFFSET_RESET: 'earliest',
-    })
-    await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
-      timeoutMs: 40_000,
-      what: '300 rows',
-    })
-    await ingestion.stop()
-    await consumer.stop()
-    const { rows: found } = await rows.query<{ count: string }>('SELECT count(*) FROM trades')
-    assert.ok(Number(found[0]?.count) > 0)
-    assert.doesNotMatch(ingestion.command.output() + consumer.command.output(), new RegExp(PASSWORD))
-  } finally {
-    await rows.close()
-    await database.drop()
-    await exchange.close()
-  }
+  const { rows: found } = await rows.query<{ count: string }>('SELECT count(*) FROM trades')
+  await rows.close()
+  assert.ok(Number(found[0]?.count) > 0)
+  assert.doesNotMatch(ingestion.command.output() + consumer.command.output(), new RegExp(PASSWORD))
 })
 
 /** By the fault: the environment, the error line and the setting that it must name. */
@@ -200,29 +200,22 @@ for (const [code, faults] of Object.entries({ ACCESS: FINAL, KAFKA: HUNG_UP }))
     })
 
 test('every command ends with the error line and the fix when the password is wrong, and never shows it', async () => {
-  const exchange = await startSimulatedExchange({ messagesPerSecond: 10 })
-  const database = await createTestDatabase()
-  try {
-    const env = {
-      ...tls(),
-      ...login('SCRAM-SHA-512', 'wrong-staple'),
-      BINANCE_WS_URL: exchange.wsUrl,
-      BINANCE_REST_URL: exchange.restUrl,
-      DATABASE_URL: database.url,
-      LOG_LEVEL: 'debug',
-    }
-    await using init = startTapeline(['topics', 'init'], { env })
-    await using ingestion = await startIngestionProcess(env)
-    await using consumer = await startConsumerProcess(env)
-    for (const command of [init, ingestion.command, consumer.command]) {
-      await command.assertExit(1, 30_000)
-      assert.match(command.output(), /rejects this user or password/)
-      assert.match(command.output(), /KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM/)
-      assert.doesNotMatch(command.output(), /wrong-staple/)
-    }
-  } finally {
-    await database.drop()
-    await exchange.close()
+  const env = {
+    ...tls(),
+    ...login('SCRAM-SHA-512', 'wrong-staple'),
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    DATABASE_URL: database.url,
+    LOG_LEVEL: 'debug',
+  }
+  await using init = startTapeline(['topics', 'init'], { env })
+  await using ingestion = await startIngestionProcess(env)
+  await using consumer = await startConsumerProcess(env)
+  for (const command of [init, ingestion.command, consumer.command]) {
+    await command.assertExit(1, 30_000)
+    assert.match(command.output(), /rejects this user or password/)
+    assert.match(command.output(), /KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM/)
+    assert.doesNotMatch(command.output(), /wrong-staple/)
   }
 })
 
@@ -230,24 +223,14 @@ test('refuses invalid PEM files, and a key without its certificate, before it op
   const other = join(folder, 'no.pem')
   await writeFile(other, 'this is no certificate')
   const { ca, client } = kafka.files
+  const absent = join(folder, 'absent.pem')
+  const pair = (cert: string, key: string) => ({ KAFKA_TLS_CERT: cert, KAFKA_TLS_KEY: key })
   const wrong: Array<[Environment, RegExp]> = [
     [{ KAFKA_TLS_CA: other }, /KAFKA_TLS_CA=.*no\.pem: expected a certificate in PEM/],
-    [
-      { KAFKA_TLS_CA: join(folder, 'absent.pem') },
-      /KAFKA_TLS_CA=.*absent\.pem: expected a readable PEM file/,
-    ],
-    [
-      { KAFKA_TLS_CERT: other, KAFKA_TLS_KEY: client.key },
-      /KAFKA_TLS_CERT=.*no\.pem: expected a certificate/,
-    ],
-    [
-      { KAFKA_TLS_CERT: client.cert, KAFKA_TLS_KEY: other },
-      /KAFKA_TLS_KEY=.*no\.pem: expected the private key/,
-    ],
-    [
-      { KAFKA_TLS_CERT: ca, KAFKA_TLS_KEY: client.key },
-      /KAFKA_TLS_KEY=.*: expected the private key of KAFKA_TLS_CERT=/,
-    ],
+    [{ KAFKA_TLS_CA: absent }, /KAFKA_TLS_CA=.*absent\.pem: expected a readable PEM file/],
+    [pair(other, client.key), /KAFKA_TLS_CERT=.*no\.pem: expected a certificate/],
+    [pair(client.cert, other), /KAFKA_TLS_KEY=.*no\.pem: expected the private key/],
+    [pair(ca, client.key), /KAFKA_TLS_KEY=.*: expected the private key of KAFKA_TLS_CERT=/],
   ]
   for (const [files, message] of wrong)
     assert.throws(() => connectionFrom({ KAFKA_TLS: 'true', ...files }), { code: 'SETTINGS', message })

@@ -51,13 +51,8 @@ test("places every key like Kafka's Java client, so that a foreign producer does
        }`,
     )
     const keys = KEYS.map((key) => Buffer.from(key).toString('base64'))
-    const { stdout } = await promisify(execFile)(
-      'java',
-      ['-cp', join(distribution, 'libs', '*'), source, ...keys],
-      {
-        timeout: 60_000,
-      },
-    )
+    const command = ['-cp', join(distribution, 'libs', '*'), source, ...keys]
+    const { stdout } = await promisify(execFile)('java', command, { timeout: 60_000 })
     assert.deepEqual(
       stdout.trim().split('\n').map(Number),
       KEYS.flatMap((key) => [1, 3, 7, 12].map((partitions) => partitionOf(key, partitions))),
@@ -68,31 +63,20 @@ test("places every key like Kafka's Java client, so that a foreign producer does
 })
 
 test('creates the topics once, reports one with other settings and leaves it unchanged', async () => {
-  const topics = uniqueTopics('init')
-  try {
-    const settings = (extra: Record<string, string> = {}) =>
-      loadSettings({ ...topics.env, ...extra }, { cwd: tmpdir() })
-    const states = async (extra?: Record<string, string>) =>
-      (await initTopics(settings(extra))).map(({ state }) => state)
-    assert.deepEqual(await states({ KAFKA_RETENTION_HOURS: '48' }), Array(5).fill('created'))
-    assert.deepEqual(await states({ KAFKA_RETENTION_HOURS: '48' }), Array(5).fill('present'))
-    const [trades, , gaps, checkpoints] = await initTopics(
-      settings({ KAFKA_RETENTION_HOURS: '24', KAFKA_PARTITIONS: '6' }),
-    )
-    assert.deepEqual(trades?.differences, [
-      'partitions is 3, expected 6',
-      'retention.ms is 172800000, expected 86400000',
-    ])
-    assert.deepEqual(gaps?.differences, ['partitions is 3, expected 6'])
-    assert.equal(checkpoints?.state, 'differs')
-    assert.deepEqual(
-      await states({ KAFKA_RETENTION_HOURS: '48' }),
-      Array(5).fill('present'),
-      'nothing was changed',
-    )
-  } finally {
-    await topics.delete()
-  }
+  await using topics = uniqueTopics('init')
+  const init = (extra: Record<string, string>) =>
+    initTopics(loadSettings({ ...topics.env, ...extra }, { cwd: tmpdir() }))
+  const states = async () => (await init({ KAFKA_RETENTION_HOURS: '48' })).map(({ state }) => state)
+  assert.deepEqual(await states(), Array(5).fill('created'))
+  assert.deepEqual(await states(), Array(5).fill('present'))
+  const [trades, , gaps, checkpoints] = await init({ KAFKA_RETENTION_HOURS: '24', KAFKA_PARTITIONS: '6' })
+  assert.deepEqual(trades?.differences, [
+    'partitions is 3, expected 6',
+    'retention.ms is 172800000, expected 86400000',
+  ])
+  assert.deepEqual(gaps?.differences, ['partitions is 3, expected 6'])
+  assert.equal(checkpoints?.state, 'differs')
+  assert.deepEqual(await states(), Array(5).fill('present'), 'nothing was changed')
 })
 
 test('reports how many replicas are too many', async () => {
@@ -111,20 +95,13 @@ test('names the unreachable brokers', async () => {
 })
 
 test('finds the newest value of a key, after other records and in an empty topic', async () => {
-  const topics = await createTestTopics({ prefix: 'latest' })
-  try {
-    const connection = connectionTo(brokers())
-    const topic = topics.env.KAFKA_CHECKPOINTS_TOPIC
-    assert.equal(await latestValue(connection, topic, 'BTCUSDT'), null)
-    await produce(
-      topic,
-      'BTCUSDT',
-      ['1', '2', '3'].map((text) => Buffer.from(text)),
-    )
-    await produce(topic, 'ETHUSDT', [Buffer.from('other')])
-    assert.equal(await latestValue(connection, topic, 'BTCUSDT'), '3')
-    assert.equal(await latestValue(connection, topic, 'BNBUSDT'), null)
-  } finally {
-    await topics.delete()
-  }
+  await using topics = await createTestTopics({ prefix: 'latest' })
+  const topic = topics.env.KAFKA_CHECKPOINTS_TOPIC
+  const newest = (key: string) => latestValue(connectionTo(brokers()), topic, key)
+  assert.equal(await newest('BTCUSDT'), null)
+  const values = ['1', '2', '3'].map((text) => Buffer.from(text))
+  await produce(topic, 'BTCUSDT', values)
+  await produce(topic, 'ETHUSDT', [Buffer.from('other')])
+  assert.equal(await newest('BTCUSDT'), '3')
+  assert.equal(await newest('BNBUSDT'), null)
 })
