@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test'
 import { requireAccess } from '../src/foundation/kafka/access.ts'
 import type { KafkaConnection } from '../src/foundation/kafka/config.ts'
 import { kafkaConnection } from '../src/foundation/kafka/config.ts'
+import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { latestValue } from '../src/foundation/kafka/read-range.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -92,7 +93,8 @@ for (const [way, environment] of Object.entries(WAYS)) {
     assert.equal(topics.get(TOPIC)?.partitions, 1)
     const message = outgoing({ topic: TOPIC, key: Buffer.from('way'), value: Buffer.from(way) })
     await within(10_000, 'a send', () => sendRecords(connection, [message]))
-    assert.equal(await within(10_000, 'a read', () => latestValue(connection, TOPIC, 'way')), way)
+    const fetcher = new PartitionFetcher(connection, 'test', [TOPIC])
+    assert.equal(await within(10_000, 'a read', () => latestValue(fetcher, TOPIC, 'way')), way)
   })
 }
 

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { murmur2 } from '@platformatic/kafka'
 import { partitionOf } from '../src/foundation/kafka/partition.ts'
+import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { latestValue } from '../src/foundation/kafka/read-range.ts'
 import { initTopics } from '../src/foundation/kafka/topics.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
@@ -97,7 +98,8 @@ test('names the unreachable brokers', async () => {
 test('finds the newest value of a key, after other records and in an empty topic', async () => {
   await using topics = await createTestTopics({ prefix: 'latest' })
   const topic = topics.env.KAFKA_CHECKPOINTS_TOPIC
-  const newest = (key: string) => latestValue(connectionTo(brokers()), topic, key)
+  const newest = (key: string) =>
+    latestValue(new PartitionFetcher(connectionTo(brokers()), 'test', [topic]), topic, key)
   assert.equal(await newest('BTCUSDT'), null)
   const values = ['1', '2', '3'].map((text) => Buffer.from(text))
   await produce(topic, 'BTCUSDT', values)

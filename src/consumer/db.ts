@@ -6,6 +6,7 @@ import {
   rejectOtherTimeUnit,
   rejectOtherTopics,
 } from '../foundation/kafka/exchange-identity-mark.ts'
+import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
 import { latestValue } from '../foundation/kafka/read-range.ts'
 import { UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
 import { retry, unlessAborted } from '../foundation/runtime/backoff.ts'
@@ -89,7 +90,8 @@ export function sourceCheck(
     const isMarked = (await readFact(database, 'source')) !== null
     const limitMs = isMarked ? undefined : UNMARKED_LIMIT_MS
     const { checkpoints } = config.topics
-    const text = await latestValue(config.kafka, checkpoints, EXCHANGE_IDENTITY_KEY, limitMs).catch(
+    const fetcher = new PartitionFetcher(config.kafka, 'tapeline-latest-value', [checkpoints])
+    const text = await latestValue(fetcher, checkpoints, EXCHANGE_IDENTITY_KEY, limitMs).catch(
       (error: unknown) => {
         // Rows without an identity accept messages of any source, so a broker that is unavailable
         // must not delay them.

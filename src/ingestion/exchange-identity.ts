@@ -11,7 +11,7 @@ import {
   rejectOtherTopics,
 } from '../foundation/kafka/exchange-identity-mark.ts'
 import { partitionOf } from '../foundation/kafka/partition.ts'
-import { latestValueBy } from '../foundation/kafka/read-range.ts'
+import { latestValue } from '../foundation/kafka/read-range.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Ports } from './ports.ts'
@@ -67,7 +67,7 @@ export async function claimExchangeIdentity(
   const topic = topics.checkpoints
   const own = markOf(identity, topics)
   const fetcher = kafka.fetcher('tapeline-ingestion-source', [topic])
-  const text = await latestValueBy(fetcher, topic, EXCHANGE_IDENTITY_KEY)
+  const text = await latestValue(fetcher, topic, EXCHANGE_IDENTITY_KEY)
   if (text !== null) {
     const marked = parseMark(text, topic)
     const what = 'These Kafka topics'

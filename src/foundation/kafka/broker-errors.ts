@@ -21,18 +21,21 @@ interface Refusal {
   readonly isRetried?: true
 }
 
-const UNTRUSTED: Refusal = {
-  what: 'the certificate of the broker is not signed by a trusted authority',
-  fix: 'Set KAFKA_TLS_CA to the PEM file of the authority that signed it.',
+const BY_CERTIFICATE: Readonly<Record<CertificateFault, Refusal>> = {
+  untrusted: {
+    what: 'the certificate of the broker is not signed by a trusted authority',
+    fix: 'Set KAFKA_TLS_CA to the PEM file of the authority that signed it.',
+  },
+  outdated: {
+    what: 'the certificate of the broker is not valid at this time',
+    fix: 'Renew it on the broker, or set the clock of this machine.',
+  },
+  'other host': {
+    what: 'the certificate of the broker is for another host',
+    fix: 'In KAFKA_BROKERS, and in advertised.listeners of the broker, use a host name that the certificate has.',
+  },
 }
-const OUTDATED: Refusal = {
-  what: 'the certificate of the broker is not valid at this time',
-  fix: 'Renew it on the broker, or set the clock of this machine.',
-}
-const OTHER_HOST: Refusal = {
-  what: 'the certificate of the broker is for another host',
-  fix: 'In KAFKA_BROKERS, and in advertised.listeners of the broker, use a host name that the certificate has.',
-}
+
 const CLIENT_CERTIFICATE: Refusal = {
   what: 'the broker does not accept the certificate of this client',
   fix: 'Set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a pair that the authority of the broker has signed.',
@@ -46,36 +49,12 @@ const NEEDS_TLS: Refusal = {
   what: 'the broker speaks TLS and this client does not',
   fix: 'Set KAFKA_TLS=true, and KAFKA_TLS_CA if you use your own certificate authority.',
 }
-const WRONG_PASSWORD: Refusal = {
-  what: 'the broker rejects this user or password',
-  fix: 'Check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM.',
-}
-const WRONG_MECHANISM: Refusal = {
-  what: 'the broker does not support this SASL mechanism',
-  fix: 'Set KAFKA_SASL_MECHANISM to one that it has enabled.',
-}
-const NO_SASL: Refusal = {
-  what: 'this listener of the broker has no SASL login',
-  fix: 'Unset KAFKA_SASL_MECHANISM, or set KAFKA_BROKERS to its SASL listener.',
-}
-const GRANT = { fix: 'Grant it with an ACL; docs/security.md lists what each service needs.' }
-const NO_TOPIC_RIGHT: Refusal = { what: 'this user lacks a right on a topic', ...GRANT }
-const NO_GROUP_RIGHT: Refusal = { what: 'this user lacks READ on the consumer group', ...GRANT }
-// Kafka requires this of an idempotent producer.
-const NO_CLUSTER_RIGHT: Refusal = {
-  what: 'this user has neither WRITE on a topic nor IDEMPOTENT_WRITE on the cluster',
-  ...GRANT,
-}
+const GRANT = 'Grant it with an ACL; docs/security.md lists what each service needs.'
+const NO_TOPIC_RIGHT: Refusal = { what: 'this user lacks a right on a topic', fix: GRANT }
 const NO_SHARED_VERSION: Refusal = {
   what: 'the brokers and this version of Tapeline have no version of a request in common',
   fix: 'Upgrade the older of the two; docs/support.md names the supported versions of Kafka.',
   isRetried: true,
-}
-
-const BY_CERTIFICATE: Readonly<Record<CertificateFault, Refusal>> = {
-  untrusted: UNTRUSTED,
-  outdated: OUTDATED,
-  'other host': OTHER_HOST,
 }
 
 const BY_CODE: Readonly<Record<string, Refusal>> = {
@@ -84,12 +63,25 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: CLIENT_CERTIFICATE,
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: CLIENT_CERTIFICATE,
   ERR_SSL_WRONG_VERSION_NUMBER: NO_TLS,
-  SASL_AUTHENTICATION_FAILED: WRONG_PASSWORD,
-  UNSUPPORTED_SASL_MECHANISM: WRONG_MECHANISM,
-  ILLEGAL_SASL_STATE: NO_SASL,
+  SASL_AUTHENTICATION_FAILED: {
+    what: 'the broker rejects this user or password',
+    fix: 'Check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM.',
+  },
+  UNSUPPORTED_SASL_MECHANISM: {
+    what: 'the broker does not support this SASL mechanism',
+    fix: 'Set KAFKA_SASL_MECHANISM to one that it has enabled.',
+  },
+  ILLEGAL_SASL_STATE: {
+    what: 'this listener of the broker has no SASL login',
+    fix: 'Unset KAFKA_SASL_MECHANISM, or set KAFKA_BROKERS to its SASL listener.',
+  },
   TOPIC_AUTHORIZATION_FAILED: NO_TOPIC_RIGHT,
-  GROUP_AUTHORIZATION_FAILED: NO_GROUP_RIGHT,
-  CLUSTER_AUTHORIZATION_FAILED: NO_CLUSTER_RIGHT,
+  GROUP_AUTHORIZATION_FAILED: { what: 'this user lacks READ on the consumer group', fix: GRANT },
+  // Kafka requires this of an idempotent producer.
+  CLUSTER_AUTHORIZATION_FAILED: {
+    what: 'this user has neither WRITE on a topic nor IDEMPOTENT_WRITE on the cluster',
+    fix: GRANT,
+  },
   PLT_KFK_UNSUPPORTED_API: NO_SHARED_VERSION,
 }
 
@@ -111,7 +103,7 @@ export function kafkaSecurityError(error: unknown, where: string): TapelineError
 function detailOf(refusal: Refusal, error: Error, whole: unknown): string {
   const reason = Reflect.get(error, 'reason')
   if (refusal === NO_TOPIC_RIGHT) return refusedTopics(whole)
-  if (refusal === OTHER_HOST && typeof reason === 'string') return ` (${reason.trim()})`
+  if (refusal === BY_CERTIFICATE['other host'] && typeof reason === 'string') return ` (${reason.trim()})`
   if (refusal !== NO_SHARED_VERSION) return ''
   const [min, max] = [Reflect.get(error, 'minVersion'), Reflect.get(error, 'maxVersion')]
   const theirs = min === undefined ? '' : ` The brokers support ${min} to ${max}.`

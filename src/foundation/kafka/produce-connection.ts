@@ -54,15 +54,14 @@ export class ProduceConnection extends BrokerConnections<ProduceRequests> {
   async learnLeaders(topics: ReadonlySet<string>): Promise<unknown> {
     const wanted = [...topics].filter((topic) => !this.#layouts.has(topic))
     if (wanted.length === 0) return undefined
-    const [first, ...others] = wanted.length === 1 ? [wanted] : [wanted, ...wanted.map((topic) => [topic])]
-    const problem = await this.#learn(first ?? [])
+    const problem = await this.#learn(wanted)
     if (problem === undefined) return undefined
     // Without a missing topic the rest may work; a broker that hangs would hang again.
     if (!isTapelineError(problem)) throw problem
-    const problems: unknown[] = []
-    for (const one of others) problems.push(await this.#learn(one))
-    if (others.length === 0 || problems.every((each) => each !== undefined)) throw problem
-    return problems.find((each) => each !== undefined)
+    if (wanted.length > 1) for (const topic of wanted) await this.#learn([topic])
+    const known = wanted.filter((topic) => this.#layouts.has(topic))
+    if (known.length === 0) throw problem
+    return known.length < wanted.length ? problem : undefined
   }
 
   /** @returns why the request failed; undefined on success */

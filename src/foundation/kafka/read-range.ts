@@ -78,20 +78,10 @@ const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
  * partition from the start to its end at the time of the call; meant for topics with one message
  * per symbol.
  *
+ * @param fetcher of that topic; it is closed at the end
  * @throws after `limitMs`, or the error of a request
  */
-export function latestValue(
-  connection: KafkaConnection,
-  topic: string,
-  key: string,
-  limitMs = LIMIT_MS,
-): Promise<string | null> {
-  const fetcher = new PartitionFetcher(connection, 'tapeline-latest-value', [topic])
-  return latestValueBy(fetcher, topic, key, limitMs)
-}
-
-/** Like {@link latestValue}, with a fetcher of that topic, which is closed at the end. */
-export async function latestValueBy(
+export async function latestValue(
   fetcher: RecordFetcher,
   topic: string,
   key: string,

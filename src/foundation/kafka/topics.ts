@@ -71,34 +71,24 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
  * @throws TapelineError `KAFKA` if the brokers cannot be reached or refuse
  */
 export function initTopics(settings: Settings): Promise<TopicReport[]> {
-  return lookAtTopics(settings, 'cannot be created or checked', async (admin, spec) =>
-    (await createTopic(admin, spec)) ? 'created' : null,
-  )
+  return lookAtTopics(settings, true)
 }
 
-/**
- * Compares the topics without creating any: absent ones are `missing`.
- *
- * @throws TapelineError `KAFKA` if the brokers cannot be reached or refuse
- */
+/** Compares the topics likewise without creating any: absent ones are `missing`. */
 export function inspectTopics(settings: Settings): Promise<TopicReport[]> {
-  return lookAtTopics(settings, 'cannot be checked', async () => 'missing')
+  return lookAtTopics(settings, false)
 }
 
-/** @param onMissing returns null if the topic exists after all */
-async function lookAtTopics(
-  settings: Settings,
-  failed: string,
-  onMissing: (admin: Admin, spec: TopicSpec) => Promise<'created' | 'missing' | null>,
-): Promise<TopicReport[]> {
+async function lookAtTopics(settings: Settings, creates: boolean): Promise<TopicReport[]> {
   const connection = kafkaConnection(settings)
   const look = async (admin: Admin): Promise<TopicReport[]> => {
     const present = new Set(await admin.listTopics())
     const reports: TopicReport[] = []
     for (const spec of topicSpecs(settings)) {
-      const state = present.has(spec.name) ? null : await onMissing(admin, spec)
-      if (state === null) reports.push(await compareTopic(admin, spec))
-      else reports.push({ name: spec.name, partitions: spec.partitions, state, differences: [] })
+      const { name, partitions } = spec
+      if (present.has(name) || (creates && !(await createTopic(admin, spec))))
+        reports.push(await compareTopic(admin, spec))
+      else reports.push({ name, partitions, state: creates ? 'created' : 'missing', differences: [] })
     }
     return reports
   }
@@ -106,7 +96,7 @@ async function lookAtTopics(
     return await withAdmin(connection, 'tapeline-topics', look, {})
   } catch (error) {
     const brokers = withOrigin(settings, 'KAFKA_BROKERS', settings.KAFKA_BROKERS.join())
-    const where = `Topics ${failed} on ${brokers}`
+    const where = `Topics cannot be ${creates ? 'created or ' : ''}checked on ${brokers}`
     const refusal = kafkaConnectionError(error, connection, where)
     if (refusal !== null) throw refusal
     if (hasKafkaError(error, 'INVALID_REPLICATION_FACTOR')) throw tooFewBrokers(settings, where, error)

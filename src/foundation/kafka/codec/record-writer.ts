@@ -104,14 +104,14 @@ export class RecordWriter {
 
   #record(record: ProducedRecord, offsetDelta: number, timestampDelta: Buffer): void {
     const { key, headers, slice } = record
-    const value = slice === undefined ? record.value : null
+    const value = slice ?? sliceOf(record.value)
     const headerBytes = this.#headerBytes(headers)
     const length =
       1 +
       timestampDelta.length +
       sizeOf(offsetDelta) +
       sizeOfBytes(key) +
-      (slice === undefined ? sizeOfBytes(value) : sizeOfSlice(slice)) +
+      (value === null ? 1 : sizeOf(value.end - value.start) + value.end - value.start) +
       headerBytes.length
     this.#makeRoom(NUMBERS_MAX_BYTES + length)
     this.#varint(length)
@@ -119,8 +119,8 @@ export class RecordWriter {
     this.#bytes(timestampDelta)
     this.#varint(offsetDelta)
     this.#varintBytes(key)
-    if (slice === undefined) this.#varintBytes(value)
-    else this.#varintSlice(slice)
+    if (value === null) this.#varint(-1)
+    else this.#varintSlice(value)
     this.#bytes(headerBytes)
   }
 
@@ -189,8 +189,8 @@ function sizeOfBytes(bytes: Buffer | null): number {
   return bytes ? sizeOf(bytes.length) + bytes.length : 1
 }
 
-function sizeOfSlice({ start, end }: ByteSlice): number {
-  return sizeOf(end - start) + end - start
+function sliceOf(bytes: Buffer | null): ByteSlice | null {
+  return bytes === null ? null : { bytes, start: 0, end: bytes.length }
 }
 
 function varint64(value: bigint): Buffer {
