@@ -13,15 +13,10 @@ import {
   readPayload,
 } from '../tools/dead-letters/stored-dead-letters.ts'
 import { countUpTo } from './options.ts'
-import { withStoredData } from './stored-data.ts'
+import { TOOLS_USE, withStoredData } from './stored-data.ts'
 
 /** Payload bytes shown without `--full`. */
 const SHOWN_BYTES = 300
-
-const USE = {
-  applicationName: 'tapeline-tools',
-  rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
-}
 
 export function deadLettersCommand(): Command {
   return new Command('dead-letters')
@@ -58,7 +53,7 @@ function listCommand(): Command {
     .action(async (options: FilterOptions & { all?: true; full?: true; limit: number; json?: true }) => {
       const filter = { ...options, withResolved: options.all === true }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const use = { ...USE, failure: 'dead letters cannot be listed' }
+      const use = { ...TOOLS_USE, failure: 'dead letters cannot be listed' }
       await withStoredData(settings, use, async (database) => {
         const isFull = options.full === true
         const letters = await listDeadLetters(database, filter, options.limit, isFull ? 0 : SHOWN_BYTES)
@@ -105,12 +100,15 @@ Examples:
       const dryRun = options.dryRun === true
       const counts = new Map<RetryOutcome['kind'], number>()
       const named = new Set(keys.map(nameOf))
-      await withStoredData(settings, { ...USE, failure: 'dead letters cannot be retried' }, (database) =>
-        retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
-          counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
-          named.delete(nameOf(key))
-          console.log(`${nameOf(key)}  ${sentence(outcome, dryRun)}`)
-        }),
+      await withStoredData(
+        settings,
+        { ...TOOLS_USE, failure: 'dead letters cannot be retried' },
+        (database) =>
+          retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
+            counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
+            named.delete(nameOf(key))
+            console.log(`${nameOf(key)}  ${sentence(outcome, dryRun)}`)
+          }),
       )
       for (const name of named) console.log(`${name}  is not an unresolved dead letter`)
       console.log(summary(counts, dryRun))

@@ -14,7 +14,7 @@ import { plural } from '../foundation/telemetry/plural.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
 import { type GapFilter, planRetry, readGaps } from '../tools/gaps/stored-gaps.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
-import { withStoredData } from './stored-data.ts'
+import { TOOLS_USE, withStoredData } from './stored-data.ts'
 import { storedKafka } from './stored-kafka.ts'
 
 export function gapsCommand(): Command {
@@ -26,11 +26,6 @@ export function gapsCommand(): Command {
 
 interface FilterFlags extends TimeFlags {
   readonly symbol?: string
-}
-
-const USE = {
-  applicationName: 'tapeline-tools',
-  rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
 }
 
 function withFilters(command: Command): Command {
@@ -54,7 +49,7 @@ function listCommand(): Command {
     )
     .action(async (flags: FilterFlags & { status?: IdRow['status']; limit: number; json?: true }) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const use = { ...USE, failure: 'gaps cannot be listed' }
+      const use = { ...TOOLS_USE, failure: 'gaps cannot be listed' }
       const rows = await withStoredData(settings, use, (database) => readGaps(database, filterOf(flags)))
       const found = rows.filter(({ status }) => flags.status === undefined || status === flags.status)
       const shown = found.slice(0, flags.limit)
@@ -90,7 +85,7 @@ Examples:
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const isDry = flags.dryRun === true
       const filter = { ...filterOf(flags), ...(flags.id === undefined ? {} : { ids: flags.id }) }
-      const use = { ...USE, failure: 'gaps cannot be reopened' }
+      const use = { ...TOOLS_USE, failure: 'gaps cannot be reopened' }
       const outcomes = await withStoredData(settings, use, async (database) => {
         const kafka = storedKafka(settings)
         const topic = topicNames(settings).gaps

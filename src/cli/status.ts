@@ -59,15 +59,11 @@ function askAll(settings: Settings): Promise<Answer[]> {
   const running = ownProcesses(settings)
   const ingestUrl = running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')
   const consumerUrl = running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT')
+  const ask = (urls: readonly string[], statusOf: (url: string) => Promise<Answer['status']>) =>
+    urls.map(async (url) => ({ url, status: await statusOf(url) }))
   return Promise.all([
-    ...(settings.INGEST_URLS ?? [ingestUrl]).map(async (url) => ({
-      url,
-      status: await ingestionStatus(url),
-    })),
-    ...(settings.CONSUMER_URLS ?? [consumerUrl]).map(async (url) => ({
-      url,
-      status: await consumerStatus(url),
-    })),
+    ...ask(settings.INGEST_URLS ?? [ingestUrl], ingestionStatus),
+    ...ask(settings.CONSUMER_URLS ?? [consumerUrl], consumerStatus),
   ])
 }
 

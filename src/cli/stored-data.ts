@@ -23,6 +23,12 @@ function storedDatabase(settings: Settings): { url: string; where: string } {
   return { url, where: withOrigin(settings, 'DATABASE_URL', shown) }
 }
 
+/** Shared by the commands that list and retry. */
+export const TOOLS_USE = {
+  applicationName: 'tapeline-tools',
+  rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
+}
+
 /** What a command does with the database. */
 interface Use {
   readonly applicationName: string

@@ -62,7 +62,10 @@ export async function ensureKafkaDistribution(options: DistributionOptions): Pro
   try {
     await writeFile(join(partial, 'pom.xml'), POM)
     await copyDependencies(partial, options)
-    await moveIntoPlace(partial, directory)
+    await rename(partial, directory).catch((error: unknown) => {
+      // Another process may have been faster; its directory is complete.
+      if (!existsSync(join(directory, 'libs'))) throw error
+    })
   } finally {
     await rm(partial, { recursive: true, force: true })
   }
@@ -116,15 +119,6 @@ export function mavenFailure(lines: readonly string[]): string {
 async function hasJars(directory: string): Promise<boolean> {
   const names = existsSync(directory) ? await readdir(directory) : []
   return names.some((name) => name.startsWith(`kafka_${SCALA_VERSION}-`))
-}
-
-async function moveIntoPlace(partial: string, directory: string): Promise<void> {
-  try {
-    await rename(partial, directory)
-  } catch (error) {
-    // Another process was faster, and its directory is complete.
-    if (!existsSync(join(directory, 'libs'))) throw error
-  }
 }
 
 async function removeAbandoned(cacheDir: string): Promise<void> {

@@ -4,6 +4,9 @@ import { join } from 'node:path'
 const RETENTION_BYTES_PER_PARTITION = 288 * 1024 * 1024
 const SEGMENT_BYTES = 32 * 1024 * 1024
 
+/** The escape character of java.util.Properties. */
+const ESCAPE = '\\'
+
 export interface KafkaPropertiesOptions {
   /** Relative to the broker's working directory; without a comma. */
   readonly logDir: string
@@ -44,9 +47,9 @@ export function serverProperties({ logDir, port, controllerPort, extra }: KafkaP
     'log.segment.bytes': String(SEGMENT_BYTES),
     ...extra,
   }
-  return `${Object.entries(properties)
-    .map(([name, value]) => `${name}=${escaped(value)}`)
-    .join('\n')}\n`
+  return Object.entries(properties)
+    .map(([name, value]) => `${name}=${value.replaceAll(ESCAPE, ESCAPE + ESCAPE)}\n`)
+    .join('')
 }
 
 /** Logs warnings and errors to standard output, which is redirected to the log file. */
@@ -70,9 +73,4 @@ export function kafkaPaths(dataDir: string) {
     logs: join(dataDir, 'logs'),
     log: join(dataDir, 'logs', 'kafka.log'),
   }
-}
-
-/** java.util.Properties treats a backslash as an escape. */
-function escaped(value: string): string {
-  return value.replaceAll('\\', '\\\\')
 }

@@ -1,3 +1,4 @@
+import { sleep } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
@@ -63,9 +64,8 @@ export class Observer {
   readonly #inserted = new Map<string, number>()
   #watchedUntilMs = Number.NEGATIVE_INFINITY
   #defect = ''
-  #cancel: (() => void) | null = null
-  #looking: Promise<void> = Promise.resolve()
-  #stopped = false
+  readonly #stopping = new AbortController()
+  #running: Promise<void> = Promise.resolve()
   #newest: Snapshot | null = null
 
   /** @param onDefect called once when a service's answer cannot be shown */
@@ -77,13 +77,12 @@ export class Observer {
   }
 
   start(): void {
-    this.#looking = this.#look()
+    this.#running = this.#lookUntilStopped()
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true
-    this.#cancel?.()
-    await this.#looking
+    this.#stopping.abort()
+    await this.#running
   }
 
   get past(): Past {
@@ -106,20 +105,23 @@ export class Observer {
     return () => this.#listeners.delete(listener)
   }
 
-  async #look(): Promise<void> {
-    const startedMs = this.#clock.monotonicMs()
-    try {
-      await this.#lookOnce()
-      this.#defect = ''
-    } catch (error) {
-      // Like an answer of another version that is not understood. The next poll tries again.
-      const defect = describeError(error)
-      if (defect !== this.#defect) this.#onDefect(error)
-      this.#defect = defect
+  async #lookUntilStopped(): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      const startedMs = this.#clock.monotonicMs()
+      try {
+        await this.#lookOnce()
+        this.#defect = ''
+      } catch (error) {
+        // Like an answer of another version that is not understood. The next poll tries again.
+        const defect = describeError(error)
+        if (defect !== this.#defect) this.#onDefect(error)
+        this.#defect = defect
+      }
+      const waitMs = Math.max(100, EVERY_MS - (this.#clock.monotonicMs() - startedMs))
+      // The wait ends early at the stop.
+      await sleep(waitMs, signal, this.#clock).catch(() => undefined)
     }
-    if (this.#stopped) return
-    const tookMs = this.#clock.monotonicMs() - startedMs
-    this.#cancel = this.#clock.schedule(Math.max(100, EVERY_MS - tookMs), () => this.start())
   }
 
   async #lookOnce(): Promise<void> {
@@ -130,7 +132,7 @@ export class Observer {
     ])
     const isWatched = this.#listeners.size > 0 || this.#clock.monotonicMs() < this.#watchedUntilMs
     await this.#stored.look(symbolsOf(this.#config, ingestions), isWatched)
-    if (this.#stopped) return
+    if (this.#stopping.signal.aborted) return
     const seen = this.#seen(ingestions, consumers)
     const snapshot = {
       ...seen,
