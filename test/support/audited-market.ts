@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { after, before } from 'node:test'
 import type { Report } from '../../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../../src/tools/verify/scope.ts'
 import { type AuditOptions, audit } from '../../src/tools/verify/verify.ts'
@@ -52,6 +53,22 @@ export async function createAuditedMarket(kind?: DatabaseKind) {
   }
 }
 
+/** Gives a suite a market, from before its first test until after its last. */
+export function marketOfSuite(): Pick<AuditedMarket, 'database' | 'auditAfter'> {
+  let market: AuditedMarket | undefined
+  const opened = () => market ?? assert.fail('The suite has no market yet')
+  before(async () => {
+    market = await createAuditedMarket()
+  })
+  after(() => market?.[Symbol.asyncDispose]())
+  return {
+    get database() {
+      return opened().database
+    },
+    auditAfter: (...args) => opened().auditAfter(...args),
+  }
+}
+
 /** SQL that inserts a row into the ledger. */
 export function gapSql(
   status: 'open' | 'filled' | 'unrecoverable',
@@ -78,14 +95,12 @@ export function deadLetterSql(offset: number, payload: string, epoch = 0): strin
     VALUES ('t', '00000000-0000-4000-8000-000000000000', 0, ${offset}, 'consumer', 'p is not a decimal', convert_to('${payload}', 'UTF8'), '${headers}', now())`
 }
 
-/** The failures found by verify, with the fields that tests compare. */
-export function failuresOf({ findings }: Report) {
+/** The failures found by verify, like `continuity: missing, BTCUSDT trade, 3: 1005..1006 1050`. */
+export function failuresOf({ findings }: Report): string[] {
   return findings
     .filter(({ severity }) => severity === 'failure')
-    .map(({ check, kind, symbol, eventType, count, examples }) => ({
-      what: `${check}: ${kind}`,
-      of: `${symbol} ${eventType}`,
-      count,
-      ids: examples.map(({ from, to }) => (from === to ? `${from}` : `${from}..${to}`)),
-    }))
+    .map(({ check, kind, symbol, eventType, count, examples }) => {
+      const ids = examples.map(({ from, to }) => (from === to ? `${from}` : `${from}..${to}`))
+      return `${check}: ${kind}, ${symbol} ${eventType}, ${count}: ${ids.join(' ')}`
+    })
 }
