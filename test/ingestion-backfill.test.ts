@@ -9,6 +9,7 @@ import { BackfillSchedule } from '../src/ingestion/backfill/backfill-schedule.ts
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { IdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
+import { ledgerAlone } from './support/ledger-alone.ts'
 import { restCaller, restRefused, restRows } from './support/rest-answers.ts'
 import { settle, VirtualClock } from './support/virtual-clock.ts'
 
@@ -87,12 +88,9 @@ function scene(
     },
     acknowledge: () => acknowledge(),
     states: () =>
-      published.map(({ from_id, to_id, status, reason }) => [
-        from_id,
-        to_id,
-        status,
-        ...(reason === null ? [] : [reason]),
-      ]),
+      published.map(({ from_id, to_id, status, reason }) =>
+        [from_id, to_id, status, reason].filter((value) => value !== null),
+      ),
   }
 }
 
@@ -261,16 +259,13 @@ test('B3 restarts its count when the exchange jumps elsewhere', async () => {
 })
 
 test('B9 leaves a gap closed that was closed while a request was pending', async () => {
-  const answers: Array<(answer: RestOutcome) => void> = []
-  const { clock, forwarded, states, gap, ledger } = scene(
-    10,
-    () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
-  )
+  const answer = Promise.withResolvers<RestOutcome>()
+  const { clock, forwarded, states, gap, ledger, calls } = scene(10, () => answer.promise)
   await clock.advance(10)
   ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange restarted its ids')
-  answers[0]?.(restRows(2, 9))
+  answer.resolve(restRows(2, 9))
   await clock.advance(600_000)
-  assert.equal(answers.length, 1)
+  assert.equal(calls.length, 1)
   assert.deepEqual(forwarded, [])
   assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange restarted its ids']])
 })
@@ -288,14 +283,11 @@ test('B9 leaves a gap closed that was closed while Kafka was acknowledging', asy
 })
 
 test('B9 does not send a trade again that arrived late while a request was pending', async () => {
-  const answers: Array<(answer: RestOutcome) => void> = []
-  const { clock, forwarded, states, sequence, backfill } = scene(
-    10,
-    () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
-  )
+  const answer = Promise.withResolvers<RestOutcome>()
+  const { clock, forwarded, states, sequence, backfill } = scene(10, () => answer.promise)
   await clock.advance(10)
   for (const id of [2, 5, 6]) sequence.observe({ id, timeMs: id, connection: 0 })
-  answers[0]?.(restRows(2, 9))
+  answer.resolve(restRows(2, 9))
   await clock.advance(10)
   assert.deepEqual(forwarded, [3, 4, 7, 8, 9])
   assert.equal(backfill.backfilled, 5)
@@ -393,10 +385,7 @@ test('B1 finds the smallest of ten thousand gaps without checking the others, an
   const isOpen = ({ gap_id }: IdGap) => ++looks > 0 && !closed.has(gap_id)
   const backoff = { initialMs: 1000, maxMs: 1000 }
   const schedule = new BackfillSchedule(isOpen, { clock, random: () => 0.5, backoff })
-  const ledger = new GapLedger(
-    () => {},
-    () => 1,
-  )
+  const { ledger } = ledgerAlone(1)
   for (let i = 0; i < 10_000; i++) {
     const from = i * 100
     schedule.add(ledger.open(TRADES, { from, to: from + ((i * 37) % 91) }, 'missed', { fromMs: 1, toMs: 2 }))
@@ -425,21 +414,11 @@ test('B1 finds the smallest of ten thousand gaps without checking the others, an
 })
 
 test('L1–L3 raises the revision with every change of a gap, and gives a split-off part a new id', () => {
-  const published: Gap[] = []
-  const ledger = new GapLedger(
-    (gap) => published.push(gap),
-    () => 1,
-  )
+  const { ledger, rows: published } = ledgerAlone(1)
   const gap = ledger.open(TRADES, { from: 10, to: 20 }, 'missed', { fromMs: null, toMs: null })
   ledger.unrecoverable(gap, { from: 13, to: 14 }, 'absent at exchange')
   assert.deepEqual(
-    published.map(({ gap_id, revision, from_id, to_id, status }) => [
-      gap_id,
-      revision,
-      from_id,
-      to_id,
-      status,
-    ]),
+    published.map((gap) => [gap.gap_id, gap.revision, gap.from_id, gap.to_id, gap.status]),
     [
       ['BTCUSDT/trade/0/10', 1, 10, 20, 'open'],
       ['BTCUSDT/trade/0/10', 2, 10, 12, 'filled'],

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { headersNamed } from '../src/foundation/kafka/headers.ts'
 import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
+import type { GapCause } from '../src/foundation/market/gap-causes.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
@@ -13,10 +14,12 @@ import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { type EventMark, EventMessage, type Route } from '../src/ingestion/messages/message.ts'
+import { ledgerAlone, tableOf } from './support/ledger-alone.ts'
 import { bookTickerValue, gapRow } from './support/records.ts'
 
 const SYMBOL = 'BTCUSDT'
 const NOW_MS = Date.UTC(2026, 0, 1)
+const TRADES = { symbol: SYMBOL, event_type: 'trade', epoch: 0 } as const
 
 function trade(id: number, epoch = 0): EventMark {
   return { symbol: SYMBOL, type: 'trade', epoch, id, timeMs: NOW_MS + id }
@@ -114,39 +117,31 @@ test('C1 remembers rows that Kafka does not accept up to a limit, and counts fur
 })
 
 test('L2 of two windows with the same start the longer one counts, whichever instance wrote it', () => {
-  const rows: Gap[] = []
-  const ledger = () =>
-    new GapLedger(
-      (gap) => rows.push(gap),
-      () => NOW_MS,
-    )
-  ledger().outage(SYMBOL, NOW_MS, NOW_MS + 700, 'reconnect')
-  ledger().outage(SYMBOL, NOW_MS, NOW_MS + 60_000, 'restart')
-  ledger().outage(SYMBOL, NOW_MS, NOW_MS - 5, 'reconnect')
-  const [short, long, back] = rows
-  assert.ok(short !== undefined && long !== undefined && back !== undefined)
+  const windowOf = (toMs: number, cause: GapCause) =>
+    ledgerAlone(NOW_MS).ledger.outage(SYMBOL, NOW_MS, toMs, cause)
+  const short = windowOf(NOW_MS + 700, 'reconnect')
+  const long = windowOf(NOW_MS + 60_000, 'restart')
+  const back = windowOf(NOW_MS - 5, 'reconnect')
   assert.deepEqual([short.gap_id, back.gap_id], [long.gap_id, long.gap_id])
   assert.ok(short.revision < long.revision && back.revision < short.revision)
   assert.equal(back.to_time, NOW_MS, 'also if the clock was set back')
 })
 
 test('L2 a clock window exists next to others with the same start: a longer one need not contain it', () => {
-  const rows: Gap[] = []
-  const ledger = new GapLedger(
-    (gap) => rows.push(gap),
-    () => NOW_MS,
-  )
+  const { ledger, rows } = ledgerAlone(NOW_MS)
   ledger.outage(SYMBOL, NOW_MS, NOW_MS + 7_200_000, 'clock', 'two hours ahead')
   ledger.outage(SYMBOL, NOW_MS, NOW_MS + 40_000, 'clock', 'two seconds ahead')
   ledger.outage(SYMBOL, NOW_MS, NOW_MS + 50_000, 'restart')
   assert.equal(new Set(rows.map(({ gap_id }) => gap_id)).size, 3)
 })
 
+type Fact = { readonly event: EventMark } | { readonly gap: Gap }
+
 /** Events and rows as ingestion releases them: the row of a gap precedes the event after it. */
 const history = fc
   .array(fc.record({ jump: fc.nat({ max: 4 }), fill: fc.boolean(), lose: fc.boolean() }), { maxLength: 40 })
   .map((steps) => {
-    const facts: Array<{ event: EventMark } | { gap: Gap }> = [{ event: trade(1000) }]
+    const facts: Fact[] = [{ event: trade(1000) }]
     let id = 1000
     for (const { jump, fill, lose } of steps) {
       const from = id + 1
@@ -162,11 +157,20 @@ const history = fc
     return facts
   })
 
-function learn(memory: AcknowledgedState, facts: ReadonlyArray<{ event: EventMark } | { gap: Gap }>): void {
+function learn(memory: AcknowledgedState, facts: readonly Fact[]): void {
   for (const fact of facts) {
     if ('event' in fact) memory.event(fact.event)
     else memory.gap(fact.gap)
   }
+}
+
+/** State of a start from a checkpoint of this state. The topics are read in turn: all rows, then all events. */
+function started(before: AcknowledgedState, later: readonly Fact[] = []): AcknowledgedState {
+  const after = new AcknowledgedState()
+  const memory = { ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), counter: 1 }
+  after.restore(SYMBOL, parseCheckpoint(checkpointText(memory)))
+  learn(after, [...later.filter((fact) => 'gap' in fact), ...later.filter((fact) => 'event' in fact)])
+  return after
 }
 
 test('C2 a start has the state of the previous instance, wherever its checkpoint was taken', () => {
@@ -177,24 +181,7 @@ test('C2 a start has the state of the previous instance, wherever its checkpoint
       const cut = Math.min(at, facts.length)
       const before = new AcknowledgedState()
       learn(before, facts.slice(0, cut))
-      const checkpoint = parseCheckpoint(
-        checkpointText({
-          version: 1,
-          kind: 'running',
-          instance: 'i',
-          counter: 1,
-          written_at: NOW_MS,
-          leader_epochs: {},
-          topic_ids: {},
-          offsets: {},
-          ...before.snapshot(SYMBOL),
-        }),
-      )
-      const after = new AcknowledgedState()
-      after.restore(SYMBOL, checkpoint)
-      // The topics are read one after the other: all rows, then all events.
-      const later = facts.slice(cut)
-      learn(after, [...later.filter((fact) => 'gap' in fact), ...later.filter((fact) => 'event' in fact)])
+      const after = started(before, facts.slice(cut))
       assert.deepEqual(after.snapshot(SYMBOL), whole.snapshot(SYMBOL))
     }),
   )
@@ -204,13 +191,8 @@ test('C2 a start has the state of the previous instance, wherever its checkpoint
 function checkpointAt(lastId: number, counter: number, writtenAtMs: number): FetchedMessage {
   const memory = new AcknowledgedState()
   memory.event(trade(lastId))
-  const checkpoint = {
-    ...emptyCheckpoint('one'),
-    ...memory.snapshot(SYMBOL),
-    counter,
-    written_at: writtenAtMs,
-  }
-  return message(checkpointText(checkpoint))
+  const written = { counter, written_at: writtenAtMs }
+  return message(checkpointText({ ...emptyCheckpoint('one'), ...memory.snapshot(SYMBOL), ...written }))
 }
 
 function message(text: string): FetchedMessage {
@@ -246,16 +228,8 @@ function startAfterLoss(claimed: number, left: number, events: readonly EventMar
   for (const id of ids(1000, 1002)) before.event(trade(id))
   before.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 7, timeMs: NOW_MS })
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['trades:0', left]]))
-  fold.checkpoint(
-    message(
-      checkpointText({
-        ...emptyCheckpoint('one'),
-        ...before.snapshot(SYMBOL),
-        offsets: { trades: claimed },
-        partitions: { trades: 0 },
-      }),
-    ),
-  )
+  const held = { offsets: { trades: claimed }, partitions: { trades: 0 } }
+  fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), ...held })))
   for (const event of events) fold.memory.event(event)
   fold.addDisbelieved('trades')
   return fold.memory
@@ -272,31 +246,15 @@ test('C1 messages lost by Kafka are missing, also if the topics have nothing lef
 test("C1 of Kafka's messages, no more are missing than it has lost", () => {
   assert.deepEqual(holes(startAfterLoss(50, 49)), [[1002, 1002]])
   assert.deepEqual(holes(startAfterLoss(50, 20, [trade(1000)])), [[1001, 1002]])
-  assert.deepEqual(
-    holes(
-      startAfterLoss(
-        50,
-        20,
-        ids(1000, 1005).map((id) => trade(id)),
-      ),
-    ),
-    [],
-  )
+  const later = ids(1000, 1005).map((id) => trade(id))
+  assert.deepEqual(holes(startAfterLoss(50, 20, later)), [])
 })
 
 test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it has them', () => {
   const rows = [row(10, 19, 'open'), row(30, 39, 'open'), row(50, 59, 'open')]
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['gaps:0', 2]]))
-  fold.checkpoint(
-    message(
-      checkpointText({
-        ...emptyCheckpoint('one'),
-        offsets: { gaps: 3 },
-        partitions: { gaps: 0 },
-        open_gaps: rows,
-      }),
-    ),
-  )
+  const held = { offsets: { gaps: 3 }, partitions: { gaps: 0 }, open_gaps: rows }
+  fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('one'), ...held })))
   fold.addDisbelievedRows()
   for (const one of [row(10, 19, 'open'), row(30, 39, 'open'), row(30, 39, 'filled')])
     fold.gap('gaps', message(JSON.stringify(one)))
@@ -330,13 +288,8 @@ function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]
     },
     publish: (gap) => published.push(gap),
   })
-  const ranges = published.map(({ gap_id, revision, from_id, to_id, status }) => [
-    gap_id,
-    revision,
-    from_id,
-    to_id,
-    status,
-  ])
+  const shown = ['gap_id', 'revision', 'from_id', 'to_id', 'status'] as const
+  const ranges = published.map((gap) => shown.map((field) => gap[field]))
   return { published, ranges, inStartRecord, openGaps: ledger.openGaps }
 }
 
@@ -385,6 +338,13 @@ test("L6 if two instances open a row with the same first id, the newer instance'
   ])
 })
 
+/** A quote in Kafka with a header; null for none. */
+function quoteWith(u: number, header: string, text: string | null): FetchedMessage {
+  const headers: Array<[Buffer, Buffer]> = text === null ? [] : [[Buffer.from(header), Buffer.from(text)]]
+  const value = bookTickerValue({ u, ingestion_timestamp: NOW_MS + u })
+  return new FetchedMessage(u, Buffer.from(SYMBOL), headers, value)
+}
+
 test('Q3 a start records the outage carried by a quote, unless it has read the row', () => {
   const outage = (from: number): Gap => ({
     ...row(0, 0, 'unrecoverable'),
@@ -395,61 +355,29 @@ test('Q3 a start records the outage carried by a quote, unless it has read the r
     from_time: from,
     to_time: from + 1000,
   })
-  const quote = (u: number, after: Gap) =>
-    new FetchedMessage(
-      u,
-      Buffer.from(SYMBOL),
-      [[Buffer.from('outage'), Buffer.from(JSON.stringify(after))]],
-      bookTickerValue({ u, ingestion_timestamp: NOW_MS }),
-    )
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   const [known, unknown] = [outage(NOW_MS), outage(NOW_MS + 5000)]
   fold.gap('gaps', message(JSON.stringify(known)))
-  fold.event('bookTicker', 'quotes', quote(1, known))
-  fold.event('bookTicker', 'quotes', quote(2, unknown))
+  fold.event('bookTicker', 'quotes', quoteWith(1, 'outage', JSON.stringify(known)))
+  fold.event('bookTicker', 'quotes', quoteWith(2, 'outage', JSON.stringify(unknown)))
   assert.deepEqual(fold.memory.snapshot(SYMBOL).pending_gaps, [unknown])
 })
 
 test('P5 quotes read after the checkpoint have the clock carried by the first quote after a step', () => {
-  const quote = (u: number, ...headers: Array<[Buffer, Buffer]>) =>
-    new FetchedMessage(
-      u,
-      Buffer.from(SYMBOL),
-      headers,
-      bookTickerValue({ u, ingestion_timestamp: NOW_MS + u }),
-    )
-  const ahead = (text: string): [Buffer, Buffer] => [Buffer.from('clock_ahead'), Buffer.from(text)]
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
-  const clocks = [quote(1), quote(2, ahead('7200025')), quote(3), quote(4, ahead('')), quote(5)].map(
-    (one) => {
-      fold.event('bookTicker', 'quotes', one)
-      return fold.memory.snapshot(SYMBOL).bookTicker?.clock_ahead
-    },
-  )
+  const clocks = [null, '7200025', null, '', null].map((ahead, u) => {
+    fold.event('bookTicker', 'quotes', quoteWith(u, 'clock_ahead', ahead))
+    return fold.memory.snapshot(SYMBOL).bookTicker?.clock_ahead
+  })
   assert.deepEqual(clocks, [null, 7_200_025, 7_200_025, null, null])
 })
 
 test('K9 the first quote accepted after discarded ones carries their window, once', () => {
-  const ledger = new GapLedger(
-    () => assert.fail(),
-    () => NOW_MS,
-  )
+  const { ledger, rows: published } = ledgerAlone(NOW_MS)
   const discarded = new DiscardedEvents(new Continuity<StreamEvent>(ledger), ledger)
-  const mark = (timeMs: number): EventMark => ({
-    symbol: SYMBOL,
-    type: 'bookTicker',
-    epoch: 0,
-    id: 1,
-    timeMs,
-  })
+  const mark = (timeMs: number): EventMark => ({ ...trade(1), type: 'bookTicker', timeMs })
   for (const timeMs of [NOW_MS, NOW_MS + 700]) discarded.add(mark(timeMs), 'refused', 0)
-  const route: Route = {
-    ...mark(0),
-    topic: 'b',
-    partition: 0,
-    key: Buffer.from(SYMBOL),
-    headers: new Map(),
-  }
+  const route: Route = { ...mark(0), topic: 'b', partition: 0, key: Buffer.from(SYMBOL), headers: new Map() }
   const slice = { bytes: Buffer.from('{}'), start: 0, end: 2 }
   const kept = () => new EventMessage(route, slice, 2, NOW_MS, NOW_MS, 0, undefined)
   const rows = [kept(), kept()].map((message) => {
@@ -460,23 +388,12 @@ test('K9 the first quote accepted after discarded ones carries their window, onc
     rows.map((all) => all.map(({ from_time, to_time, cause }) => [from_time, to_time, cause])),
     [[[NOW_MS, NOW_MS + 700, 'refused']], []],
   )
+  assert.deepEqual(published, [])
 })
 
 test('L4 a gap that begins where a row without ids did is a later revision of that row', () => {
-  const published: Gap[] = []
-  const ledger = new GapLedger(
-    (gap) => published.push(gap),
-    () => NOW_MS,
-  )
-  const own = ledger.open(
-    { symbol: SYMBOL, event_type: 'trade', epoch: 0 },
-    { from: 100, to: 199 },
-    'restart',
-    {
-      fromMs: NOW_MS,
-      toMs: NOW_MS,
-    },
-  )
+  const { ledger, rows: published } = ledgerAlone(NOW_MS)
+  const own = ledger.open(TRADES, { from: 100, to: 199 }, 'restart', { fromMs: NOW_MS, toMs: NOW_MS })
   const older = row(150, 159, 'open', { revision: 4 })
   for (const one of asIdGap(older)) ledger.adopt(one)
   assert.deepEqual([published.at(-1)?.gap_id, published.at(-1)?.from_id], [older.gap_id, null])
@@ -489,42 +406,24 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
       [6, 150, 'unrecoverable'],
     ],
   )
-  const next = new GapLedger(
-    (gap) => published.push(gap),
-    () => NOW_MS,
-  )
-  next.restore(rows.slice(0, 1))
-  next.open({ symbol: SYMBOL, event_type: 'trade', epoch: 0 }, { from: 150, to: 151 }, 'missed', {
-    fromMs: NOW_MS,
-    toMs: NOW_MS,
-  })
-  assert.equal(published.at(-1)?.revision, 6)
+  const next = ledgerAlone(NOW_MS)
+  next.ledger.restore(rows.slice(0, 1))
+  next.ledger.open(TRADES, { from: 150, to: 151 }, 'missed', { fromMs: NOW_MS, toMs: NOW_MS })
+  assert.equal(next.rows.at(-1)?.revision, 6)
 })
 
 test('K9 abandons discarded trades of a past epoch at once, in one row', () => {
-  const table = new Map<string, Gap>()
-  const ledger = new GapLedger(
-    (gap) => table.set(gap.gap_id, gap),
-    () => NOW_MS,
-  )
+  const { ledger, rows: published } = ledgerAlone(NOW_MS)
   const continuity = new Continuity<StreamEvent>(ledger)
   const discarded = new DiscardedEvents(continuity, ledger)
   const observe = (id: number, timeMs: number) =>
-    continuity.observe({
-      stream: 'btcusdt@trade',
-      symbol: SYMBOL,
-      type: 'trade',
-      id,
-      timeMs,
-      connection: 1,
-      receiptMs: timeMs,
-    })
+    continuity.observe({ ...trade(id), stream: 'btcusdt@trade', timeMs, connection: 1, receiptMs: timeMs })
   for (const id of [100, 104, 105, 106]) observe(id, NOW_MS + id)
   for (const id of [1, 2, 3]) observe(id, NOW_MS + 1000 + id)
   assert.equal(continuity.epochOf('btcusdt@trade'), 1)
   for (const id of [102, 105, 106]) discarded.add(trade(id), 'refused', 0)
   discarded.enter(0, true)
-  const rows = [...table.values()].filter(({ epoch, from_id }) => epoch === 0 && from_id !== null)
+  const rows = tableOf(published).filter(({ epoch, from_id }) => epoch === 0 && from_id !== null)
   assert.deepEqual(
     rows.map(({ from_id, to_id, status }) => [from_id, to_id, status]),
     [
@@ -538,7 +437,7 @@ test('L5 a start after a reopen request finds the ids that have not been seen si
   const request = row(100, 109, 'open', { revision: 3, gap_id: 'asked' })
   const taken = { ...request, revision: 4 }
   const closed = { ...taken, revision: 5, status: 'filled' as const }
-  const facts: Array<{ event: EventMark } | { gap: Gap }> = [
+  const facts: Fact[] = [
     { event: trade(99) },
     { event: trade(100) },
     ...ids(101, 120).map((id) => ({ event: trade(id) })),
@@ -556,14 +455,7 @@ test('L5 a start after a reopen request finds the ids that have not been seen si
     for (const cut of ids(asked, all.length)) {
       const before = new AcknowledgedState()
       learn(before, all.slice(0, cut))
-      const after = new AcknowledgedState()
-      const memory = { ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), counter: 1 }
-      after.restore(SYMBOL, parseCheckpoint(checkpointText(memory)))
-      const later = all.slice(cut)
-      learn(after, [
-        ...later.filter((fact) => !('event' in fact)),
-        ...later.filter((fact) => 'event' in fact),
-      ])
+      const after = started(before, all.slice(cut))
       assert.deepEqual(holes(after), expected, `cut ${cut}`)
       assert.equal(after.snapshot(SYMBOL).open_gaps.length, expected.length, `cut ${cut}`)
     }
@@ -574,10 +466,7 @@ test('L5 a request for ids below all known ones implies nothing about the ids in
   const memory = new AcknowledgedState()
   memory.gap(row(100, 109, 'open', { revision: 2 }))
   memory.gap(row(100, 109, 'open', { revision: 3 }))
-  const restored = new AcknowledgedState()
-  const text = checkpointText({ ...emptyCheckpoint('one'), ...memory.snapshot(SYMBOL), counter: 1 })
-  restored.restore(SYMBOL, parseCheckpoint(text))
-  for (const one of [memory, restored]) {
+  for (const one of [memory, started(memory)]) {
     assert.deepEqual(holes(one), [[100, 109]])
     one.event(trade(5000))
     assert.deepEqual(holes(one), [[100, 109]])
@@ -593,17 +482,9 @@ test('L5 a request for ids below all known ones implies nothing about the ids in
 })
 
 test('L5 a request is adopted with the next revision, and no id is in two rows', () => {
-  const rows = new Map<string, Gap>()
-  const ledger = new GapLedger(
-    (gap) => {
-      const known = rows.get(gap.gap_id)
-      if (known === undefined || known.revision < gap.revision) rows.set(gap.gap_id, gap)
-    },
-    () => NOW_MS,
-  )
-  const sequence = { symbol: SYMBOL, event_type: 'trade', epoch: 0 } as const
+  const { ledger, rows: published } = ledgerAlone(NOW_MS)
   const open = (from: number, to: number) =>
-    ledger.open(sequence, { from, to }, 'missed', { fromMs: null, toMs: null })
+    ledger.open(TRADES, { from, to }, 'missed', { fromMs: null, toMs: null })
   const request = (from: number, to: number, id: string, revision: number) => {
     for (const gap of asIdGap(row(from, to, 'open', { gap_id: id, revision }))) ledger.takeOver(gap)
   }
@@ -619,8 +500,9 @@ test('L5 a request is adopted with the next revision, and no id is in two rows',
   request(120, 139, inner.gap_id, 9)
   // Taken before the row was reopened.
   ledger.filled(inner)
+  const rows = tableOf(published)
   assert.deepEqual(
-    [...rows.values()]
+    rows
       .map(({ gap_id, from_id, to_id, status, revision }) => [gap_id, from_id, to_id, status, revision])
       .sort((one, other) => Number(one[1]) - Number(other[1])),
     [
@@ -631,20 +513,13 @@ test('L5 a request is adopted with the next revision, and no id is in two rows',
       [closed.gap_id, 200, 209, 'filled', 6],
     ],
   )
-  for (const gap of rows.values()) assert.deepEqual(GAP.parse(gap), gap)
+  for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
 })
 
 test('L a gap after a ledger row without any event has no start time, and its checkpoint can be read', () => {
-  const rows: Gap[] = []
-  const ledger = new GapLedger(
-    (gap) => rows.push(gap),
-    () => NOW_MS,
-  )
-  ledger.open({ symbol: SYMBOL, event_type: 'trade', epoch: 0 }, { from: 105, to: 199 }, 'missed', {
-    fromMs: 0,
-    toMs: NOW_MS,
-  })
-  ledger.reset({ symbol: SYMBOL, event_type: 'trade', epoch: 1 }, 0, NOW_MS)
+  const { ledger, rows } = ledgerAlone(NOW_MS)
+  ledger.open(TRADES, { from: 105, to: 199 }, 'missed', { fromMs: 0, toMs: NOW_MS })
+  ledger.reset({ ...TRADES, epoch: 1 }, 0, NOW_MS)
   for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
   assert.deepEqual(
     rows.map(({ from_time }) => from_time),

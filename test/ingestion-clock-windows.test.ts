@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Gap } from '../src/foundation/market/gap.ts'
+import { type EventType, streamName } from '../src/foundation/market/event.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
-import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
-import type { EventMark } from '../src/ingestion/messages/message.ts'
+import { ledgerAlone } from './support/ledger-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'
 const STREAM = 'btcusdt@bookTicker'
+const QUOTE = { symbol: SYMBOL, type: 'bookTicker', epoch: 0 } as const
 const NOON_MS = Date.UTC(2026, 0, 1, 12)
 const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS
@@ -19,28 +19,20 @@ function at(text: string): number {
 }
 
 function scene(clockAheadMs: () => number | null = () => null) {
-  const rows: Gap[] = []
-  const ledger = new GapLedger(
-    (gap) => rows.push(gap),
-    () => NOON_MS,
-  )
+  const { ledger, rows } = ledgerAlone(NOON_MS)
   const continuity = new Continuity<StreamEvent>(ledger, clockAheadMs)
-  const quote = (id: number, receiptMs: number) =>
-    continuity.observe({
-      stream: STREAM,
-      symbol: SYMBOL,
-      type: 'bookTicker',
-      id,
-      timeMs: receiptMs,
-      receiptMs,
-      connection: 1,
-    })
+  const observe = (type: EventType, id: number, receiptMs: number) => {
+    const stream = streamName(SYMBOL, type)
+    continuity.observe({ stream, symbol: SYMBOL, type, id, timeMs: receiptMs, receiptMs, connection: 1 })
+  }
+  const quote = (id: number, receiptMs: number) => observe('bookTicker', id, receiptMs)
+  const trade = (id: number, receiptMs: number) => observe('trade', id, receiptMs)
   const windows = () =>
     rows.map(({ from_time, to_time, cause }) => [
       ...[from_time, to_time].map((ms) => new Date(ms ?? 0).toISOString().slice(11, 19)),
       cause,
     ])
-  return { continuity, rows, quote, windows }
+  return { continuity, rows, quote, trade, windows }
 }
 
 for (const [what, from, to, next, window] of [
@@ -78,20 +70,10 @@ test('Q4 a fast clock is corrected during a suspend, which hides part of the ste
 })
 
 test('Q4 ids missing over a clock step have it as their cause', () => {
-  const { continuity, rows } = scene()
-  const trade = (id: number) =>
-    continuity.observe({
-      stream: 'btcusdt@trade',
-      symbol: SYMBOL,
-      type: 'trade',
-      id,
-      timeMs: NOON_MS + id,
-      receiptMs: NOON_MS + id,
-      connection: 1,
-    })
-  trade(1)
+  const { continuity, rows, trade } = scene()
+  trade(1, NOON_MS + 1)
   continuity.clockStepped({ fromMs: NOON_MS, toMs: NOON_MS - MINUTE_MS })
-  trade(9)
+  trade(9, NOON_MS + 9)
   assert.deepEqual(
     rows.map(({ cause, from_id, to_id }) => [cause, from_id, to_id]),
     [['clock', 2, 8]],
@@ -104,22 +86,14 @@ test('Q4 ids missing over a clock step have it as their cause', () => {
  */
 function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
-  const mark: EventMark = { symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) }
-  memory.event({ ...mark, clockAheadMs: clockAheadMs ?? undefined })
+  memory.event({ ...QUOTE, id: 1, timeMs: at(lastReceipt), clockAheadMs: clockAheadMs ?? undefined })
   return memory.snapshot(SYMBOL).bookTicker ?? assert.fail()
 }
 
 test('P5 a quote acknowledged after a clock step is remembered with the clock that stamped it', () => {
   const memory = new AcknowledgedState()
   const clocks = [8 * 60 * MINUTE_MS, 0, undefined].map((clockAheadMs, id) => {
-    memory.event({
-      symbol: SYMBOL,
-      type: 'bookTicker',
-      epoch: 0,
-      id,
-      timeMs: at('12:00:00') + id,
-      clockAheadMs,
-    })
+    memory.event({ ...QUOTE, id, timeMs: at('12:00:00') + id, clockAheadMs })
     return memory.snapshot(SYMBOL).bookTicker?.clock_ahead
   })
   assert.deepEqual(clocks, [8 * 60 * MINUTE_MS, 0, 0])
@@ -158,8 +132,8 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
 
 test('C2 the last quote keeps its original receipt time, also after the clock was set back', () => {
   const memory = new AcknowledgedState()
-  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('12:00:00') })
-  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 2, timeMs: at('11:10:00') })
+  memory.event({ ...QUOTE, id: 1, timeMs: at('12:00:00') })
+  memory.event({ ...QUOTE, id: 2, timeMs: at('11:10:00') })
   assert.deepEqual(memory.snapshot(SYMBOL).bookTicker, {
     last_update_id: 2,
     last_receipt: at('11:10:00'),
@@ -196,17 +170,7 @@ test('Q4 a restart of update ids is named as such, also when the clock was set m
 })
 
 test('C3 S5 gaps of a silent stream and of a reset have the times of the trades around them', () => {
-  const { continuity, rows } = scene()
-  const trade = (id: number, timeMs: number) =>
-    continuity.observe({
-      stream: 'btcusdt@trade',
-      symbol: SYMBOL,
-      type: 'trade',
-      id,
-      timeMs,
-      receiptMs: timeMs,
-      connection: 1,
-    })
+  const { continuity, rows, trade } = scene()
   trade(100, at('12:00:00'))
   continuity.expect('btcusdt@trade', 105, at('12:00:20'))
   for (const [id, time] of [

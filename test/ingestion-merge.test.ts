@@ -8,29 +8,23 @@ import { VirtualClock } from './support/virtual-clock.ts'
 const STREAM = 'btcusdt@trade'
 const QUOTES = 'btcusdt@bookTicker'
 
-function scene() {
+/** A merge whose streams count as quiet after `patienceMs`, with the streams told to be interrupted by a stall. */
+function scene(patienceMs = Number.POSITIVE_INFINITY) {
   const clock = new VirtualClock()
   const passed: number[] = []
+  const told: string[] = []
   const merge = new StreamMerge<StreamEvent>(
     clock,
     { deliver: ({ id }) => passed.push(id) < 0 },
-    { patienceMs: () => Number.POSITIVE_INFINITY },
-    { interrupted() {} },
+    { patienceMs: () => patienceMs },
+    { interrupted: (streams, cause) => cause === 'stall' && told.push(...streams) },
   )
-  const offer = (connection: number, id: number, type: StreamEvent['type'] = 'trade') =>
-    merge.offer(
-      {
-        stream: type === 'trade' ? STREAM : QUOTES,
-        symbol: 'BTCUSDT',
-        type,
-        id,
-        timeMs: id,
-        connection,
-        receiptMs: 0,
-      },
-      clock.monotonicMs(),
-    )
-  return { clock, passed, merge, offer }
+  const offer = (connection: number, id: number, stream = STREAM) => {
+    const type = stream === STREAM ? 'trade' : 'bookTicker'
+    const event = { stream, symbol: 'BTCUSDT', type, id, timeMs: id, connection, receiptMs: 0 } as const
+    merge.offer(event, clock.monotonicMs())
+  }
+  return { clock, passed, told, merge, offer }
 }
 
 test("M1 holds the new connection's events until the old one has reached its first event", () => {
@@ -75,10 +69,10 @@ test('M3 waits at most five seconds', async () => {
   const { clock, passed, merge, offer } = scene()
   merge.opened(1, [STREAM, QUOTES])
   offer(1, 10)
-  offer(1, 10, 'bookTicker')
+  offer(1, 10, QUOTES)
   merge.opened(2, [STREAM, QUOTES])
   offer(2, 13)
-  offer(2, 20, 'bookTicker')
+  offer(2, 20, QUOTES)
   await clock.advance(4900)
   assert.deepEqual(passed, [10, 10])
   await clock.advance(200)
@@ -89,15 +83,15 @@ test('M3 waits at most five seconds', async () => {
 test('M4 holds the quotes of a new connection until the old one has reached them', () => {
   const { passed, merge, offer } = scene()
   merge.opened(1, [QUOTES])
-  offer(1, 100, 'bookTicker')
+  offer(1, 100, QUOTES)
   merge.opened(2, [QUOTES])
-  offer(2, 105, 'bookTicker')
-  offer(2, 107, 'bookTicker')
-  offer(1, 103, 'bookTicker')
+  offer(2, 105, QUOTES)
+  offer(2, 107, QUOTES)
+  offer(1, 103, QUOTES)
   assert.deepEqual(passed, [100, 103])
-  offer(1, 105, 'bookTicker')
+  offer(1, 105, QUOTES)
   assert.deepEqual(passed, [100, 103, 105, 105, 107], 'continuity discards the duplicate')
-  offer(2, 109, 'bookTicker')
+  offer(2, 109, QUOTES)
   assert.deepEqual(passed.slice(5), [109], 'from then on the faster connection leads')
 })
 
@@ -156,43 +150,12 @@ test('M6 passes every event once no other connection can deliver it, and first t
   )
 })
 
-/** A setup in which quotes may be quiet, with the reported interrupted streams. */
-function coverage(patienceMs = Number.POSITIVE_INFINITY) {
-  const clock = new VirtualClock()
-  const told: string[] = []
-  const passed: number[] = []
-  const merge = new StreamMerge<StreamEvent>(
-    clock,
-    { deliver: ({ id }) => passed.push(id) < 0 },
-    { patienceMs: () => patienceMs },
-    {
-      interrupted(streams, cause) {
-        if (cause === 'stall') told.push(...streams)
-      },
-    },
-  )
-  const offer = (connection: number, stream: string, id: number) =>
-    merge.offer(
-      {
-        stream,
-        symbol: 'BTCUSDT',
-        type: stream === STREAM ? 'trade' : 'bookTicker',
-        id,
-        timeMs: id,
-        connection,
-        receiptMs: 0,
-      },
-      clock.monotonicMs(),
-    )
-  return { clock, told, passed, merge, offer }
-}
-
 const RARE = 'rareusdt@bookTicker'
 
 test('M7 a successor that is open but has delivered nothing does not cover for a failed connection', async () => {
-  const { clock, merge, offer } = coverage()
+  const { clock, merge, offer } = scene()
   merge.opened(1, [QUOTES])
-  offer(1, QUOTES, 1)
+  offer(1, 1, QUOTES)
   assert.deepEqual(merge.opened(2, [QUOTES]), [])
   await clock.advance(2000)
   assert.deepEqual(merge.closed(1, [QUOTES], 'reconnect'), [QUOTES])
@@ -200,53 +163,53 @@ test('M7 a successor that is open but has delivered nothing does not cover for a
 })
 
 test('M7 a connection that failed before its successor delivered interrupts every stream, once', async () => {
-  const { clock, told, passed, merge, offer } = coverage()
+  const { clock, told, passed, merge, offer } = scene()
   merge.opened(1, [QUOTES, RARE])
-  offer(1, QUOTES, 1)
-  offer(1, RARE, 1)
+  offer(1, 1, QUOTES)
+  offer(1, 1, RARE)
   await clock.advance(20_000)
   merge.opened(2, [QUOTES, RARE])
-  offer(2, QUOTES, 500)
+  offer(2, 500, QUOTES)
   await clock.advance(5100)
   assert.deepEqual([told, passed], [[QUOTES], [1, 1, 500]], 'reported before the first quote is forwarded')
-  offer(2, QUOTES, 501)
+  offer(2, 501, QUOTES)
   await clock.advance(900)
   assert.deepEqual(merge.closed(1, [QUOTES, RARE], 'reconnect'), [RARE])
 })
 
 test('M8 the rollover of a healthy connection interrupts nothing, however rarely its symbols trade', async () => {
-  const { clock, told, merge, offer } = coverage()
+  const { clock, told, merge, offer } = scene()
   merge.opened(1, [QUOTES, RARE, STREAM])
-  offer(1, RARE, 1)
+  offer(1, 1, RARE)
   await clock.advance(40_000)
   merge.opened(2, [QUOTES, RARE, STREAM])
   await clock.advance(25_000)
-  offer(2, STREAM, 7)
+  offer(2, 7, STREAM)
   await clock.advance(300)
-  offer(1, STREAM, 7)
+  offer(1, 7, STREAM)
   await clock.advance(5900)
-  offer(2, RARE, 2)
+  offer(2, 2, RARE)
   assert.deepEqual(merge.closed(1, [QUOTES, RARE, STREAM], 'reconnect'), [])
   await clock.advance(10_000)
   assert.deepEqual(told, [])
 })
 
 test('M9 a connection with a silent stream does not cover that stream when the other fails', async () => {
-  const { clock, merge, offer } = coverage()
+  const { clock, merge, offer } = scene()
   merge.opened(1, [QUOTES, RARE])
   merge.opened(2, [QUOTES, RARE])
-  for (const connection of [1, 2]) for (const stream of [QUOTES, RARE]) offer(connection, stream, 1)
+  for (const connection of [1, 2]) for (const stream of [QUOTES, RARE]) offer(connection, 1, stream)
   for (let id = 2; id < 20; id++) {
     await clock.advance(1000)
-    offer(1, QUOTES, id)
-    for (const connection of [1, 2]) offer(connection, STREAM, id)
-    offer(2, RARE, id)
-    offer(1, RARE, id)
+    offer(1, id, QUOTES)
+    for (const connection of [1, 2]) offer(connection, id, STREAM)
+    offer(2, id, RARE)
+    offer(1, id, RARE)
   }
   assert.deepEqual(merge.closed(1, [QUOTES, RARE], 'reconnect'), [QUOTES])
-  const quiet = coverage(30_000)
+  const quiet = scene(30_000)
   quiet.merge.opened(1, [QUOTES])
-  quiet.offer(1, QUOTES, 1)
+  quiet.offer(1, 1, QUOTES)
   await quiet.clock.advance(31_000)
   assert.deepEqual(
     quiet.merge.opened(2, [QUOTES]),
@@ -256,16 +219,16 @@ test('M9 a connection with a silent stream does not cover that stream when the o
 })
 
 test('M10 streams subscribed after the opening are covered once the subscription is confirmed and has delivered', async () => {
-  const { clock, merge, offer } = coverage()
+  const { clock, merge, offer } = scene()
   merge.opened(1, [QUOTES, RARE], [RARE])
-  offer(1, QUOTES, 1)
+  offer(1, 1, QUOTES)
   merge.subscribed(1, [RARE])
-  offer(1, RARE, 1)
+  offer(1, 1, RARE)
   await clock.advance(60_000)
-  offer(1, QUOTES, 2)
+  offer(1, 2, QUOTES)
   merge.opened(2, [QUOTES, RARE], [RARE])
-  offer(2, QUOTES, 3)
-  offer(1, QUOTES, 3)
+  offer(2, 3, QUOTES)
+  offer(1, 3, QUOTES)
   assert.deepEqual(
     merge.closed(1, [QUOTES, RARE], 'reconnect'),
     [RARE],
@@ -273,12 +236,12 @@ test('M10 streams subscribed after the opening are covered once the subscription
   )
 
   merge.subscribed(2, [RARE])
-  offer(2, QUOTES, 4)
+  offer(2, 4, QUOTES)
   merge.opened(3, [QUOTES, RARE], [RARE])
-  offer(3, QUOTES, 5)
-  offer(2, QUOTES, 5)
+  offer(3, 5, QUOTES)
+  offer(2, 5, QUOTES)
   merge.subscribed(3, [RARE])
-  offer(3, QUOTES, 6)
-  offer(2, QUOTES, 6)
+  offer(3, 6, QUOTES)
+  offer(2, 6, QUOTES)
   assert.deepEqual(merge.closed(2, [QUOTES, RARE], 'reconnect'), [])
 })

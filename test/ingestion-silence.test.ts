@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { pino } from 'pino'
 import type { FetchTrades, RestOutcome, TradeRequest } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
@@ -40,6 +40,7 @@ function scene(answer: (request: TradeRequest, call: number) => RestOutcome | Pr
     log,
   )
   silence.start()
+  after(() => silence.stop())
   return {
     clock,
     calls,
@@ -76,7 +77,6 @@ test('C3 checks streams silent for 15 s, and only those of subscribed types', as
     ['bnbusdt@trade', 90],
   ])
   assert.equal(silence.pending, 0)
-  await silence.stop()
 })
 
 test('C3 checks each symbol once, however often connections are replaced', async () => {
@@ -90,7 +90,6 @@ test('C3 checks each symbol once, however often connections are replaced', async
   assert.equal(silence.pending, 50)
   await clock.advance(10 * MINUTE_MS)
   assert.deepEqual(calls.map(({ symbol }) => symbol).sort(), [...symbols].sort())
-  await silence.stop()
 })
 
 test('C3 retries after a failure until it gets an answer or the stream has delivered', async () => {
@@ -102,7 +101,6 @@ test('C3 retries after a failure until it gets an answer or the stream has deliv
     ['btcusdt@trade', 6],
     ['btcusdt@aggTrade', 5],
   ])
-  await failing.silence.stop()
   const heard = scene(() => ({ kind: 'failed', reason: 'HTTP 500' }))
   heard.watch(['BTCUSDT'])
   await heard.clock.advance(16_000)
@@ -111,12 +109,11 @@ test('C3 retries after a failure until it gets an answer or the stream has deliv
   await heard.clock.advance(60 * MINUTE_MS)
   assert.equal(heard.calls.length, before)
   assert.equal(heard.silence.pending, 0)
-  await heard.silence.stop()
 })
 
 test('C3 and B5 send nothing while banned, and check all symbols after the ban', async () => {
   const symbols = Array.from({ length: 300 }, (_, i) => `S${i}USDT`)
-  const { clock, calls, expected, silence, watch } = scene((_, call) =>
+  const { clock, calls, expected, watch } = scene((_, call) =>
     call === 1 ? restRefused(418, 600) : latest(5, 6),
   )
   watch(symbols)
@@ -125,11 +122,10 @@ test('C3 and B5 send nothing while banned, and check all symbols after the ban',
   await clock.advance(10 * MINUTE_MS)
   assert.equal(calls.length, 301)
   assert.equal(expected.length, 600)
-  await silence.stop()
 })
 
 test('C3 and B6 pause when a response shows that the IP address has used nearly all its weight', async () => {
-  const { clock, calls, silence, watch } = scene((_, call) => ({
+  const { clock, calls, watch } = scene((_, call) => ({
     ...latest(5, 6),
     usedWeight: call === 1 ? 5999 : 10,
   }))
@@ -138,26 +134,22 @@ test('C3 and B6 pause when a response shows that the IP address has used nearly 
   assert.equal(calls.length, 1)
   await clock.advance(10_000)
   assert.equal(calls.length, 2)
-  await silence.stop()
 })
 
 test("C3 ignores an answer that is older than the stream's latest event", async () => {
-  const answers: Array<(answer: RestOutcome) => void> = []
-  const { clock, expected, silence, deliver, watch } = scene(
-    () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
-  )
+  const answer = Promise.withResolvers<RestOutcome>()
+  const { clock, expected, deliver, watch } = scene(() => answer.promise)
   watch(['BTCUSDT'])
   await clock.advance(16_000)
   deliver('btcusdt@trade')
-  answers[0]?.(latest(5_000_000, 6_000_000))
+  answer.resolve(latest(5_000_000, 6_000_000))
   await clock.advance(1)
   assert.deepEqual(expected, [['btcusdt@aggTrade', 5_000_000]])
-  await silence.stop()
 })
 
 test('C3 leaves backfill its turns while the exchange answers with errors', async () => {
   const symbols = Array.from({ length: 500 }, (_, i) => `S${i}USDT`)
-  const { clock, calls, rest, silence, watch } = scene(({ type }) =>
+  const { clock, calls, rest, watch } = scene(({ type }) =>
     type === 'trade' ? { kind: 'rows', rows: [] } : { kind: 'failed', reason: 'HTTP 500' },
   )
   watch(symbols)
@@ -170,7 +162,6 @@ test('C3 leaves backfill its turns while the exchange answers with errors', asyn
   )
   await clock.advance(1000)
   assert.equal((await page).kind, 'rows')
-  await silence.stop()
 })
 
 test('C3 gives up on a symbol that the exchange rejects, and on no other', async () => {
@@ -182,12 +173,11 @@ test('C3 gives up on a symbol that the exchange rejects, and on no other', async
   assert.equal(calls.filter(({ symbol }) => symbol === 'GONEUSDT').length, 3)
   assert.equal(expected.length, 2)
   assert.equal(silence.pending, 0)
-  await silence.stop()
 })
 
 test('B5 sends one request at a time, those for silent symbols before pages of gaps', async () => {
   const waiting: Array<() => void> = []
-  const { clock, calls, rest, silence, watch } = scene(
+  const { clock, calls, rest, watch } = scene(
     () => new Promise<RestOutcome>((resolve) => waiting.push(() => resolve(latest(5, 6)))),
   )
   const { signal } = new AbortController()
@@ -206,7 +196,6 @@ test('B5 sends one request at a time, those for silent symbols before pages of g
     calls.map(({ type }) => type),
     ['trade', 'aggTrade', 'trade'],
   )
-  await silence.stop()
 })
 
 test('B7 checks all waiting symbols once the region is served again', async () => {
@@ -222,7 +211,6 @@ test('B7 checks all waiting symbols once the region is served again', async () =
   await clock.advance(11 * MINUTE_MS)
   assert.equal((await page).kind, 'rows')
   assert.equal(silence.pending, 0)
-  await silence.stop()
 })
 
 test('B10 stops immediately while the exchange does not answer', async () => {
@@ -248,11 +236,10 @@ test('N4 a listed symbol that has not traded yet costs one request, and its late
     ['listedusdt@trade', 6],
     ['listedusdt@aggTrade', 5],
   ])
-  await silence.stop()
 })
 
 test('C3 block trades are requested from their last id, and a refusal of them delays no other check', async () => {
-  const { clock, calls, expected, silence, watch } = scene(({ type }) =>
+  const { clock, calls, expected, watch } = scene(({ type }) =>
     type === 'blockTrade'
       ? restRefused(401, null, '{"code":-2014,"msg":"API-key format invalid."}')
       : latest(70, 90),
@@ -266,5 +253,4 @@ test('C3 block trades are requested from their last id, and a refusal of them de
     20,
   )
   assert.equal(calls.filter(({ type }) => type === 'aggTrade').length, 20, 'each once')
-  await silence.stop()
 })
