@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type ConsumerConfig, consumerConfig } from '../src/consumer/config.ts'
-import { type GroupClient, openGroupClient } from '../src/consumer/group-client.ts'
+import { type GroupClient, openGroupClient } from '../src/foundation/consumption/group-client.ts'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
@@ -195,7 +195,7 @@ async function joined(
   config: ConsumerConfig,
   topic: string,
 ): Promise<{ client: GroupClient; generation: number; partitions: number }> {
-  const client = openGroupClient(config, [topic])
+  const client = openGroupClient({ ...config, clientId: 'tapeline-test' }, [topic])
   const first = Promise.withResolvers<{ generation: number; partitions: number }>()
   await client.join({
     onRebalance: () => {},

@@ -1,13 +1,9 @@
+import type { Hole, MessageBuffer } from '../foundation/consumption/fetch-loop.ts'
 import { deadLetter, mirroredLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedPartition } from '../foundation/kafka/codec/fetch-api.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
-import {
-  keyOf,
-  type PartitionOrigin,
-  type Position,
-  type TopicPartition,
-} from '../foundation/kafka/partition.ts'
+import { keyOf, type PartitionOrigin, type Position } from '../foundation/kafka/partition.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { Batch, FirstEvents, type ReadUpTo } from './batch.ts'
@@ -21,12 +17,6 @@ export interface BatchBuilderOptions {
   readonly maxSealed: number
   /** Bytes that may be held, including the batch being written. Fetching pauses at this many. */
   readonly maxBytes: number
-}
-
-/** A range of offsets that the broker no longer has. */
-export interface Hole extends TopicPartition {
-  readonly from: number
-  readonly to: number
 }
 
 /** How far a partition is stored. */
@@ -72,7 +62,7 @@ interface Assigned extends PartitionOrigin, ReadUpTo {
  * adds no row, and `consumer_offsets` only moves past stored messages, no matter which consumer
  * stored them. Only commits to Kafka are limited to assigned partitions.
  */
-export class BatchBuilder {
+export class BatchBuilder implements MessageBuffer {
   readonly #options: BatchBuilderOptions
   readonly #assigned = new Map<string, Assigned>()
   readonly #decoder = new Decoder()

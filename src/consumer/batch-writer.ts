@@ -1,3 +1,4 @@
+import type { FetchWakes } from '../foundation/consumption/fetch-loop.ts'
 import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter-rows.ts'
 import { byEventType, type EventType } from '../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
@@ -6,11 +7,12 @@ import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import { type Batch, ROW_TABLES } from './batch.ts'
+import type { BatchBuilder } from './batch-builder.ts'
 import { type ConsumerStore, OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
-import type { BatchPorts } from './kafka-consumer.ts'
 import { type RejectionLimit, setRefusedAside, setSecondAside } from './rejected-rows.ts'
 
-export interface BatchWriterPorts extends BatchPorts {
+export interface BatchWriterPorts extends FetchWakes {
+  readonly batchBuilder: BatchBuilder
   readonly store: Pick<ConsumerStore, 'write' | 'probe'>
   readonly counts: WriteCounts
   /** Resolves once all are acknowledged; rejects when the signal aborts. */

@@ -1,18 +1,18 @@
+import type { FetchLoop } from '../foundation/consumption/fetch-loop.ts'
+import type { GroupMembership } from '../foundation/consumption/group-membership.ts'
 import { keyOf } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { ConsumerStore } from './consumer-store.ts'
-import type { GroupMembership } from './group-membership.ts'
-import type { KafkaConsumer } from './kafka-consumer.ts'
 import { startPositions, type TopicState } from './start-positions.ts'
 
 export interface PositionInputs {
   readonly config: Pick<ConsumerConfig, 'topics' | 'autoOffsetReset'>
   readonly store: Pick<ConsumerStore, 'readOffsets' | 'establish'>
   readonly membership: Pick<GroupMembership, 'hasCommits' | 'commitStart'>
-  readonly kafka: Pick<KafkaConsumer, 'offsetRanges'>
+  readonly kafka: Pick<FetchLoop, 'offsetRanges'>
   readonly log: Logger
 }
 

@@ -1,3 +1,5 @@
+import { openGroupClient } from '../foundation/consumption/group-client.ts'
+import { LagProbe } from '../foundation/consumption/lag-probe.ts'
 import { DeadLetterSender } from '../foundation/dead-letters/dead-letter-sender.ts'
 import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
 import { byEventType } from '../foundation/market/event.ts'
@@ -15,9 +17,8 @@ import type { ConsumerConfig } from './config.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { type EnvironmentProbe, NOTHING_KNOWN, startEnvironmentProbe } from './environment-probe.ts'
-import { openGroupClient } from './group-client.ts'
 import { awaitKafkaAccess } from './kafka-access.ts'
-import { LagProbe } from './lag-probe.ts'
+import { topicKinds } from './kafka-consumer.ts'
 import { CONSUMER_METRICS } from './metrics.ts'
 import { Reopener } from './reopener.ts'
 import { Worker } from './worker.ts'
@@ -96,15 +97,13 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     closers.add('reopener', () => reopener.stop())
     const letters = new DeadLetterSender(config, ports)
     closers.add('dead letters', () => letters.close())
-    const { trades, bookTicker, gaps, deadLetters } = config.topics
-    // Only ingestion reads the checkpoints.
-    const topics = [trades, bookTicker, gaps, deadLetters]
+    const topics = [...topicKinds(config.topics).keys()]
     const running = new Worker(config, {
       ...ports,
       counts,
       store: databaseStore(database, clock, log),
       openFetcher: () => new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', topics),
-      openGroupClient: (names) => openGroupClient(config, names),
+      openGroupClient: (names) => openGroupClient({ ...config, clientId: 'tapeline-consumer' }, names),
       sendLetters: (found, signal) => letters.send(found, signal),
       checkSource: sourceCheck(config, database, ports),
       onLost: () => reopener.notice(),
@@ -112,7 +111,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     })
     worker = running
     const progress = () => ({ assigned: running.assigned, stored: running.batchBuilder.progress() })
-    const probe = new LagProbe(config, topics, progress, ports)
+    const probe = new LagProbe(config.kafka, 'tapeline-consumer-lag', topics, progress, ports)
     closers.add('lag', () => probe.stop())
     lag = probe
     running.start()

@@ -1,4 +1,6 @@
-import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
+import type { FetchLoop, FetchLoopPorts } from '../foundation/consumption/fetch-loop.ts'
+import type { GroupClient } from '../foundation/consumption/group-client.ts'
+import { type Assignment, GroupMembership } from '../foundation/consumption/group-membership.ts'
 import { keyOf, type Position, type TopicPartition } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
@@ -10,16 +12,14 @@ import { BatchBuilder } from './batch-builder.ts'
 import { BatchWriter, type BatchWriterPorts } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { ConsumerStore } from './consumer-store.ts'
-import type { GroupClient } from './group-client.ts'
-import { type Assignment, GroupMembership } from './group-membership.ts'
-import { KafkaConsumer, type KafkaConsumerPorts } from './kafka-consumer.ts'
+import { kafkaConsumer, topicKinds } from './kafka-consumer.ts'
 import { readPositions } from './positions.ts'
 
 /** All external effects: those of the machine, or of a simulation. */
 export interface WorkerPorts
   extends ServicePorts,
     Pick<BatchWriterPorts, 'counts' | 'sendLetters' | 'checkSource' | 'onLost'>,
-    Pick<KafkaConsumerPorts, 'openFetcher'> {
+    Pick<FetchLoopPorts, 'openFetcher'> {
   readonly store: ConsumerStore
   readonly openGroupClient: (topics: readonly string[]) => GroupClient
   /** Continuing would lose or corrupt data. Nothing uncommitted is lost. */
@@ -56,7 +56,7 @@ export class Worker {
   readonly #config: WorkerConfig
   readonly #ports: WorkerPorts
   readonly #membership: GroupMembership
-  readonly #kafka: KafkaConsumer
+  readonly #kafka: FetchLoop
   readonly #writer: BatchWriter
   readonly #stopping = new AbortController()
   readonly #positionsWanted = new Wake()
@@ -72,12 +72,7 @@ export class Worker {
     this.#config = config
     this.#ports = ports
     const { topics, batchSize, flushIntervalMs, fetchMaxWaitMs, backoff, sessionTimeoutMs } = config
-    const kindOf = new Map<string, TopicKind>([
-      [topics.trades, 'trades'],
-      [topics.bookTicker, 'bookTicker'],
-      [topics.gaps, 'gaps'],
-      [topics.deadLetters, 'deadLetters'],
-    ])
+    const kindOf = topicKinds(topics)
     const limits = { maxSealed: MAX_SEALED, maxBytes: MAX_HELD_BYTES }
     const batchBuilder = new BatchBuilder({ kindOf, batchSize, flushIntervalMs, ...limits })
     this.batchBuilder = batchBuilder
@@ -99,14 +94,11 @@ export class Worker {
     this.#filled = new Wake(ports.clock)
     this.#room = new Wake(ports.clock)
     const shared = { ...ports, batchBuilder, filled: this.#filled, room: this.#room }
-    this.#kafka = new KafkaConsumer(
-      { fetchMaxWaitMs, backoff },
-      {
-        ...shared,
-        onConnected: (found) => this.#onTopics(found),
-        onTruncated: (position) => this.#onTruncated(position),
-      },
-    )
+    this.#kafka = kafkaConsumer({ fetchMaxWaitMs, backoff }, batchBuilder, {
+      ...shared,
+      onConnected: (found) => this.#onTopics(found),
+      onTruncated: (position) => this.#onTruncated(position),
+    })
     this.#writer = new BatchWriter(
       {
         ...shared,

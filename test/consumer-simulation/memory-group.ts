@@ -1,4 +1,8 @@
-import type { GroupClient, GroupClientEvents, OffsetToCommit } from '../../src/consumer/group-client.ts'
+import type {
+  GroupClient,
+  GroupClientEvents,
+  OffsetToCommit,
+} from '../../src/foundation/consumption/group-client.ts'
 import { keyOf, type TopicPartition } from '../../src/foundation/kafka/partition.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'

@@ -1,10 +1,10 @@
-import { keyOf, type PartitionOrigin, type TopicPartition } from '../foundation/kafka/partition.ts'
-import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
-import { repeat } from '../foundation/runtime/backoff.ts'
-import { RepeatedProblem } from '../foundation/telemetry/repeated-problem.ts'
-import type { ServicePorts } from '../foundation/telemetry/service.ts'
-import type { PartitionStatus } from '../foundation/telemetry/status.ts'
-import type { ConsumerConfig } from './config.ts'
+import type { KafkaConnection } from '../kafka/config.ts'
+import { keyOf, type PartitionOrigin, type TopicPartition } from '../kafka/partition.ts'
+import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
+import { repeat } from '../runtime/backoff.ts'
+import { RepeatedProblem } from '../telemetry/repeated-problem.ts'
+import type { ServicePorts } from '../telemetry/service.ts'
+import type { PartitionStatus } from '../telemetry/status.ts'
 
 /** One request per leader, which is little next to several fetches a second. */
 const EVERY_MS = 1000
@@ -45,12 +45,13 @@ export class LagProbe {
 
   /** Begins to measure. */
   constructor(
-    { kafka }: Pick<ConsumerConfig, 'kafka'>,
+    kafka: KafkaConnection,
+    clientId: string,
     topics: readonly string[],
     progress: () => Progress,
     ports: ServicePorts,
   ) {
-    this.#fetcher = new PartitionFetcher(kafka, 'tapeline-consumer-lag', topics)
+    this.#fetcher = new PartitionFetcher(kafka, clientId, topics)
     this.#progress = progress
     this.#ports = ports
     this.#problem = new RepeatedProblem(ports.log, 'Measuring the lag')

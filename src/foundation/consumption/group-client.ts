@@ -1,7 +1,17 @@
 import { Consumer } from '@platformatic/kafka'
-import { clientOptions, closeClient, guardConnections } from '../foundation/kafka/client.ts'
-import type { TopicPartition } from '../foundation/kafka/partition.ts'
-import type { ConsumerConfig } from './config.ts'
+import { clientOptions, closeClient, guardConnections } from '../kafka/client.ts'
+import type { KafkaConnection } from '../kafka/config.ts'
+import type { TopicPartition } from '../kafka/partition.ts'
+
+export interface GroupConfig {
+  readonly kafka: KafkaConnection
+  readonly groupId: string
+  /** Shown in the broker's logs and metrics. */
+  readonly clientId: string
+  readonly sessionTimeoutMs: number
+  readonly heartbeatIntervalMs: number
+  readonly rebalanceTimeoutMs: number
+}
 
 export interface OffsetToCommit extends TopicPartition {
   readonly nextOffset: number
@@ -36,9 +46,9 @@ export interface GroupClient {
  * Opens a separate client for the group. Its retries are off: with them a stale commit rejoins and
  * then succeeds under a generation that may have given the partition to another member.
  */
-export function openGroupClient(config: ConsumerConfig, topics: readonly string[]): GroupClient {
+export function openGroupClient(config: GroupConfig, topics: readonly string[]): GroupClient {
   const client: Consumer<Buffer, Buffer, Buffer, Buffer> = new Consumer({
-    ...clientOptions(config.kafka, 'tapeline-consumer'),
+    ...clientOptions(config.kafka, config.clientId),
     groupId: config.groupId,
     groupProtocol: 'classic',
     sessionTimeout: config.sessionTimeoutMs,

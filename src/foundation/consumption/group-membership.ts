@@ -1,8 +1,8 @@
-import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import { keyOf, type TopicPartition } from '../foundation/kafka/partition.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../foundation/runtime/backoff.ts'
-import { describeError } from '../foundation/runtime/errors.ts'
-import type { ServicePorts } from '../foundation/telemetry/service.ts'
+import { describeKafkaError } from '../kafka/broker-errors.ts'
+import { keyOf, type TopicPartition } from '../kafka/partition.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../runtime/backoff.ts'
+import { describeError } from '../runtime/errors.ts'
+import type { ServicePorts } from '../telemetry/service.ts'
 import type { GroupClient, OffsetToCommit } from './group-client.ts'
 
 export interface Assignment {

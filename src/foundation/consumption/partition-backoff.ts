@@ -1,5 +1,5 @@
-import { keyOf, type TopicPartition } from '../foundation/kafka/partition.ts'
-import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
+import { keyOf, type TopicPartition } from '../kafka/partition.ts'
+import { type BackoffPolicy, delayFor } from '../runtime/backoff.ts'
 
 interface BackedOffPartition extends TopicPartition {
   readonly reason: string
