@@ -18,87 +18,53 @@ const METADATA = new Map([
   ['b', { id: '2', partitions: 5 }],
 ])
 
-test('returns queued messages in order and whole, and reports full from its limit until half of it is free', () => {
-  const bytesOf = (n: number) => Buffer.alloc(100, String(n))
-  fc.assert(
-    fc.property(fc.array(fc.integer({ min: -50, max: 30 }), { maxLength: 200 }), (steps) => {
-      const queue = new MessageQueue(20_000)
-      const expected: number[] = []
-      let next = 0
-      let full = false
-      for (const step of steps) {
-        if (step > 0) {
-          for (let i = 0; i < step; i++) {
-            queue.push(outgoing({ value: bytesOf(next) }))
-            expected.push(next++)
-          }
-        } else {
-          const taken = queue.take(-step, Number.POSITIVE_INFINITY)
-          const should = expected.splice(0, -step).map(bytesOf)
-          assert.deepEqual(
-            taken.map(({ value }) => value),
-            should,
-          )
-        }
-        assert.equal(queue.length, expected.length)
-        assert.equal(queue.events, expected.length)
-        assert.equal(queue.bytes, expected.length * 360)
-        if (queue.bytes >= 20_000) full = true
-        if (step <= 0 && queue.bytes <= 10_000) full = false
-        assert.equal(queue.isFull, full)
-      }
-    }),
-  )
-})
-
-test('returns events unchanged, among messages of other kinds, over many blocks', () => {
+test('returns messages unchanged and in order over many blocks, and reports full from its limit until half of it is free', () => {
+  const limit = 100_000
   const routes = ['BTCUSDT', 'ETHUSDT'].map((symbol) =>
     new Router(TOPICS, METADATA, 'millisecond').route(`${symbol.toLowerCase()}@trade`, symbol, 'trade', 0),
   )
+  const sizeOf = (message: OutgoingMessage) =>
+    message instanceof EventMessage ? 64 + message.end - message.start : 260 + message.value.length
   const step = fc.record({ push: fc.integer({ min: 0, max: 1500 }), take: fc.integer({ min: 0, max: 2000 }) })
-  fc.assert(
-    fc.property(
-      fc.array(step, { minLength: 1, maxLength: 12 }),
-      fc.integer({ min: 3, max: 60 }),
-      (steps, every) => {
-        const queue = new MessageQueue(Number.POSITIVE_INFINITY)
-        const expected: OutgoingMessage[] = []
-        const bytes = Buffer.from('0123456789')
-        let next = 0
-        for (const { push, take } of steps) {
-          for (const end = next + push; next < end; next++) {
-            const [route] = next % 2 === 0 ? routes : routes.toReversed()
-            assert.ok(route)
-            const start = next % 4
-            const message: OutgoingMessage =
-              next % every === 0
-                ? outgoing({ value: Buffer.from(String(next)), mark: null, queuedAtMs: next })
-                : new EventMessage(
-                    route,
-                    { bytes, start, end: start + 5 },
-                    2 ** 40 + next,
-                    next + 1,
-                    next + 2,
-                    next,
-                    next % 3 === 0 ? undefined : next - 50,
-                  )
-            expected.push(message)
-            queue.push(message)
-          }
-          assert.equal(queue.oldestQueuedAtMs, expected[0]?.queuedAtMs ?? null)
-          const taken = queue.take(take, 200_000)
-          assert.ok(taken.length > 0 || take === 0 || expected.length === 0)
-          assert.deepEqual(taken, expected.splice(0, taken.length))
-          assert.equal(queue.length, expected.length)
-          assert.equal(queue.events, expected.filter(({ mark }) => mark !== null).length)
-          assert.equal(queue.oldestQueuedAtMs, expected[0]?.queuedAtMs ?? null)
-        }
-        while (queue.length > 0) assert.deepEqual(queue.take(700, 1), expected.splice(0, 1))
-        assert.equal(queue.bytes, 0)
-      },
-    ),
-    { numRuns: 60 },
-  )
+  const steps = fc.array(step, { minLength: 1, maxLength: 12 })
+  const scenario = fc.property(steps, fc.integer({ min: 3, max: 60 }), (all, every) => {
+    const queue = new MessageQueue(limit)
+    const expected: OutgoingMessage[] = []
+    const bytes = Buffer.from('0123456789')
+    let next = 0
+    let full = false
+    const check = () => {
+      const held = expected.reduce((sum, message) => sum + sizeOf(message), 0)
+      full = full ? held > limit / 2 : held >= limit
+      const events = expected.filter(({ mark }) => mark !== null).length
+      const { length, isFull, oldestQueuedAtMs } = queue
+      assert.deepEqual([length, queue.events, queue.bytes, isFull], [expected.length, events, held, full])
+      assert.equal(oldestQueuedAtMs, expected[0]?.queuedAtMs ?? null)
+    }
+    for (const { push, take } of all) {
+      for (const end = next + push; next < end; next++) {
+        const [route] = next % 2 === 0 ? routes : routes.toReversed()
+        assert.ok(route)
+        const start = next % 4
+        const slice = { bytes, start, end: start + 5 }
+        const aheadMs = next % 3 === 0 ? undefined : next - 50
+        const message =
+          next % every === 0
+            ? outgoing({ value: Buffer.from(String(next)), mark: null, queuedAtMs: next })
+            : new EventMessage(route, slice, 2 ** 40 + next, next + 1, next + 2, next, aheadMs)
+        expected.push(message)
+        queue.push(message)
+      }
+      check()
+      const taken = queue.take(take, 200_000)
+      assert.ok(taken.length > 0 || take === 0 || expected.length === 0)
+      assert.deepEqual(taken, expected.splice(0, taken.length))
+      check()
+    }
+    while (queue.length > 0) assert.deepEqual(queue.take(700, 1), expected.splice(0, 1))
+    check()
+  })
+  fc.assert(scenario, { numRuns: 60 })
 })
 
 function handler() {

@@ -3,11 +3,13 @@ import { test } from 'node:test'
 import type { Brokers } from '../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
 import { sendRequests } from '../src/foundation/kafka/gap-sender.ts'
+import type { KafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { readEnds } from '../src/foundation/kafka/read-range.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { type KafkaLiveness, kafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
+import { TopicWatch } from '../src/ingestion/topic-watch.ts'
 import { outgoing } from './support/core-alone.ts'
 import { gapRow } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
@@ -230,4 +232,82 @@ test('K10 a Kafka that has just returned has time to acknowledge', async () => {
     await kafka.clock.advance(15_000)
     assert.equal(kafka.liveness.reason(), '')
   })
+})
+
+test('C8 a broker that still reports the id of a deleted topic does not restore that topic', async () => {
+  const ids = ['old', 'old', 'new', 'old', 'new', 'newest']
+  const topicsOf = (id = '') => new Map([['trades', { id, partitions: 1 }]])
+  const unused = () => assert.fail()
+  const kafka = {
+    fetcher: () => ({
+      connect: async () => topicsOf(ids.shift()),
+      leaderOf: unused,
+      offsetRanges: unused,
+      fetch: unused,
+      read: unused,
+      close: async () => {},
+    }),
+  }
+  const recreated: string[] = []
+  const events = {
+    onRecreated: () => recreated.push(watch.idOf('trades')),
+    onFatal: (error: Error) => assert.fail(error),
+  }
+  const watch: TopicWatch = new TopicWatch(kafka, topicsOf('old'), events, createLogger('test', 'silent'))
+  const seen: string[] = []
+  while (ids.length > 0) {
+    assert.equal(await watch.check(), true)
+    seen.push(watch.idOf('trades'))
+  }
+  assert.deepEqual(recreated, ['new', 'newest'])
+  assert.deepEqual(seen, ['old', 'old', 'new', 'new', 'new', 'newest'])
+})
+
+const LINGER_MS = 10
+
+/** Truncates delays to milliseconds and counts timers from the start of its tick, as Node does. */
+class TimersOfNode extends VirtualClock {
+  timers = 0
+
+  override schedule(delayMs: number, run: () => void): () => void {
+    this.timers++
+    const tickBeganMs = Math.floor(this.monotonicMs() * 4) / 4
+    return super.schedule(Math.max(1, Math.trunc(delayMs)) + tickBeganMs - this.monotonicMs(), run)
+  }
+}
+
+/** Acknowledges at once. */
+const prompt: Pick<KafkaPort, 'producer'> = {
+  producer: () => ({
+    topics: async () => new Map(),
+    async send(records, options) {
+      options?.onAcknowledged?.({ topic: 'trades', partition: 0, offset: 0 }, records)
+    },
+    close: async () => {},
+  }),
+}
+
+test('waits for a batch with one timer, and sends it when its oldest message has waited for the linger', async () => {
+  const clock = new TimersOfNode()
+  const waitsMs: number[] = []
+  const producer = new KafkaProducer(
+    { compression: 'none', batchSize: 500, queueMaxBytes: 1 << 20, lingerMs: LINGER_MS },
+    { clock, kafka: prompt },
+    createLogger('test', 'silent'),
+  )
+  producer.start({
+    onAcknowledged: ([first]) => waitsMs.push(clock.monotonicMs() - (first?.queuedAtMs ?? 0)),
+    onDiscarded: () => assert.fail('discarded'),
+    onKept: () => assert.fail('kept after discarded ones'),
+    onDefect: (error) => assert.fail(String(error)),
+  })
+  for (let i = 0; i < 1000; i++) {
+    await clock.advance(1.1)
+    producer.queue.push(outgoing({ queuedAtMs: clock.monotonicMs() }))
+  }
+  await clock.advance(2 * LINGER_MS)
+  await producer.stop(AbortSignal.abort())
+  assert.equal(clock.timers, waitsMs.length)
+  assert.ok(waitsMs.length > 80)
+  for (const ms of waitsMs) assert.ok(Math.abs(ms - LINGER_MS) <= 1, `${ms} ms`)
 })

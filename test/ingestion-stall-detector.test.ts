@@ -16,19 +16,19 @@ function scene(replaces = false) {
   const actions: Array<[number, string]> = []
   let nowMs = 0
   let [connection, sinceMs] = [CONNECTION, 0]
-  const watch = new StallDetector(rates, {
-    resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
-    reconnect: (reason) => {
-      actions.push([nowMs, reason])
-      if (replaces) [connection, sinceMs] = [connection + 1, nowMs]
-    },
-  })
+  const detector = new StallDetector(rates)
+  const check = () => {
+    const remedy = detector.check([BUSY, WATCHED, SLOW], nowMs, connection, sinceMs)
+    if (remedy === null) return
+    actions.push([nowMs, remedy.reason ?? `resubscribe ${remedy.streams.join()}`])
+    if (replaces && remedy.reason !== null) [connection, sinceMs] = [connection + 1, nowMs]
+  }
   /** Advances the clock; streams deliver at their interval. */
   const run = (untilMs: number, flows: Readonly<Record<string, number>>, stepMs = 100) => {
     for (; nowMs < untilMs; nowMs += stepMs) {
       for (const [stream, everyMs] of Object.entries(flows))
         if (nowMs % everyMs === 0) rates.seen(stream, nowMs, nowMs, connection)
-      if (nowMs % 1000 === 0) watch.check([BUSY, WATCHED, SLOW], nowMs, connection, sinceMs)
+      if (nowMs % 1000 === 0) check()
     }
   }
   return { rates, actions, run }

@@ -17,6 +17,8 @@ import { countEvents, type DiscardCause, type OutgoingMessage, type SendEvents }
 import { SendProblem } from './messages/send-problem.ts'
 import type { Ports } from './ports.ts'
 
+export type SenderPorts = Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'producer'> }
+
 export interface BatchSenderOptions {
   readonly compression: Compression
   readonly batchSize: number
@@ -67,11 +69,7 @@ export class BatchSender {
   /** Failed attempts to send a batch, each of which was retried. */
   failures = 0
 
-  constructor(
-    options: BatchSenderOptions,
-    { clock, kafka }: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
-    log: Logger,
-  ) {
+  constructor(options: BatchSenderOptions, { clock, kafka }: SenderPorts, log: Logger) {
     this.#options = options
     this.#clock = clock
     this.#log = log

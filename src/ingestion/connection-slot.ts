@@ -91,16 +91,7 @@ export class ConnectionSlot implements ConnectionListener {
     this.#options = options
     this.#log = log
     this.#current = this.#create(options.nextId(), 1)
-    this.#stalls = new StallDetector(options.rates, {
-      resubscribe: (streams) => {
-        options.onQuiet(streams)
-        this.#current.resubscribe(streams)
-      },
-      reconnect: (reason, streams) => {
-        options.onQuiet(streams)
-        this.rollOver(reason)
-      },
-    })
+    this.#stalls = new StallDetector(options.rates)
   }
 
   /** The current connection and, during a rollover, its successor. */
@@ -158,7 +149,12 @@ export class ConnectionSlot implements ConnectionListener {
     const { id, open } = this.#current
     const isJudged = this.#state !== 'overlap-delivering' && open?.pauses.isPaused === false
     if (!isJudged || open.completeAtMs === null) return
-    this.#stalls.check(this.plan.streams, this.#nowMs(), id, open.completeAtMs)
+    const remedy = this.#stalls.check(this.plan.streams, this.#nowMs(), id, open.completeAtMs)
+    if (remedy === null) return
+    const { streams, reason } = remedy
+    this.#options.onQuiet(streams)
+    if (reason === null) this.#current.resubscribe(streams)
+    else this.rollOver(reason)
   }
 
   #on(event: LifeEvent, reason: string): void {

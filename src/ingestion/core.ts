@@ -253,12 +253,8 @@ export class Core implements BackfillPorts {
     return this.#reader.parsedEvents
   }
 
-  eventToReceipt(nowMs: number): ReturnType<LatencyWindow['summary']> {
-    return this.#eventToReceipt.summary(nowMs)
-  }
-
-  /** The minimum of the last minute, in milliseconds; null when nothing arrived. */
-  leastEventToReceiptMs(nowMs: number): number | null {
-    return this.#eventToReceipt.min(nowMs)
+  /** Milliseconds from the exchange's event time to the receipt. */
+  get eventToReceipt(): Pick<LatencyWindow, 'summary' | 'min'> {
+    return this.#eventToReceipt
   }
 }

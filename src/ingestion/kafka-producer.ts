@@ -1,7 +1,7 @@
 import { sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { Wake } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
-import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
+import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES, type SenderPorts } from './batch-sender.ts'
 import type { OutgoingMessage, SendEvents } from './messages/message.ts'
 import { MessageQueue } from './messages/message-queue.ts'
 import type { Ports } from './ports.ts'
@@ -34,11 +34,7 @@ export class KafkaProducer {
   /** Events not acknowledged when it was stopped; null before. */
   #left: { readonly queued: number; readonly inFlight: number } | null = null
 
-  constructor(
-    options: KafkaProducerOptions,
-    ports: ConstructorParameters<typeof BatchSender>[1],
-    log: Logger,
-  ) {
+  constructor(options: KafkaProducerOptions, ports: SenderPorts, log: Logger) {
     this.#options = options
     this.#clock = ports.clock
     this.#wake = new Wake(ports.clock)

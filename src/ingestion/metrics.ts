@@ -4,7 +4,7 @@ import { countIds } from '../foundation/market/id-ranges.ts'
 import { byLabel, type Metrics, quantiles, type Series, seconds } from '../foundation/telemetry/metrics.ts'
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
 import { countOf, type Tally } from '../foundation/telemetry/tally.ts'
-import { ingestionStatus, type StatusSources } from './status.ts'
+import type { StatusSources } from './status.ts'
 import { LEFT_OUT_REASONS } from './symbol-selection.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
@@ -15,11 +15,6 @@ const HANDSHAKE_STATUSES = ['403', '418', '429', '451', '5xx', 'other'] as const
 /** The parts of ingestion, and what `/status` shows of them. */
 interface MetricSources extends StatusSources {
   readonly status: IngestionStatus
-}
-
-/** Takes the status once for all metrics of a scrape. */
-export function metricSources(sources: StatusSources): MetricSources {
-  return { ...sources, status: ingestionStatus(sources) }
 }
 
 /** The metrics of ingestion. Symbols are no labels, because their number is unbounded. */

@@ -214,7 +214,7 @@ export class Pipeline implements SendEvents {
   /** To be called every second while frames are read. */
   onSecond(): void {
     const nowMs = this.#context.ports.clock.monotonicMs()
-    this.#clockOffset.note(this.core.leastEventToReceiptMs(nowMs))
+    this.#clockOffset.note(this.core.eventToReceipt.min(nowMs))
     this.#continuity.forgetOldQuotes(nowMs)
     this.core.rejections.tick(nowMs)
   }

@@ -18,7 +18,7 @@ import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
 import { type KafkaLiveness, kafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import type { OutgoingMessage } from './messages/message.ts'
-import { INGESTION_METRICS, metricSources } from './metrics.ts'
+import { INGESTION_METRICS } from './metrics.ts'
 import { PatientStart } from './patient-start.ts'
 import { Pipeline } from './pipeline.ts'
 import { type Ports, ports } from './ports.ts'
@@ -45,7 +45,11 @@ export async function startIngestion(
       readiness: () => readiness(ingestion.sources),
       whyNotLive: () => ingestion.whyNotLive(),
       status: () => ingestion.status(),
-      metrics: createMetrics('ingestion', () => metricSources(ingestion.sources), INGESTION_METRICS),
+      metrics: createMetrics(
+        'ingestion',
+        () => ({ ...ingestion.sources, status: ingestion.status() }),
+        INGESTION_METRICS,
+      ),
     },
   )
   ingestion.start()

@@ -60,8 +60,8 @@ export function ingestionStatus(sources: StatusSources): IngestionStatus {
     heldPartitions: producer.batches.held.status(nowMs),
     kafkaProblem: producer.batches.problem,
     oldestUnacknowledgedMs: Math.round(producer.oldestUnacknowledgedMs(nowMs)),
-    eventToReceiptMs: core?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
-    clockOffsetMs: core?.leastEventToReceiptMs(nowMs) ?? null,
+    eventToReceiptMs: core?.eventToReceipt.summary(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
+    clockOffsetMs: core?.eventToReceipt.min(nowMs) ?? null,
   }
 }
 

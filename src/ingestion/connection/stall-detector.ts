@@ -15,11 +15,11 @@ const HOPELESS_MAX_MS = 3_600_000
 const STILL_MS = 60_000
 const STILL_MAX_MS = 3_600_000
 
-export interface StallRemedies {
-  /** Unsubscribes and subscribes again. */
-  resubscribe(streams: readonly string[]): void
-  /** Replaces the connection on which these streams are quiet. */
-  reconnect(reason: string, streams: readonly string[]): void
+export interface StallRemedy {
+  /** Streams that are quiet. */
+  readonly streams: readonly string[]
+  /** Why their connection must be replaced; null if only their subscription is renewed. */
+  readonly reason: string | null
 }
 
 interface Treatment {
@@ -34,15 +34,13 @@ interface Treatment {
  */
 export class StallDetector {
   readonly #rates: StreamRates
-  readonly #remedies: StallRemedies
   /** Streams under treatment that have not delivered again. */
   readonly #treated = new Map<string, Treatment>()
   #stillLimitMs = STILL_MS
   #stillTreatedAtMs = Number.NEGATIVE_INFINITY
 
-  constructor(rates: StreamRates, remedies: StallRemedies) {
+  constructor(rates: StreamRates) {
     this.#rates = rates
-    this.#remedies = remedies
   }
 
   /**
@@ -52,7 +50,7 @@ export class StallDetector {
    * @param streams of the connection
    * @param sinceMs when its streams were subscribed; silence is counted from then
    */
-  check(streams: readonly string[], nowMs: number, connection: number, sinceMs: number): void {
+  check(streams: readonly string[], nowMs: number, connection: number, sinceMs: number): StallRemedy | null {
     const rates = this.#rates
     const isQuiet = (stream: string) =>
       nowMs - Math.max(sinceMs, rates.lastSeenOnMs(stream, connection)) > rates.patienceMs(stream)
@@ -60,47 +58,41 @@ export class StallDetector {
       if (rates.lastSeenOnMs(stream, connection) > atMs) this.#treated.delete(stream)
     }
     const heardMs = Math.max(...streams.map((stream) => rates.lastSeenOnMs(stream, connection)))
-    if (nowMs - heardMs >= FLOWING_MS) {
-      this.#whileStill(streams, nowMs, Math.max(sinceMs, heardMs))
-      return
-    }
+    if (nowMs - heardMs >= FLOWING_MS) return this.#whileStill(streams, nowMs, Math.max(sinceMs, heardMs))
     this.#stillLimitMs = STILL_MS
     const quiet = streams.filter(isQuiet)
     const hopeless = quiet.find((stream) => {
       const treated = this.#treated.get(stream)
       return treated !== undefined && nowMs - treated.atMs > treated.waitMs
     })
-    if (hopeless !== undefined) {
-      this.#replace(hopeless, quiet, nowMs)
-      return
-    }
+    if (hopeless !== undefined) return this.#replace(hopeless, quiet, nowMs)
     const fresh = quiet.filter((stream) => !this.#treated.has(stream))
-    if (fresh.length === 0) return
+    if (fresh.length === 0) return null
     for (const stream of fresh) {
       const waitMs = Math.max(RENEWED_MS, rates.patienceMs(stream) * RENEWED_SHARE)
       this.#treated.set(stream, { atMs: nowMs, waitMs })
     }
-    this.#remedies.resubscribe(fresh)
+    return { streams: fresh, reason: null }
   }
 
   /** Streams that are quiet together wait together: they must not replace it in turn. */
-  #replace(hopeless: string, quiet: readonly string[], nowMs: number): void {
+  #replace(hopeless: string, quiet: readonly string[], nowMs: number): StallRemedy {
     const waits = quiet.map((stream) => this.#treated.get(stream)?.waitMs ?? RENEWED_MS)
     const waitMs = Math.min(HOPELESS_MAX_MS, 2 * Math.max(...waits))
     for (const stream of quiet) this.#treated.set(stream, { atMs: nowMs, waitMs })
-    this.#remedies.reconnect(`${hopeless} went quiet while others delivered`, quiet)
+    return { streams: quiet, reason: `${hopeless} went quiet while others delivered` }
   }
 
   /**
    * Without any data the market stands still, or the exchange only pings a forgotten connection.
    */
-  #whileStill(streams: readonly string[], nowMs: number, sinceMs: number): void {
+  #whileStill(streams: readonly string[], nowMs: number, sinceMs: number): StallRemedy | null {
     const waitedMs = nowMs - Math.max(sinceMs, this.#stillTreatedAtMs)
     const patienceMs = this.#rates.connectionPatienceMs(streams)
-    if (waitedMs < Math.max(patienceMs, this.#stillLimitMs)) return
+    if (waitedMs < Math.max(patienceMs, this.#stillLimitMs)) return null
     this.#stillLimitMs = Math.min(STILL_MAX_MS, this.#stillLimitMs * 2)
     this.#stillTreatedAtMs = nowMs
     const seconds = Math.round((nowMs - sinceMs) / 1000)
-    this.#remedies.reconnect(`no stream delivered anything for ${seconds} s`, streams)
+    return { streams, reason: `no stream delivered anything for ${seconds} s` }
   }
 }
