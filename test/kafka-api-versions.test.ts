@@ -4,8 +4,8 @@ import { createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { protocolAPIsByName, Writer } from '@platformatic/kafka'
 import { requireAccess } from '../src/foundation/kafka/access.ts'
+import { realBrokers } from '../src/foundation/kafka/broker-connections.ts'
 import { describeKafkaError } from '../src/foundation/kafka/broker-errors.ts'
-import { realBrokers } from '../src/foundation/kafka/broker-requests.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 
 const [METADATA, API_VERSIONS] = [3, 18]

@@ -1,7 +1,7 @@
 import { AclOperations, type Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
 import { isTapelineError, TapelineError } from '../runtime/errors.ts'
+import { REQUESTS } from './broker-connections.ts'
 import { kafkaConnectionError, TOPIC_AUTHORIZATION_FAILED } from './broker-errors.ts'
-import { REQUESTS } from './broker-requests.ts'
 import { hasKafkaError, usableApi, withAdmin } from './client.ts'
 import type { KafkaConnection } from './config.ts'
 import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'

@@ -1,6 +1,6 @@
 import type { Clock } from '../runtime/clock.ts'
 import { type NeededRights, requireAccess } from './access.ts'
-import { realBrokers } from './broker-requests.ts'
+import { realBrokers } from './broker-connections.ts'
 import type { KafkaConnection } from './config.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { type Compression, RecordSender } from './record-sender.ts'

@@ -1,13 +1,7 @@
 import { sleep } from '../runtime/backoff.ts'
 import { isTapelineError } from '../runtime/errors.ts'
-import { BrokerConnections, REQUEST_MS } from './broker-connections.ts'
-import {
-  type Brokers,
-  type FetchLimits,
-  type FetchRequests,
-  type PartitionOffset,
-  realBrokers,
-} from './broker-requests.ts'
+import { BrokerConnections, REQUEST_MS, realBrokers } from './broker-connections.ts'
+import type { Brokers, FetchLimits, FetchRequests, PartitionOffset } from './broker-requests.ts'
 import { type FetchedPartition, fetchedPartition } from './codec/fetch-api.ts'
 import type { KafkaConnection } from './config.ts'
 import { keyOf, type OffsetRange, type Position } from './partition.ts'

@@ -1,5 +1,6 @@
 import { withinLimit } from '../runtime/backoff.ts'
-import { type FetchLimits, realBrokers } from './broker-requests.ts'
+import { realBrokers } from './broker-connections.ts'
+import type { FetchLimits } from './broker-requests.ts'
 import type { FetchedMessage } from './codec/record-batch.ts'
 import type { KafkaConnection } from './config.ts'
 import type { RecordFetcher } from './kafka-port.ts'
