@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { type TestContext, test } from 'node:test'
-import { WebSocketServer } from 'ws'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { createTestDatabase } from './support/database.ts'
-import { createTestTopics } from './support/kafka.ts'
+import { test } from 'node:test'
+import { createConsumerParts } from './support/consumer-parts.ts'
+import { closeServer, listen } from './support/loopback.ts'
 import { startTapeline } from './support/processes.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { startScriptedExchange } from './support/scripted-exchange.ts'
+import { startConsumerProcess, startIngestionProcess, untilGapsClosed } from './support/services.ts'
+import { until } from './support/wait-for.ts'
 
 const FIRST_US = 1_767_225_600_000_123
 const timeUs = (id: number) => FIRST_US + id * 1000
@@ -24,17 +21,14 @@ const frame = (id: number) => {
  * An exchange with the block trades up to 11. A connection delivers 5, 6 and 9, and ends after a second.
  * After the first request for missing ids, connections deliver nothing.
  */
-async function startExchange(context: TestContext) {
-  const streams = new WebSocketServer({ port: 0, host: '127.0.0.1' })
-  streams.on('headers', (headers) => headers.push('x-tapeline-source: blocks'))
+async function startExchange() {
   const requests: string[] = []
-  streams.on('connection', (socket, request) => {
+  const streams = await startScriptedExchange((socket) => {
     // Ingestion drops a connection unread if the machine stands still, so "the first one only" is not enough.
-    const isDelivered = requests.some((url) => url.includes('fromId='))
-    if (request.url?.includes('streams=') !== true || isDelivered) return
+    if (requests.some((url) => url.includes('fromId='))) return
     for (const id of [5, 6, 9]) socket.send(frame(id))
     setTimeout(() => socket.terminate(), 1000)
-  })
+  }, 'blocks')
   const rest = createServer((request, response) => {
     response.setHeader('x-tapeline-source', 'blocks')
     const { pathname, searchParams } = new URL(request.url ?? '', 'http://rest')
@@ -54,52 +48,33 @@ async function startExchange(context: TestContext) {
     const rows = ids.map((id) => ({ id, ...same, time: timeUs(id), isBuyerMaker: id % 2 === 0 }))
     response.end(JSON.stringify(rows))
   })
-  rest.listen(0, '127.0.0.1')
-  await Promise.all([once(streams, 'listening'), once(rest, 'listening')])
-  context.after(() => {
-    for (const client of streams.clients) client.terminate()
-    streams.close()
-    rest.close()
-  })
-  const portOf = (server: { address(): unknown }) => (server.address() as AddressInfo).port
+  const urls = { BINANCE_WS_URL: streams.wsUrl, BINANCE_REST_URL: `http://127.0.0.1:${await listen(rest)}` }
   return {
     requests,
-    env: {
-      BINANCE_WS_URL: `ws://127.0.0.1:${portOf(streams)}`,
-      BINANCE_REST_URL: `http://127.0.0.1:${portOf(rest)}`,
-      SYMBOLS: 'BTCUSDT',
-      STREAM_TYPES: 'blockTrade',
+    env: { ...urls, SYMBOLS: 'BTCUSDT', STREAM_TYPES: 'blockTrade' },
+    async [Symbol.asyncDispose]() {
+      await streams[Symbol.asyncDispose]()
+      await closeServer(rest)
     },
   }
 }
 
-test('block trades are stored, filled up by their ids, and found after an outage although their stream stays silent', async (context) => {
-  const topics = await createTestTopics({ prefix: 'blocks' })
-  context.after(() => topics.delete())
-  const server = await createTestDatabase()
-  context.after(() => server.drop())
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  context.after(() => database.close())
-  const exchange = await startExchange(context)
-  const env = {
-    ...topics.env,
-    ...exchange.env,
-    DATABASE_URL: server.url,
-    FLUSH_INTERVAL_MS: '200',
-    BACKOFF_INITIAL_MS: '100',
-  }
+test('block trades are stored, filled up by their ids, and found after an outage although their stream stays silent', async () => {
+  await using parts = await createConsumerParts()
+  await using exchange = await startExchange()
+  const env = { ...parts.env, ...exchange.env }
   await using consumer = await startConsumerProcess(env)
   await using ingestion = await startIngestionProcess(env)
   type Row = { id: string; event_us: string | null; trade_us: string; taker_side: string; source: string }
   const stored = async () => {
-    const { rows } = await database.query<Row>(
+    const { rows } = await parts.database.query<Row>(
       `SELECT block_trade_id AS id, (extract(epoch FROM event_time) * 1000000)::bigint AS event_us, taker_side, source,
          (extract(epoch FROM trade_time) * 1000000)::bigint AS trade_us FROM block_trades ORDER BY block_trade_id`,
     )
     return rows
   }
   // Between the ids 6 and 9 the next frame shows the hole; after 9 only REST does.
-  await waitFor(async () => (await stored()).length === 7, { timeoutMs: 120_000, what: 'all block trades' })
+  await until('all block trades', async () => (await stored()).length === 7, 120_000)
   assert.deepEqual(
     await stored(),
     [5, 6, 7, 8, 9, 10, 11].map((id) => {
@@ -113,14 +88,8 @@ test('block trades are stored, filled up by their ids, and found after an outage
       }
     }),
   )
-  await waitFor(async () => (await ingestion.status()).openGaps.length === 0, {
-    timeoutMs: 20_000,
-    what: 'no open gap',
-  })
-  assert.equal(
-    exchange.requests.filter((url) => url.includes('Trades') && !url.includes('fromId=')).length,
-    0,
-  )
+  await untilGapsClosed(ingestion)
+  assert.ok(exchange.requests.every((url) => !url.includes('Trades') || url.includes('fromId=')))
   await ingestion.stop()
   await consumer.stop()
   await using audit = startTapeline(['verify', '--exchange'], { env })

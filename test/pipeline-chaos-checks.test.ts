@@ -57,10 +57,8 @@ test('detects a missing, duplicate, changed or invented trade, and accepts a com
   assert.deepEqual(await check(), [])
   const [, second, third, fourth] = ids
   await database.query("DELETE FROM trades WHERE event_type = 'trade' AND trade_id = $1", [second])
-  assert.match(
-    (await check()).join(),
-    new RegExp(`1 ids \\(${second}\\) are neither stored nor in the ledger`),
-  )
+  const missing = new RegExp(`1 ids \\(${second}\\) are neither stored nor in the ledger`)
+  assert.match((await check()).join(), missing)
   await storeTruth()
   await database.query(
     "UPDATE trades SET quantity = quantity + 0.00000001 WHERE event_type = 'trade' AND trade_id = $1",
@@ -84,19 +82,18 @@ test('excuses an abandoned id only if REST denied it at that time', async () => 
   await gap('lost', 'trade', 'unrecoverable', { from: id, to: id, closedMs })
   const { violations } = await checkTrades(database, exchange, [])
   assert.match(violations.join(), /as not filled, although REST has them/)
-  const denial = {
-    symbol: SYMBOL,
-    ids: 'trade' as const,
-    from: id,
-    to: id,
-    fromMs: closedMs - 1000,
-    toMs: closedMs,
-  }
+  const times = { fromMs: closedMs - 1000, toMs: closedMs }
+  const denial = { symbol: SYMBOL, ids: 'trade' as const, from: id, to: id, ...times }
   const excused = await checkTrades(database, exchange, [denial])
   assert.deepEqual([excused.violations, excused.denied], [[], 1])
   const before = { ...denial, fromMs: 0, toMs: closedMs - 60_000 }
   assert.equal((await checkTrades(database, exchange, [before])).violations.length, 1)
 })
+
+async function quote(atMs: number, updateId: number): Promise<void> {
+  const sql = `INSERT INTO book_ticker VALUES (to_timestamp($1::float8 / 1000), '${SYMBOL}', $2, 1, 1, 1, 1)`
+  await database.query(sql, [atMs, updateId])
+}
 
 test('detects an outage that is not in the ledger, and an unexplained silence', async () => {
   await storeTruth()
@@ -104,18 +101,10 @@ test('detects an outage that is not in the ledger, and an unexplained silence', 
   for (let ms = 0; ms < 60_000; ms += 100) {
     if (ms > 20_000 && ms < 22_000) continue
     if (ms > 40_000 && ms < 55_000) continue
-    await database.query(
-      `INSERT INTO book_ticker VALUES (to_timestamp($1::float8 / 1000), '${SYMBOL}', $2, 1, 1, 1, 1)`,
-      [start + ms, ms],
-    )
+    await quote(start + ms, ms)
   }
-  const outage = {
-    fromMs: start + 20_050,
-    toMs: start + 21_900,
-    why: 'it was cut',
-    symbol: null,
-    noticedAfterMs: null,
-  }
+  const outageTimes = { fromMs: start + 20_050, toMs: start + 21_900 }
+  const outage = { ...outageTimes, why: 'it was cut', symbol: null, noticedAfterMs: null }
   const check = async (disturbances: Parameters<typeof checkQuotes>[3]) =>
     (await checkQuotes(database, [SYMBOL], [outage], disturbances)).violations
   const disturbance = { symbol: null, fromMs: start + 40_000, toMs: start + 55_000 }
@@ -129,10 +118,7 @@ test('detects an outage that is not in the ledger, and an unexplained silence', 
   await gap('whole', 'bookTicker', 'unrecoverable', { fromMs: start + 20_000, toMs: start + 22_000 })
   assert.deepEqual(await check([disturbance]), [])
   assert.match((await check([])).join(), /1 silences have no cause/)
-  await database.query(
-    `INSERT INTO book_ticker VALUES (to_timestamp($1::float8 / 1000), '${SYMBOL}', 100, 1, 1, 1, 1)`,
-    [start + 101],
-  )
+  await quote(start + 101, 100)
   assert.match((await check([disturbance])).join(), /1 quotes are stored more than once/)
 })
 
@@ -141,21 +127,18 @@ test('detects a gap that is still open at the end', async () => {
   await gap('filled', 'trade', 'filled', { from: 1, to: 2, closedMs: Date.now() })
   assert.deepEqual((await checkLedger(database)).violations, [])
   await gap('open', 'trade', 'open', { from: 5, to: 6 })
-  assert.match(
-    (await checkLedger(database)).violations.join(),
-    /1 gaps are still open at the end, such as open/,
-  )
+  const { violations } = await checkLedger(database)
+  assert.match(violations.join(), /1 gaps are still open at the end, such as open/)
 })
 
 test('detects counters that lose one message', () => {
   const frames = { received: 6, forwarded: 1, duplicate: 1, held: 1, control: 1, ignored: 1, rejected: 1 }
   const sent = { backfilled: 2, acknowledged: 1, discarded: 0, queued: 1, inFlight: 1 }
-  assert.equal(ingestionImbalance({ counters: { ...frames, ...sent } }), null)
-  assert.match(
-    String(ingestionImbalance({ counters: { ...frames, ...sent, received: 7 } })),
-    /received 7 frames/,
-  )
-  assert.match(String(ingestionImbalance({ counters: { ...frames, ...sent, queued: 0 } })), /accounts for 2/)
+  const imbalance = (changed: Partial<typeof frames & typeof sent>) =>
+    String(ingestionImbalance({ counters: { ...frames, ...sent, ...changed } }))
+  assert.equal(imbalance({}), 'null')
+  assert.match(imbalance({ received: 7 }), /received 7 frames/)
+  assert.match(imbalance({ queued: 0 }), /accounts for 2/)
   const stored = { consumed: 5, inserted: 1, alreadyThere: 1, deadLettered: 1, discarded: 1, pending: 1 }
   assert.equal(consumerImbalance({ counters: stored }), null)
   assert.match(String(consumerImbalance({ counters: { ...stored, pending: 0 } })), /accounts for 4/)
@@ -165,18 +148,13 @@ async function gap(
   id: string,
   type: string,
   status: string,
-  {
-    from,
-    to,
-    fromMs,
-    toMs,
-    closedMs,
-  }: { from?: number; to?: number; fromMs?: number; toMs?: number; closedMs?: number },
+  at: { from?: number; to?: number; fromMs?: number; toMs?: number; closedMs?: number },
 ): Promise<void> {
+  const { from = null, to = null } = at
   const time = (ms: number | undefined) => (ms === undefined ? null : new Date(ms))
   await database.query(
     `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_id, to_id, from_time, to_time, cause, status, detected_at, updated_at, closed_at)
      VALUES ($1, 1, '${SYMBOL}', $8, $2, $3, $4, $5, 'test', $6, now(), now(), $7)`,
-    [id, from ?? null, to ?? null, time(fromMs), time(toMs), status, time(closedMs), type],
+    [id, from, to, time(at.fromMs), time(at.toMs), status, time(at.closedMs), type],
   )
 }

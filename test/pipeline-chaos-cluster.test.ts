@@ -16,6 +16,7 @@ import { Random } from '../src/sandbox/simulator/market/random.ts'
 import { until } from './support/wait-for.ts'
 
 const HOUR_MS = 3_600_000
+const span = (fromMs: number, toMs: number) => ({ fromMs, toMs })
 
 test('Kafka is silent from its last new acknowledgement, while messages wait or ingestion does not answer', () => {
   const book = new Acknowledgements()
@@ -25,20 +26,19 @@ test('Kafka is silent from its last new acknowledgement, while messages wait or 
     const status = acknowledged === null ? null : ({ counters } as IngestionStatus)
     book.observe({ atMs, ready: true, status })
   }
-  see(0, 10)
-  see(250, 20)
-  see(500, 20)
-  see(1500, 20)
-  see(1750, 21)
+  for (const [atMs, acknowledged] of [
+    [0, 10],
+    [250, 20],
+    [500, 20],
+    [1500, 20],
+    [1750, 21],
+  ] as const)
+    see(atMs, acknowledged)
   see(5000, 21, 0)
   see(5250, 21, 5)
   see(5500, null)
   see(9000, 4)
-  assert.deepEqual(book.silences(), [
-    { fromMs: 250, toMs: 1750 },
-    { fromMs: 1750, toMs: 5000 },
-    { fromMs: 5000, toMs: 9000 },
-  ])
+  assert.deepEqual(book.silences(), [span(250, 1750), span(1750, 5000), span(5000, 9000)])
 })
 
 test('reports the longest silence with the faults of its time, separately from faults of ingestion', () => {
@@ -47,10 +47,7 @@ test('reports the longest silence with the faults of its time, separately from f
     from: new Date(fromMs).toISOString(),
     to: new Date(toMs).toISOString(),
   })
-  const silences = [
-    { fromMs: 100_000, toMs: 103_000 },
-    { fromMs: 200_000, toMs: 209_000 },
-  ]
+  const silences = [span(100_000, 103_000), span(200_000, 209_000)]
   const incidents = [
     incident('broker 2 kill', 99_000, 110_000),
     incident('election', 20_000, 20_100),
@@ -67,7 +64,6 @@ test('a reassigned partition leaves its leader, and returns with another order o
   for (let leader = 1; leader <= 3; leader++) {
     const partition = { topic: 't', partition: 0, leader, replicas: [1, 2, 3], inSync: [1, 2, 3] }
     const [without = [], whole = []] = reassignments([partition], random)
-    assert.equal(without[0]?.replicas.includes(leader), false)
     assert.deepEqual(
       without[0]?.replicas.toSorted(),
       [1, 2, 3].filter((node) => node !== leader),
@@ -99,15 +95,11 @@ test("a receipt time is right if it differs from the trade's time by the clock o
   assert(!isRight(1030_000, 50, clocks), 'the clock was wrong but the receipt time is not')
   assert(!isRight(990_000, 8 * HOUR_MS + 9000, clocks), 'it waited while the clock was set')
   assert(!isRight(900_000, 8 * HOUR_MS, clocks), 'the clock was right but the receipt time is not')
-  const times = { fromMs: 100_000, toMs: 110_000 }
-  assert.deepEqual(stampedOnlyBy({ ...times, stepMs: HOUR_MS }), {
-    fromMs: HOUR_MS + 101_000,
-    toMs: HOUR_MS + 109_000,
-  })
-  assert.deepEqual(stampedOnlyBy({ ...times, stepMs: 2000 }), { fromMs: 103_000, toMs: 109_000 })
-  assert.deepEqual(stampedOnlyBy({ ...times, stepMs: -2000 }), { fromMs: 101_000, toMs: 107_000 })
-  const outage = { fromMs: 1062_000, toMs: 1064_000 }
-  assert.deepEqual(apartFrom([outage, { fromMs: 0, toMs: 1 }], clocks), [{ fromMs: 0, toMs: 1 }])
+  const stamped = (stepMs: number) => stampedOnlyBy({ ...span(100_000, 110_000), stepMs })
+  assert.deepEqual(stamped(HOUR_MS), span(HOUR_MS + 101_000, HOUR_MS + 109_000))
+  assert.deepEqual(stamped(2000), span(103_000, 109_000))
+  assert.deepEqual(stamped(-2000), span(101_000, 107_000))
+  assert.deepEqual(apartFrom([span(1062_000, 1064_000), span(0, 1)], clocks), [span(0, 1)])
 })
 
 test('a service sees a wrong wall clock at once, but right durations; its heap is measured', async (context) => {

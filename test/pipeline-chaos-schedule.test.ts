@@ -30,18 +30,8 @@ test('ten minutes have at least 60 process faults, of each kind on each part, al
 
 test('the number of kills is exact, and other faults strike only the named parts', () => {
   for (let seed = 0; seed < 50; seed++) {
-    const { processFaults } = plan(
-      ...[
-        '--for',
-        '5m',
-        '--seed',
-        String(seed),
-        '--parts',
-        'ingestion,broker',
-        '--kills',
-        'ingestion=3,broker=1',
-      ],
-    )
+    const parts = ['--parts', 'ingestion,broker', '--kills', 'ingestion=3,broker=1']
+    const { processFaults } = plan('--for', '5m', '--seed', String(seed), ...parts)
     const kills = processFaults.filter(({ kind }) => kind === 'kill').map(({ part }) => part)
     assert.deepEqual(kills.sort(), ['broker', 'ingestion', 'ingestion', 'ingestion'], `seed ${seed}`)
     assert(processFaults.every(({ part }) => part === 'ingestion' || part === 'broker'))
@@ -54,9 +44,8 @@ test('exchange faults are of every kind, valid, and end automatically', () => {
   const absent = exchangeFaults.flatMap(({ act }) => (act.type === 'absent' ? [act.how] : []))
   for (const request of requests) {
     const spec = parseFault(request)
-    assert(
-      spec.kind === 'cut' || spec.kind === 'serverShutdown' || ('forMs' in spec && spec.forMs !== undefined),
-    )
+    const endsAlone = spec.kind === 'cut' || spec.kind === 'serverShutdown'
+    assert(endsAlone || ('forMs' in spec && spec.forMs !== undefined))
   }
   const kinds = new Set([...requests.map(({ kind }) => kind), ...absent])
   assert.deepEqual(
@@ -86,13 +75,8 @@ test('three brokers get every fault of a cluster, clocks every step, and the pri
   }
   const freezes = processFaults.filter(({ holdMs }) => holdMs === 3000 || holdMs === 90_000)
   assert.deepEqual(
-    freezes.map(({ part, kind, holdMs }) => [part, kind, holdMs]),
-    [
-      ['ingestion', 'pause', 3000],
-      ['consumer', 'pause', 3000],
-      ['ingestion', 'pause', 90_000],
-      ['consumer', 'pause', 90_000],
-    ],
+    freezes.map(({ part, kind, holdMs }) => `${part} ${kind} ${holdMs}`),
+    ['ingestion pause 3000', 'consumer pause 3000', 'ingestion pause 90000', 'consumer pause 90000'],
   )
   const nodes = processFaults.filter(({ part }) => part === 'broker').map(({ member }) => member % 3)
   assert.deepEqual(new Set(nodes), new Set([0, 1, 2]))
@@ -111,10 +95,8 @@ test('a cadence is continuous rolling restarts, one election and one reassignmen
 test('an outage of Kafka occurs once, alone, and the run is long enough for it', () => {
   const options = parseOptions(['--outage', '20m'])
   const { clusterFaults, processFaults, exchangeFaults } = planFaults(options)
-  assert.deepEqual(
-    clusterFaults.map(({ kind, holdMs }) => [kind, holdMs]),
-    [['outage', 1_200_000]],
-  )
+  assert.equal(clusterFaults.length, 1)
+  assert.deepEqual([clusterFaults[0]?.kind, clusterFaults[0]?.holdMs], ['outage', 1_200_000])
   assert.deepEqual([processFaults, exchangeFaults], [[], []])
   assert(exactEndMs(options) > 1_200_000)
   assert.equal(exactEndMs(parseOptions([])), 0)
@@ -122,35 +104,16 @@ test('an outage of Kafka occurs once, alone, and the run is long enough for it',
 
 test('an outage counts between its observed ends, and a pause if it must have dropped the connection', () => {
   const book = new OutageBook()
-  for (const [atMs, connections] of [
-    [0, 1],
-    [10, 0],
-    [20, 0],
-    [30, 1],
-    [40, 2],
-    [50, 1],
-  ] as const)
-    book.observe(atMs, connections)
+  for (const [index, connections] of [1, 0, 0, 1, 2, 1].entries()) book.observe(index * 10, connections)
   book.processPaused(100, 3000)
   book.processPaused(5000, 15_000)
-  assert.deepEqual(
-    book.list().map(({ fromMs, toMs }) => [fromMs, toMs]),
-    [
-      [10, 20],
-      [5000, 15_000],
-    ],
-  )
+  const found = book.list().map(({ fromMs, toMs }) => `${fromMs} to ${toMs}`)
+  assert.deepEqual(found, ['10 to 20', '5000 to 15000'])
 })
 
 test('finds the parts of an outage that windows do not cover', () => {
-  const windows = [
-    { fromMs: 30, toMs: 40 },
-    { fromMs: 0, toMs: 12 },
-    { fromMs: 35, toMs: 38 },
-  ]
-  assert.deepEqual(uncovered({ fromMs: 10, toMs: 50 }, windows), [
-    { fromMs: 12, toMs: 30 },
-    { fromMs: 40, toMs: 50 },
-  ])
-  assert.deepEqual(uncovered({ fromMs: 1, toMs: 12 }, windows), [])
+  const span = (fromMs: number, toMs: number) => ({ fromMs, toMs })
+  const windows = [span(30, 40), span(0, 12), span(35, 38)]
+  assert.deepEqual(uncovered(span(10, 50), windows), [span(12, 30), span(40, 50)])
+  assert.deepEqual(uncovered(span(1, 12), windows), [])
 })

@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { createReadStream, existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -13,6 +11,7 @@ import { readRecordings } from '../src/foundation/store/meta.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { createTestTopics } from './support/kafka.ts'
+import { listen } from './support/loopback.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
@@ -103,23 +102,9 @@ test('keeps every digit of microsecond times from stream and REST to the table a
   assert.ok(backfilled > 0, 'REST gave some')
   assert.ok(rows.length >= times.size - 40 && rows.length > 300, `${rows.length} of ${times.size}`)
 
-  const exported = startTapeline(
-    [
-      'export',
-      'BTCUSDT',
-      '--day',
-      first.day,
-      '--out',
-      folder,
-      '--type',
-      'trade',
-      '--format',
-      'csv',
-      '--no-verify',
-    ],
-    { env: { DATABASE_URL: parts.databaseUrl } },
-  )
-  await exported.assertExit(0)
+  const what = ['export', 'BTCUSDT', '--day', first.day, '--type', 'trade', '--format', 'csv', '--no-verify']
+  const env = { DATABASE_URL: parts.databaseUrl }
+  await startTapeline([...what, '--out', folder], { env }).assertExit(0)
   const written = await readdir(folder, { recursive: true })
   const name = written.find((one) => one.includes('.csv')) ?? ''
   const manifest = JSON.parse(
@@ -171,10 +156,8 @@ async function scriptedRest(source: string, context: TestContext): Promise<strin
     response.setHeader('x-tapeline-source', source)
     response.end('{"serverTime":1723161255342}')
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
   context.after(() => server.close())
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return `http://127.0.0.1:${await listen(server)}`
 }
 
 for (const [what, source, exitCode, expected] of [

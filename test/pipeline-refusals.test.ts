@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, test } from 'node:test'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
+import { listen } from './support/loopback.ts'
 import { until } from './support/wait-for.ts'
 
 const KEY = 'a-key-that-nobody-should-see'
@@ -44,13 +44,8 @@ for (const status of [451, 403, 418, 503]) {
 
 for (const status of [418, 451, 503]) {
   test(`B11 a start with SYMBOLS=* waits while exchangeInfo is refused with ${status}, and reports it`, async () => {
-    parts.exchange.faults.add({
-      kind: 'restError',
-      path: 'exchangeInfo',
-      status,
-      retryAfterSeconds: 4,
-      count: 1,
-    })
+    const refusal = { status, retryAfterSeconds: 4, count: 1 }
+    parts.exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', ...refusal })
     await using ingestion = await parts.ingest({ SYMBOLS: '*' })
     await until('the reason', async () =>
       (await ingestion.status()).reason.includes(`refused exchangeInfo: HTTP ${status}`),
@@ -60,21 +55,18 @@ for (const status of [418, 451, 503]) {
   })
 }
 
-test('B11 a list of symbols starts although exchangeInfo is refused', async () => {
-  parts.exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 451, retryAfterSeconds: 600 })
-  await using ingestion = await parts.ingest()
-  await ingestion.ready()
-  assert.equal((await ingestion.status()).refusals.rest?.status, 451)
-  await ingestion.stop()
-})
-
-test('B11 a list of symbols starts although REST refuses everything for a long time', async () => {
-  parts.exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 600 })
-  await using ingestion = await parts.ingest()
-  await ingestion.ready()
-  assert.equal((await ingestion.status()).refusals.rest?.status, 429)
-  await ingestion.stop()
-})
+for (const [what, refusal] of [
+  ['exchangeInfo', { path: 'exchangeInfo', status: 451 }],
+  ['everything', { status: 429 }],
+] as const) {
+  test(`B11 a list of symbols starts although REST refuses ${what} for a long time`, async () => {
+    parts.exchange.faults.add({ kind: 'restError', retryAfterSeconds: 600, ...refusal })
+    await using ingestion = await parts.ingest()
+    await ingestion.ready()
+    assert.equal((await ingestion.status()).refusals.rest?.status, refusal.status)
+    await ingestion.stop()
+  })
+}
 
 test('B5 no gap is filled from REST that was unreachable at the start and belongs to another exchange', async () => {
   const other = await startSimulatedExchange({ messagesPerSecond: 300, seed: 7 })
@@ -85,9 +77,8 @@ test('B5 no gap is filled from REST that was unreachable at the start and belong
     const answer = await fetch(`${other.restUrl}${request.url}`, { headers })
     response.writeHead(answer.status, { 'x-tapeline-source': other.source }).end(await answer.text())
   })
-  await new Promise<void>((done) => rest.listen(0, '127.0.0.1', done))
+  const port = await listen(rest)
   try {
-    const { port } = rest.address() as AddressInfo
     await using ingestion = await parts.ingest({ BINANCE_REST_URL: `http://127.0.0.1:${port}` })
     await ingestion.ready()
     await until('data', async () => (await ingestion.status()).counters.forwarded > 500)

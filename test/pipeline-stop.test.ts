@@ -5,6 +5,7 @@ import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { createConsumerParts, trades } from './support/consumer-parts.ts'
 import { createTestTopics } from './support/kafka.ts'
+import { closeServer, listen } from './support/loopback.ts'
 import { produce } from './support/messages.ts'
 import { type OwnBroker, startOwnBroker } from './support/own-broker.ts'
 import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
@@ -25,21 +26,15 @@ before(async () => {
 after(() => broker[Symbol.asyncDispose]())
 
 /** Replaces the broker with a server that accepts connections but never answers. */
-async function replaceBySilence(): Promise<{ readonly clients: () => number; close: () => Promise<void> }> {
+async function replaceBySilence() {
   await broker.kill()
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
     sockets.add(socket)
     socket.on('error', () => {}).resume()
   })
-  await new Promise<void>((resolve) => server.listen(broker.port, '127.0.0.1', resolve))
-  return {
-    clients: () => sockets.size,
-    async close() {
-      for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
+  await listen(server, broker.port)
+  return { clients: () => sockets.size, close: () => closeServer(server, sockets) }
 }
 
 test('S2 a consumer stores its messages and exits 0 while it waits for silent brokers', async () => {
