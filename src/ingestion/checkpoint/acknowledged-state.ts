@@ -41,8 +41,7 @@ export type SymbolMemory = Pick<Checkpoint, EventType | 'open_gaps' | 'pending_g
 /**
  * Tracks what Kafka has: events and ledger rows by symbol, and the offset of each partition.
  * Acknowledgements build it while ingestion runs; a checkpoint and the messages after it build it
- * at start. Both use the same code, and any order gives the same result. A checkpoint may contain
- * nothing else. Specification: C1, C2.
+ * at start. Any order gives the same result. Specification: C1, C2.
  */
 export class AcknowledgedState {
   readonly #symbols = new Map<string, SymbolState>()
@@ -61,7 +60,7 @@ export class AcknowledgedState {
     this.#symbols.set(symbol, {
       sequences: byTradeType((type) => new Sequence<never>(memory[type] ?? undefined)),
       bookTicker,
-      openGaps: new Map(open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
+      openGaps: new Map(open_gaps.flatMap(asIdGap).map((gap) => [gap.gap_id, gap])),
       pendingGaps: new Map(pending_gaps.map((gap) => [gap.gap_id, gap])),
       changed: false,
     })
@@ -134,8 +133,8 @@ export class AcknowledgedState {
   }
 
   /**
-   * Like {@link published}, but does not remember the row if too many already wait for Kafka. The
-   * row is sent anyway, and is lost only if this process ends before Kafka has it.
+   * Like {@link published}, unless too many rows wait for Kafka: then this one is lost if the
+   * process ends before Kafka has it.
    *
    * @returns false if the row is not remembered
    */
@@ -165,10 +164,7 @@ export class AcknowledgedState {
     }
     // Its ids are in other rows now.
     const emptied = gap.from_id === null ? state.openGaps.get(gap.gap_id) : undefined
-    if (emptied !== undefined && emptied.revision < gap.revision) {
-      state.openGaps.delete(gap.gap_id)
-      this.#noteClosed(gap)
-    }
+    if (emptied !== undefined && emptied.revision < gap.revision) this.#close(state, gap)
     for (const one of asIdGap(gap)) {
       const range = rangeOf(one)
       const sequence = state.sequences[one.event_type]
@@ -184,16 +180,13 @@ export class AcknowledgedState {
       if (isSettled && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)
       if (isOutdated || (known !== undefined && known.revision >= one.revision)) continue
-      if (one.status === 'open') {
-        state.openGaps.set(one.gap_id, one)
-      } else {
-        state.openGaps.delete(one.gap_id)
-        this.#noteClosed(one)
-      }
+      if (one.status === 'open') state.openGaps.set(one.gap_id, one)
+      else this.#close(state, one)
     }
   }
 
-  #noteClosed({ gap_id, revision }: Gap): void {
+  #close({ openGaps }: SymbolState, { gap_id, revision }: Gap): void {
+    openGaps.delete(gap_id)
     setNewest(this.#closedRevisions, gap_id, revision, CLOSED_MAX)
   }
 
@@ -235,13 +228,9 @@ export class AcknowledgedState {
   #stateOf(symbol: string): SymbolState {
     const known = this.#symbols.get(symbol)
     if (known !== undefined) return known
-    const state: SymbolState = {
-      sequences: byTradeType(() => new Sequence<never>()),
-      bookTicker: null,
-      openGaps: new Map(),
-      pendingGaps: new Map(),
-      changed: false,
-    }
+    const sequences = byTradeType(() => new Sequence<never>())
+    const rows = { openGaps: new Map(), pendingGaps: new Map() }
+    const state: SymbolState = { sequences, bookTicker: null, ...rows, changed: false }
     this.#symbols.set(symbol, state)
     return state
   }

@@ -67,18 +67,10 @@ export function parseCheckpoint(text: string): Checkpoint {
 /** Returns a checkpoint at the beginning of the topics, so that a start reads everything. */
 export function emptyCheckpoint(instance: string): Checkpoint {
   return {
-    version: 1,
-    kind: 'running',
-    instance,
-    counter: 0,
-    written_at: 0,
-    offsets: {},
-    leader_epochs: {},
-    topic_ids: {},
+    ...{ version: 1, kind: 'running', instance, counter: 0, written_at: 0 },
+    ...{ offsets: {}, leader_epochs: {}, topic_ids: {} },
     ...byTradeType(() => null),
-    bookTicker: null,
-    open_gaps: [],
-    pending_gaps: [],
+    ...{ bookTicker: null, open_gaps: [], pending_gaps: [] },
   }
 }
 

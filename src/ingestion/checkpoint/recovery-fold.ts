@@ -140,9 +140,8 @@ export class RecoveryFold {
   }
 
   /**
-   * Adds what checkpoints that were not accepted say of the exchange. Call it after the topics are
-   * read. Such a checkpoint does not tell what Kafka has, but which ids the exchange had. Without
-   * it, a symbol with no messages left would look new.
+   * Adds which ids the exchange had, from the checkpoints not accepted. Call it after the topics are
+   * read. Without it, a symbol with no messages left would look new.
    */
   addDisbelieved(tradesTopic: string): void {
     for (const [symbol, checkpoint] of this.#disbelieved) {

@@ -38,7 +38,7 @@ export class TailEpochs {
       this.#asking = null
     })
     const limit = Promise.withResolvers<void>()
-    const cancel = this.#clock.schedule(LIMIT_MS, () => limit.resolve())
+    const cancel = this.#clock.schedule(LIMIT_MS, limit.resolve)
     await Promise.race([this.#asking, limit.promise])
     cancel()
   }

@@ -55,9 +55,8 @@ export function takeOverMemory<Event extends StreamEvent>(
 }
 
 /**
- * Opens a gap for each hole, whether or not its ledger message survived. If a closed row has the
- * ids, Kafka lost them after that row was written: the row is reopened, so that no id is in two
- * rows. Ids below a row that Kafka never got are holes too: they were still in the queue.
+ * Opens a gap for each hole. If a closed row has the ids, Kafka lost them after that row was
+ * written: the row is reopened, so that no id is in two rows.
  */
 function openForgotten(
   continuity: Pick<Continuity<StreamEvent>, 'holesOf' | 'epochOf'>,

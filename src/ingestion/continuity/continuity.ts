@@ -60,10 +60,7 @@ interface StreamState<Event extends StreamEvent> {
   restored: QuoteMemory | null
 }
 
-/**
- * Decides for all streams which events are forwarded, duplicates or missing. Counts duplicates and
- * held events, to account for every frame. Specification: S, and Q for bookTicker.
- */
+/** Decides which events are forwarded, duplicates or missing. Specification: S, and Q for bookTicker. */
 export class Continuity<Event extends StreamEvent> {
   readonly #ledger: GapLedger
   readonly #clockAheadMs: () => number | null

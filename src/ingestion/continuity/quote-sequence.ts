@@ -1,7 +1,4 @@
-/**
- * So many consecutive update ids below all remembered ones, with none above, prove that the
- * exchange restarted its update ids.
- */
+/** So many consecutive ids below all remembered ones prove that the exchange restarted its ids. */
 const RESET_EVENTS = 100
 
 /**
@@ -59,10 +56,7 @@ export class QuoteSequence {
     this.#lastBefore = this.#last
   }
 
-  /**
-   * Returns the index of an id, or where it would be inserted; 0 if it is older than all remembered
-   * ids.
-   */
+  /** Returns the index of an id, or where to insert it; 0 if it is older than all remembered ids. */
   #placeOf(updateId: number): number {
     let low = 0
     let high = this.#recent.length

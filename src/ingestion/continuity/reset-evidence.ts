@@ -16,10 +16,7 @@ const RUN_IDS = 1000
 /** Maximum events whose copies are recognised. */
 const KNOWN_MAX = 1000
 
-/**
- * Returns how far below the last an id must be to count as far below. Young sequences have fewer
- * ids than any lag.
- */
+/** Returns how far below the last an id must be. Young sequences have fewer ids than any lag. */
 export function farIds(last: number): number {
   return Math.min(FAR_IDS, last / 2)
 }

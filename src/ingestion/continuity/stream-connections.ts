@@ -1,7 +1,4 @@
-/**
- * Maximum delay between copies of an event over two connections, and how long one waits for the
- * other.
- */
+/** Maximum delay between copies of an event over two connections: so long one waits for the other. */
 export const HOLD_LIMIT_MS = 5000
 
 /** A connection as one source of streams. Times are of the monotonic clock. */
@@ -13,10 +10,7 @@ export interface MergedConnection {
   heardMs: number
   /** Increases when more of its streams are confirmed; what it met before does not cover those. */
   generation: number
-  /**
-   * Older connections that have delivered this one's first events, so nothing is missing between
-   * the two.
-   */
+  /** Older connections that have delivered this one's first events: nothing is missing in between. */
   readonly met: Set<number>
 }
 
@@ -27,9 +21,7 @@ export interface ConnectionStream {
   subscribedMs: number
   /** The highest id it has delivered of this stream; null before the first. */
   last: number | null
-  /**
-   * The highest id of an ended sequence that it may still deliver; null once its ids have dropped.
-   */
+  /** The highest id of an ended sequence that it may still deliver; null once its ids have dropped. */
   past: number | null
   lastMs: number
   /** The first id in the source's current generation; null before it. */
@@ -39,29 +31,7 @@ export interface ConnectionStream {
   joining: boolean
 }
 
-export function newMergedConnection(id: number): MergedConnection {
-  return {
-    id,
-    flowingMs: Number.POSITIVE_INFINITY,
-    heardMs: Number.NEGATIVE_INFINITY,
-    generation: 0,
-    met: new Set(),
-  }
-}
-
-export function newConnectionStream(
-  source: MergedConnection,
-  subscribedMs: number,
-  joining: boolean,
-): ConnectionStream {
-  const lastMs = Number.NEGATIVE_INFINITY
-  return { source, subscribedMs, last: null, past: null, lastMs, first: null, generation: -1, joining }
-}
-
-/**
- * Returns since when it counts as delivering: the connection has delivered something, and the
- * stream is subscribed.
- */
+/** Returns since when the connection has delivered something and the stream is subscribed. */
 export function liveSinceMs({ source, subscribedMs }: ConnectionStream): number {
   return Math.max(source.flowingMs, subscribedMs)
 }
@@ -70,12 +40,6 @@ export function liveSinceMs({ source, subscribedMs }: ConnectionStream): number 
 export function isLive(leg: ConnectionStream, nowMs: number, patienceMs: number): boolean {
   const sinceMs = liveSinceMs(leg)
   return sinceMs < Number.POSITIVE_INFINITY && nowMs - Math.max(leg.lastMs, sinceMs) <= patienceMs
-}
-
-/** Notes that the ids of its stream restarted: its progress in the old ids no longer counts. */
-export function beginLegAnew(leg: ConnectionStream, isThere: boolean): void {
-  leg.past = isThere ? null : leg.last
-  leg.last = null
 }
 
 /**

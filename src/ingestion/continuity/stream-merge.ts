@@ -3,14 +3,11 @@ import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 import {
-  beginLegAnew,
   type ConnectionStream,
   HOLD_LIMIT_MS,
   isLive,
   liveSinceMs,
   type MergedConnection,
-  newConnectionStream,
-  newMergedConnection,
   takesOver,
 } from './stream-connections.ts'
 
@@ -32,11 +29,18 @@ interface StreamState<Event> {
 
 /** Takes the ordered events. */
 interface NextStage<Event> {
-  /**
-   * @param nowMs on the monotonic clock
-   * @returns whether the event has shown that the ids of its stream restarted
-   */
+  /** @returns whether the event has shown that the ids of its stream restarted */
   deliver(event: Event, nowMs: number): boolean
+}
+
+interface Rates {
+  /** The silence after which a stream counts as quiet. */
+  patienceMs(stream: string): number
+}
+
+interface Interruptions {
+  /** Called for streams with a break between their connections, before their next event. */
+  interrupted(streams: readonly string[], cause: GapCause): void
 }
 
 /**
@@ -47,26 +51,15 @@ interface NextStage<Event> {
 export class StreamMerge<Event extends StreamEvent> {
   readonly #clock: Clock
   readonly #next: NextStage<Event>
-  readonly #rates: { patienceMs(stream: string): number }
-  readonly #continuity: { interrupted(streams: readonly string[], cause: GapCause): void }
+  readonly #rates: Rates
+  readonly #continuity: Interruptions
   readonly #streams = new Map<string, StreamState<Event>>()
   readonly #sources = new Map<number, MergedConnection>()
   #cancelTimer: (() => void) | null = null
   /** Number of held events. */
   held = 0
 
-  /**
-   * @param next receives the events, in order per stream
-   * @param rates know the silence after which a stream counts as quiet
-   * @param continuity learns of streams with a break between their connections, before it receives
-   *   the next event
-   */
-  constructor(
-    clock: Clock,
-    next: NextStage<Event>,
-    rates: { patienceMs(stream: string): number },
-    continuity: { interrupted(streams: readonly string[], cause: GapCause): void },
-  ) {
+  constructor(clock: Clock, next: NextStage<Event>, rates: Rates, continuity: Interruptions) {
     this.#clock = clock
     this.#next = next
     this.#rates = rates
@@ -85,7 +78,10 @@ export class StreamMerge<Event extends StreamEvent> {
    * @returns those that no other connection delivers
    */
   opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
-    this.#sources.set(connection, newMergedConnection(connection))
+    this.#sources.set(connection, {
+      ...{ id: connection, flowingMs: Number.POSITIVE_INFINITY, heardMs: Number.NEGATIVE_INFINITY },
+      ...{ generation: 0, met: new Set<number>() },
+    })
     return this.joined(connection, streams, later)
   }
 
@@ -100,8 +96,11 @@ export class StreamMerge<Event extends StreamEvent> {
       const patienceMs = this.#rates.patienceMs(stream)
       const alone = ![...state.legs.values()].some((leg) => isLive(leg, nowMs, patienceMs))
       const subscribedMs = unconfirmed.has(stream) ? Number.POSITIVE_INFINITY : nowMs
-      // Two connections that open together wait for each other too.
-      state.legs.set(connection, newConnectionStream(source, subscribedMs, state.legs.size > 0))
+      state.legs.set(connection, {
+        ...{ source, subscribedMs, last: null, past: null, lastMs: Number.NEGATIVE_INFINITY },
+        // Two connections that open together wait for each other too.
+        ...{ first: null, generation: -1, joining: state.legs.size > 0 },
+      })
       return alone
     })
   }
@@ -156,8 +155,7 @@ export class StreamMerge<Event extends StreamEvent> {
     const leg = state.legs.get(event.connection)
     if (leg !== undefined) noteDelivery(leg, event.id, nowMs, state.legs.values())
     const first = state.held[0]?.event
-    // A closed connection may have left held events: then the only connection left must not pass
-    // them.
+    // A closed connection may have left held events, which the only one left must not pass.
     if (first === undefined && (leg === undefined || state.legs.size === 1)) {
       this.#passOn(state, event, nowMs)
       return
@@ -221,9 +219,7 @@ export class StreamMerge<Event extends StreamEvent> {
     }
   }
 
-  /**
-   * Ends the wait for an older connection: no connection may have received what it did not deliver.
-   */
+  /** Ends the wait for an older connection: no connection may have received what it did not deliver. */
   #endJoining(stream: string, state: StreamState<Event>, { type, connection }: Event): void {
     const leg = state.legs.get(connection)
     if (leg === undefined || isTradeType(type) || !leg.joining) return
@@ -234,9 +230,12 @@ export class StreamMerge<Event extends StreamEvent> {
   #passOn(state: StreamState<Event>, event: Event, nowMs: number): void {
     state.last = Math.max(state.last ?? event.id, event.id)
     if (!this.#next.deliver(event, nowMs)) return
-    // Other connections may lag and still deliver the old ids.
     state.last = null
-    for (const leg of state.legs.values()) beginLegAnew(leg, leg.source.id === event.connection)
+    for (const leg of state.legs.values()) {
+      // Other connections may lag and still deliver the old ids.
+      leg.past = leg.source.id === event.connection ? null : leg.last
+      leg.last = null
+    }
   }
 
   #onTimer(): void {

@@ -10,14 +10,14 @@ export interface Observed {
   readonly lastTradeId?: number
   /** The connection that delivered it. */
   readonly connection: number
-  /**
-   * When it was received; a held event is observed after events received later. Without it, the
-   * order of observation counts.
-   */
+  /** When it was received; a held event is observed after later ones. Without it, the order counts. */
   readonly receiptMs?: number
 }
 
-/** The decision about an observed event. Specification: S1 to S10. */
+/**
+ * The decision about an observed event. `released`: how many held events turn out to be duplicates.
+ * Specification: S1 to S10.
+ */
 export type Verdict<Event extends Observed> =
   /** Forward it; `missing` are the ids between it and those known before, if any. */
   | { readonly kind: 'next'; readonly missing: IdRange | null; readonly released: number }
@@ -33,16 +33,10 @@ export type Verdict<Event extends Observed> =
   | { readonly kind: 'held'; readonly released: number }
   /** The exchange has begun a new sequence, but no epoch is left for it. */
   | { readonly kind: 'exhausted' }
-  /**
-   * The exchange has begun a new sequence: forward these, oldest first; `missing` is in between.
-   */
+  /** The exchange has begun a new sequence: forward these, oldest first; `missing` is in between. */
   | {
       readonly kind: 'reset'
       readonly events: readonly Event[]
       readonly missing: readonly IdRange[]
       readonly released: number
     }
-
-/*
- * `released`: how many held events turn out to be duplicates.
- */
