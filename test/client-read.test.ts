@@ -57,12 +57,8 @@ test('reads typed events in order, filtered by symbol and type, and continues af
   await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
   const options = { brokers: brokers(), topics: { trades, bookTicker } }
-  await produce(
-    trades,
-    'BTCUSDT',
-    [1, 2, 3, 4].map((t) => tradeValue({ t })),
-  )
-  await produce(trades, 'BTCUSDT', [aggTradeValue({ a: 7, f: -1, l: -1 })])
+  const values = [1, 2, 3, 4].map((t) => tradeValue({ t }))
+  await produce(trades, 'BTCUSDT', [...values, aggTradeValue({ a: 7, f: -1, l: -1 })])
   await produce(trades, 'BNBUSDT', [tradeValue({ s: 'BNBUSDT', t: 9, E: undefined, source: 'backfill' })])
   await produce(bookTicker, 'BTCUSDT', [bookTickerValue({ u: 5 })])
 
@@ -73,10 +69,8 @@ test('reads typed events in order, filtered by symbol and type, and continues af
   )
   const second = btc[1]?.position
   assert.ok(second !== undefined)
-  const [third] = await take(
-    { ...options, types: ['trade'], from: [{ ...second, offset: second.offset + 1 }] },
-    1,
-  )
+  const from = [{ ...second, offset: second.offset + 1 }]
+  const [third] = await take({ ...options, types: ['trade'], from }, 1)
   assert.equal(third?.type === 'trade' && third.tradeId, 3)
   const all = await take({ ...options, from: 'earliest' }, 7)
   const of = <Type extends MarketEvent['type']>(type: Type) => all.filter((event) => event.type === type)
@@ -93,12 +87,10 @@ test('reads partitions added during the read, from their beginning', {
 }, async () => {
   await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades } = topics.env
-  const ofEach = [0, 1, 2, 3, 4, 5].map((partition) => {
-    const symbol = Array.from({ length: 100 }, (_, n) => `S${n}USDT`).find(
-      (one) => partitionOf(one, 6) === partition,
-    )
-    return symbol ?? assert.fail()
-  })
+  const symbols = Array.from({ length: 100 }, (_, n) => `S${n}USDT`)
+  const ofEach = [0, 1, 2, 3, 4, 5].map(
+    (partition) => symbols.find((one) => partitionOf(one, 6) === partition) ?? assert.fail(),
+  )
   const reading = take({ brokers: brokers(), topics: { trades }, types: ['trade'], from: 'earliest' }, 7)
   await produce(trades, 'BTCUSDT', [tradeValue({ t: 1 })])
   await addPartitions(trades, 6)
@@ -110,22 +102,16 @@ test('reads partitions added during the read, from their beginning', {
 test('reports unreadable input: an invalid message, a newer schema, an expired position, a missing topic', async () => {
   await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades } = topics.env
-  const options = {
-    brokers: brokers(),
-    topics: { trades },
-    types: ['trade'] as const,
-    from: 'earliest' as const,
-  }
+  const from = 'earliest' as const
+  const options = { brokers: brokers(), topics: { trades }, types: ['trade'] as const, from }
   await produce(trades, 'BTCUSDT', [Buffer.from('{"e":'), tradeValue({ t: 2 })])
   await assert.rejects(take(options, 1), { code: 'INPUT', message: /offset 0: value is not JSON/ })
   const unreadable: string[] = []
   const [event] = await take({ ...options, onUnreadable: (reason) => unreadable.push(reason) }, 1)
   assert.equal(event?.type === 'trade' && event.tradeId, 2)
   assert.deepEqual(unreadable, ['value is not JSON'])
-  await assert.rejects(take({ ...options, from: [{ topic: trades, partition: 2, offset: 99 }] }, 1), {
-    code: 'KAFKA',
-    message: /99 is not among them/,
-  })
+  const expired = { ...options, from: [{ topic: trades, partition: 2, offset: 99 }] }
+  await assert.rejects(take(expired, 1), { code: 'KAFKA', message: /99 is not among them/ })
   await assert.rejects(take({ ...options, topics: { trades: `${trades}.missing` } }, 1), { code: 'KAFKA' })
 })
 
@@ -148,18 +134,8 @@ test('the packed package runs with its types in a program outside this repositor
     if (name !== 'tapeline') symlinkSync(join(ROOT, 'node_modules', name), join(modules, name))
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
   writeFileSync(join(folder, 'program.ts'), PROGRAM)
-  const strict = [
-    '--strict',
-    '--noUncheckedIndexedAccess',
-    '--module',
-    'nodenext',
-    '--target',
-    'esnext',
-    '--types',
-    'node',
-    '--noEmit',
-  ]
-  node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict, 'program.ts')
+  const strict = '--strict --noUncheckedIndexedAccess --module nodenext --target esnext --types node --noEmit'
+  node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict.split(' '), 'program.ts')
   const lines = node('program.ts', brokers().join(), trades, bookTicker).trim().split('\n')
   assert.deepEqual(lines.sort(), [
     'BTCUSDT 1..41',

@@ -12,10 +12,7 @@ export interface GapFilter {
   readonly toMs: number | null
 }
 
-/**
- * Reads ledger rows that name ids. Time windows name none, so they cannot
- * be filled.
- */
+/** Reads ledger rows that name ids. Time windows name none, so they cannot be filled. */
 export async function readGaps(connection: Queryable, filter: GapFilter): Promise<IdRow[]> {
   const { symbol, ids } = filter
   const rows = await readIdGaps(connection, symbol === null ? {} : { symbol })

@@ -39,45 +39,32 @@ function verdict({ verdict, watermark }: Report, failures: readonly Finding[]): 
   }
 }
 
+/** Columns of the figures; those of quotes have the same names. */
+const FIGURES = {
+  'first id': 'firstId',
+  'last id': 'lastId',
+  rows: 'rows',
+  missing: 'missing',
+  explained: 'explained',
+  doubled: 'doubled',
+  unexplained: 'unexplained',
+} as const
+
 function figures({ sequences, quotes }: Report): string[] {
-  const header = [
-    'symbol',
-    'type',
-    'first id',
-    'last id',
-    'rows',
-    'missing',
-    'explained',
-    'doubled',
-    'unexplained',
-  ]
+  const fields = Object.values(FIGURES)
   return table([
-    header,
-    ...sequences.map((sequence) => [
-      sequence.symbol,
-      sequence.eventType + (sequence.epoch === 0 ? '' : ` (epoch ${sequence.epoch})`),
-      ...[
-        sequence.firstId,
-        sequence.lastId,
-        sequence.rows,
-        sequence.missing,
-        sequence.explained,
-        sequence.doubled,
-        sequence.unexplained,
-      ].map(String),
-    ]),
-    ...quotes.map(({ symbol, rows, doubled }) => [
-      symbol,
-      'bookTicker',
-      '',
-      '',
-      String(rows),
-      '',
-      '',
-      String(doubled),
-      '',
+    ['symbol', 'type', ...Object.keys(FIGURES)],
+    ...sequences.map((one) => [one.symbol, typeOf(one), ...fields.map((field) => String(one[field]))]),
+    ...quotes.map((one) => [
+      ...[one.symbol, 'bookTicker'],
+      ...fields.map((field) => (field === 'rows' || field === 'doubled' ? String(one[field]) : '')),
     ]),
   ])
+}
+
+/** The ids of a type restart with each epoch. */
+function typeOf({ eventType, epoch }: Pick<Finding, 'eventType' | 'epoch'>): string {
+  return `${eventType}${epoch === null || epoch === 0 ? '' : ` (epoch ${epoch})`}`
 }
 
 function comparedLines({ compared }: Report): string[] {
@@ -89,8 +76,7 @@ function section(title: string, lines: readonly string[]): string[] {
 }
 
 function findingLines({ symbol, eventType, epoch, count, summary, examples }: Finding): string[] {
-  const type =
-    eventType === null ? '' : ` ${eventType}${epoch === null || epoch === 0 ? '' : ` (epoch ${epoch})`}`
+  const type = eventType === null ? '' : ` ${typeOf({ eventType, epoch })}`
   return [
     `${symbol === null ? '' : `${symbol}${type}: `}${count === null ? '' : `${count} `}${summary}`,
     ...exampleLines(examples, count ?? 0),
