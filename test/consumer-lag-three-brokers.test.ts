@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Admin } from '@platformatic/kafka'
 import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import type { PartitionStatus } from '../src/foundation/telemetry/status.ts'
 import { createConsumerParts, trades } from './support/consumer-parts.ts'
 import { BROKERS_VARIABLE, brokers } from './support/kafka.ts'
+import { withAdmin } from './support/kafka-clients.ts'
 import { startKafkaCluster } from './support/kafka-cluster.ts'
 import { produce } from './support/messages.ts'
 import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
@@ -23,14 +23,11 @@ test('F9 a partition without a leader keeps its last lag, reports its age, and h
     await using parts = await createConsumerParts()
     await migrate(parts.database)
     const topic = `${parts.topics.env.KAFKA_TRADES_TOPIC}-spread`
-    const admin = new Admin({ clientId: 'test', bootstrapBrokers: brokers() })
-    try {
-      const assignments = [0, 1, 2].map((partition) => ({ partition, brokers: [partition === lost ? 3 : 1] }))
-      const configs = [{ name: 'min.insync.replicas', value: '1' }]
-      await admin.createTopics({ topics: [topic], partitions: -1, replicas: -1, configs, assignments })
-    } finally {
-      await admin.close()
-    }
+    const assignments = [0, 1, 2].map((partition) => ({ partition, brokers: [partition === lost ? 3 : 1] }))
+    const configs = [{ name: 'min.insync.replicas', value: '1' }]
+    await withAdmin(brokers(), (admin) =>
+      admin.createTopics({ topics: [topic], partitions: -1, replicas: -1, configs, assignments }),
+    )
     await using consumer = await startConsumerProcess({ ...parts.env, KAFKA_TRADES_TOPIC: topic })
     await produce(topic, 'BTCUSDT', trades(0, 100))
     await untilCaughtUp(consumer)
