@@ -131,26 +131,6 @@ describe('consumers as processes', () => {
     await topics.delete()
   })
 
-  test('three consumers that start at once on an empty database all start, and migrate it once', async () => {
-    // Entirely empty: the extension is part of the first migration.
-    await database.query('DROP EXTENSION timescaledb')
-    const consumers = await Promise.all([1, 2, 3].map(() => startConsumerProcess(env)))
-    try {
-      await Promise.all(consumers.map((consumer) => consumer.ready(60_000)))
-      const { rows } = await database.query('SELECT version FROM schema_migrations ORDER BY version')
-      assert.deepEqual(
-        rows,
-        Array.from({ length: NEWEST }, (_, i) => ({ version: i + 1 })),
-      )
-      const migrated = consumers.filter(({ command }) => /Schema brought up to date/.test(command.output()))
-      assert.equal(migrated.length, 1)
-      for (const { command } of consumers) assert.doesNotMatch(command.output(), /"level":"?(error|50)/)
-      await Promise.all(consumers.map((consumer) => consumer.stop()))
-    } finally {
-      await Promise.all(consumers.map((consumer) => consumer.command.kill()))
-    }
-  })
-
   test('a consumer without the right to migrate refuses an old schema and a newer one, each with the fix', async () => {
     const checking = { ...env, MIGRATE_ON_START: 'false' }
     const refusal = async (...expected: RegExp[]) => {

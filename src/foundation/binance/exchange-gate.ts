@@ -102,9 +102,9 @@ export class ExchangeGate {
 
   /** Notes a failed attempt. @returns true if it was a refusal, which has been reported */
   failed(side: ExchangeSide, error: unknown): boolean {
-    const isRefusal = error instanceof ExchangeRefusal
-    if (isRefusal) this.refused(side, error.refusal)
-    return isRefusal
+    if (!(error instanceof ExchangeRefusal)) return false
+    this.refused(side, error.refusal)
+    return true
   }
 
   /** Notes a refusal, and stops the sides that its rule names. */
@@ -147,8 +147,7 @@ export class ExchangeGate {
   #statusOf(side: ExchangeSide): RefusalStatus | null {
     const stop = this.#stops[side]
     if (stop === null) return null
-    // A refused connection retries until it is served. After other stops there may be no further
-    // request.
+    // A refused connection retries until it is served; other stops may have no further request.
     const isPast = this.#clock.monotonicMs() > stop.untilMs + PROBE_MS
     if (isPast && !(side === 'handshakes' && stop.isOwn)) return null
     const { status, reason } = stop.refusal

@@ -19,13 +19,10 @@ function proxyFor(url: string): string | null {
   const proxy = getProxyForUrl(target)
   if (proxy === '') return null
   if (/^https?:$/.test(URL.parse(proxy)?.protocol ?? '')) return proxy
-  throw new TapelineError(
-    'SETTINGS',
-    `The proxy that the environment names for ${new URL(target).host} is not an http:// or https:// URL`,
-    {
-      fix: 'Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, with # / ? and @ in a password as %23 %2F %3F and %40; or name the host in NO_PROXY.',
-    },
-  )
+  const message = `The proxy that the environment names for ${new URL(target).host} is not an http:// or https:// URL`
+  throw new TapelineError('SETTINGS', message, {
+    fix: 'Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, with # / ? and @ in a password as %23 %2F %3F and %40; or name the host in NO_PROXY.',
+  })
 }
 
 /** Describes the proxy for a URL, without its password; null without a proxy. */

@@ -48,32 +48,23 @@ export function exchangeIdentity(named: string | null, { wsUrl, restUrl, venue }
   if (named !== null) {
     const rest = knownVenue(restUrl)
     if (rest === null) return named
-    throw new TapelineError(
-      'SETTINGS',
-      `The exchange at ${wsUrl} is "${named}", and BINANCE_REST_URL=${restUrl} is ${rest}: gaps would be filled with trades of another exchange`,
-      { fix: 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.' },
-    )
+    const message = `The exchange at ${wsUrl} is "${named}", and BINANCE_REST_URL=${restUrl} is ${rest}: gaps would be filled with trades of another exchange`
+    const fix = 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.'
+    throw new TapelineError('SETTINGS', message, { fix })
   }
   const unknown = venue === null ? [wsUrl, restUrl].find((url) => knownVenue(url) === null) : undefined
   const name = venue ?? knownVenue(wsUrl)
   if (unknown === undefined && name !== null) return name
-  throw new TapelineError(
-    'SETTINGS',
-    `The exchange at ${unknown} announces no name, and its host is unknown`,
-    {
-      fix: 'Set VENUE to the name of the exchange, such as binance or binance-us: data of two exchanges must not be mixed.',
-    },
-  )
+  const message = `The exchange at ${unknown} announces no name, and its host is unknown`
+  throw new TapelineError('SETTINGS', message, {
+    fix: 'Set VENUE to the name of the exchange, such as binance or binance-us: data of two exchanges must not be mixed.',
+  })
 }
 
 /** Returns the error for times in another unit. A trade in both units would become two rows. */
 export function otherUnit(side: 'REST' | 'The exchange', unit: TimeUnit, asked: TimeUnit): TapelineError {
   const setting = `BINANCE_${side === 'REST' ? 'REST' : 'WS'}_URL`
-  return new TapelineError(
-    'EXCHANGE',
-    `${side} sends times in ${unit}s, although Tapeline requested ${asked}s`,
-    {
-      fix: `Set TIME_UNIT=${unit}, with topics and a database that hold no times in ${asked}s; or correct ${setting}.`,
-    },
-  )
+  const message = `${side} sends times in ${unit}s, although Tapeline requested ${asked}s`
+  const fix = `Set TIME_UNIT=${unit}, with topics and a database that hold no times in ${asked}s; or correct ${setting}.`
+  return new TapelineError('EXCHANGE', message, { fix })
 }

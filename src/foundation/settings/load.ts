@@ -44,13 +44,9 @@ export function loadSettings(environment: Environment, options: { cwd: string })
   }
   if (problems.length === 0) problems.push(...contradictions(values as SettingValues))
   if (problems.length > 0) {
-    throw new TapelineError(
-      'SETTINGS',
-      ['Settings are wrong:', ...problems.map((line) => `  ${line}`)].join('\n'),
-      {
-        fix: 'Correct them in the environment or in .env; .env.example explains each.',
-      },
-    )
+    const message = ['Settings are wrong:', ...problems.map((line) => `  ${line}`)].join('\n')
+    const fix = 'Correct them in the environment or in .env; .env.example explains each.'
+    throw new TapelineError('SETTINGS', message, { fix })
   }
   return Object.freeze({ ...(values as SettingValues), isSet: (name: SettingName) => set.has(name) })
 }

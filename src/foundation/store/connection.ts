@@ -52,11 +52,8 @@ function read(name: string, path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    throw new TapelineError(
-      'SETTINGS',
-      `DATABASE_URL: ${name}=${path}: expected a readable PEM file (${describeError(error)})`,
-      { fix: 'Correct it in the environment or in .env.' },
-    )
+    const message = `DATABASE_URL: ${name}=${path}: expected a readable PEM file (${describeError(error)})`
+    throw new TapelineError('SETTINGS', message, { fix: 'Correct it in the environment or in .env.' })
   }
 }
 

@@ -17,17 +17,9 @@ export interface SessionDefaults {
 
 /** Shown if they differ from PostgreSQL's default; the installation sets the first three. */
 const NAMES = [
-  'TimeZone',
-  'DateStyle',
-  'IntervalStyle',
-  'bytea_output',
-  'extra_float_digits',
-  'statement_timeout',
-  'lock_timeout',
-  'idle_in_transaction_session_timeout',
-  'transaction_timeout',
-  'default_transaction_isolation',
-  'default_transaction_read_only',
+  ...['TimeZone', 'DateStyle', 'IntervalStyle', 'bytea_output', 'extra_float_digits'],
+  ...['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'],
+  ...['default_transaction_isolation', 'default_transaction_read_only'],
 ]
 
 const LOCKS = `current_setting('max_locks_per_transaction')::bigint
@@ -38,8 +30,7 @@ export async function sessionDefaults(connection: Queryable): Promise<SessionDef
     `SELECT pg_is_in_recovery() AS recovery, ${LOCKS} AS locks,
        (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('_timescaledb_internal') AND relkind IN ('r', 'i')) AS relations`,
   )
-  // Inside a transaction with local settings, `reset_val` is the session's initial value;
-  // `search_path` has no local setting.
+  // In a transaction with local settings, `reset_val` is the initial value. `search_path` has none.
   const { rows } = await connection.query<{ name: string; value: string; changed: boolean }>(
     `SELECT name, CASE name WHEN 'search_path' THEN setting ELSE reset_val END AS value, reset_val <> boot_val AS changed
      FROM pg_settings WHERE name = ANY ($1)`,

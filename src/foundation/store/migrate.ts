@@ -109,21 +109,16 @@ export async function checkSchema(database: Database): Promise<void> {
   const version = await currentVersion(database)
   refuseNewer(version, migrations)
   if (version < migrations.length) {
-    throw new TapelineError(
-      'DATABASE',
-      `The schema is at version ${version}, this program needs ${migrations.length}`,
-      { fix: 'Run: bin/tapeline migrate' },
-    )
+    const message = `The schema is at version ${version}, this program needs ${migrations.length}`
+    throw new TapelineError('DATABASE', message, { fix: 'Run: bin/tapeline migrate' })
   }
 }
 
 function refuseNewer(version: number, migrations: readonly Migration[]): void {
   if (version > migrations.length) {
-    throw new TapelineError(
-      'DATABASE',
-      `The schema is at version ${version}, newer than this program supports (${migrations.length})`,
-      { fix: 'Use the newer version of tapeline that migrated it.' },
-    )
+    const message = `The schema is at version ${version}, newer than this program supports (${migrations.length})`
+    const fix = 'Use the newer version of tapeline that migrated it.'
+    throw new TapelineError('DATABASE', message, { fix })
   }
 }
 

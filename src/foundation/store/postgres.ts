@@ -67,8 +67,7 @@ export async function limitedStatement<Answer>(
   try {
     return await statement()
   } catch (error) {
-    // The error of `pg` has no code, and the server's is the same as for a manual cancel: the
-    // elapsed time decides.
+    // The error of `pg` has no code, the server's is that of a manual cancel: the time decides.
     const mayBeLimit = !hasCode(error) || sqlStateOf(error) === SQLSTATE.queryCanceled
     if (mayBeLimit && performance.now() - startedMs >= limitMs - 1)
       throw new UnansweredError(limitMs, '', error)
@@ -155,8 +154,7 @@ function refuseOpening(cause: unknown): never {
 
 /** Returns the session to the pool if it is clean; otherwise closes it. */
 async function giveBack(session: Session, limitMs: number, cause: unknown): Promise<void> {
-  // Another program may have left its search_path in a pooler's session; closing this connection
-  // ends it.
+  // Another program may have left its search_path in a pooler's session; closing ends it.
   const isStrange = sqlStateOf(cause) === SQLSTATE.undefinedTable
   // Without an answer the server may be down, or still busy with the statement.
   if (!hasCode(cause) || endsSession(cause) || isStrange) {
@@ -217,8 +215,7 @@ export function openPostgres(options: PostgresOptions): Database {
     keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
     application_name: options.applicationName,
   })
-  // The pool removes a broken connection, and its running statement fails with an error for the
-  // caller. Without a listener this event would end the process.
+  // The statement of a broken connection fails. Without a listener this event would end the process.
   const alreadyReported = () => {}
   pool.on('error', alreadyReported)
   pool.on('connect', (client) => client.on('error', alreadyReported))
@@ -260,8 +257,7 @@ function sessionOn(client: PoolClient, url: string): Session {
     },
     async copyIn(statement, rows) {
       const copy = client.query(from(statement))
-      // The stream does not notice an error of the server, and would continue on a connection that
-      // it no longer has.
+      // The stream does not notice an error of the server, and would write on without a connection.
       copy.once('error', () => copy.destroy())
       copy.end(rows)
       await finished(copy)

@@ -45,8 +45,7 @@ export class LatencyWindow {
   }
 
   summary(nowMs: number): LatencySummary {
-    this.#moveTo(nowMs)
-    const filled = this.#slices.filter((slice) => slice.count > 0)
+    const filled = this.#filled(nowMs)
     const count = filled.reduce((sum, slice) => sum + slice.count, 0)
     if (count === 0) return { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
     const max = round(Math.max(...filled.map((slice) => slice.max)))
@@ -56,9 +55,13 @@ export class LatencyWindow {
 
   /** Returns the minimum of the last minute; null if nothing was measured. */
   min(nowMs: number): number | null {
-    this.#moveTo(nowMs)
-    const filled = this.#slices.filter((slice) => slice.count > 0)
+    const filled = this.#filled(nowMs)
     return filled.length === 0 ? null : Math.min(...filled.map((slice) => slice.min))
+  }
+
+  #filled(nowMs: number): Slice[] {
+    this.#moveTo(nowMs)
+    return this.#slices.filter((slice) => slice.count > 0)
   }
 
   #moveTo(nowMs: number): void {

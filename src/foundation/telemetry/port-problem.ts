@@ -18,17 +18,16 @@ export function explainPort(
   host: string,
   setting: string,
 ): { readonly text: string; readonly fix: string } {
+  const place = `${port} on ${host}`
   switch (code) {
-    case 'EADDRINUSE':
-      return {
-        text: `${port} on ${host} is in use by another process`,
-        fix: `Stop it (ss -ltnp 'sport = :${port}' shows which), or set ${setting} to a free port.`,
-      }
-    case 'EACCES':
-      return {
-        text: `${port} on ${host} cannot be opened by this user`,
-        fix: `Set ${setting} to a port from 1024 up.`,
-      }
+    case 'EADDRINUSE': {
+      const fix = `Stop it (ss -ltnp 'sport = :${port}' shows which), or set ${setting} to a free port.`
+      return { text: `${place} is in use by another process`, fix }
+    }
+    case 'EACCES': {
+      const fix = `Set ${setting} to a port from 1024 up.`
+      return { text: `${place} cannot be opened by this user`, fix }
+    }
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
@@ -37,6 +36,6 @@ export function explainPort(
         fix: 'Set HTTP_HOST to an address of this machine; 0.0.0.0 means all of them.',
       }
     default:
-      return { text: `${port} on ${host} cannot be opened: ${code}`, fix: `Check HTTP_HOST and ${setting}.` }
+      return { text: `${place} cannot be opened: ${code}`, fix: `Check HTTP_HOST and ${setting}.` }
   }
 }

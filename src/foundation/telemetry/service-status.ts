@@ -6,21 +6,20 @@ const REQUEST_TIMEOUT_MS = 2000
 
 /** Whether a service answers 200 at `GET /`. */
 export async function isReady(url: string): Promise<boolean> {
-  const answer = await request(`${url}/`)
-  return answer?.ok === true
+  return (await request(`${url}/`))?.ok === true
 }
 
-/** Returns the status of ingestion; null while it does not answer. */
-export async function ingestionStatus(url: string): Promise<IngestionStatus | null> {
-  const status = await readJson(`${url}/status`)
-  return isIngestionStatus(status) ? status : null
+/** Returns a function that asks a service for its status; null while it does not answer. */
+function statusOf<Status extends IngestionStatus | ConsumerStatus>(service: Status['service']) {
+  const isOf = (value: unknown): value is Status => Reflect.get(Object(value), 'service') === service
+  return async (url: string): Promise<Status | null> => {
+    const status = await readJson(`${url}/status`)
+    return isOf(status) ? status : null
+  }
 }
 
-/** Returns the status of the consumer; null while it does not answer. */
-export async function consumerStatus(url: string): Promise<ConsumerStatus | null> {
-  const status = await readJson(`${url}/status`)
-  return isConsumerStatus(status) ? status : null
-}
+export const ingestionStatus = statusOf<IngestionStatus>('ingestion')
+export const consumerStatus = statusOf<ConsumerStatus>('consumer')
 
 /** Returns whether the dashboard has something to show; null while it does not answer. */
 export async function dashboardStatus(url: string): Promise<{ ready: boolean; reason: string } | null> {
@@ -42,14 +41,6 @@ async function request(url: string): Promise<{ ok: boolean; body: string } | nul
     // Nothing listens there now.
     return null
   }
-}
-
-function isIngestionStatus(value: unknown): value is IngestionStatus {
-  return Reflect.get(Object(value), 'service') === 'ingestion'
-}
-
-function isConsumerStatus(value: unknown): value is ConsumerStatus {
-  return Reflect.get(Object(value), 'service') === 'consumer'
 }
 
 /** Returns the URL of a service on this machine: on loopback if it listens on all addresses. */
