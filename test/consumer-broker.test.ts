@@ -3,7 +3,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { type KafkaBroker, startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
@@ -11,7 +10,7 @@ import { createConsumerParts, trades } from './support/consumer-parts.ts'
 import { BROKERS_VARIABLE, brokers } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until, waitFor } from './support/wait-for.ts'
 
 const shared = brokers().join()
 let folder: string
@@ -38,8 +37,7 @@ afterEach(async () => {
 })
 
 test('F7 waits for an unavailable broker, reports it, and rejoins automatically', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   await produce(topic, 'BTCUSDT', trades(0, 1000))
   await using consumer = await startConsumerProcess(parts.env)
@@ -48,7 +46,7 @@ test('F7 waits for an unavailable broker, reports it, and rejoins automatically'
   await broker.exited
   const isNamed = async () =>
     /^(nothing can be fetched|the consumer group cannot be joined): ./.test((await consumer.status()).reason)
-  await waitFor(isNamed, { timeoutMs: 60_000, what: 'readiness to name the error of Kafka' })
+  await until('readiness to name the error of Kafka', isNamed)
   broker = await start()
   await produce(topic, 'BTCUSDT', trades(1000, 2000))
   await parts.untilTrades(2000, 60_000)
@@ -58,18 +56,14 @@ test('F7 waits for an unavailable broker, reports it, and rejoins automatically'
 })
 
 test('S2 stores its messages and exits 0 when Kafka is down at shutdown; no row is duplicated afterwards', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   const slow = { ...parts.env, FLUSH_INTERVAL_MS: '600000', KAFKA_FETCH_MAX_WAIT_MS: '50' }
   {
     await using consumer = await startConsumerProcess(slow)
     await consumer.ready()
     await produce(topic, 'BTCUSDT', trades(0, 100))
-    await waitFor(async () => (await consumer.status()).counters.pending === 100, {
-      timeoutMs: 60_000,
-      what: '100 messages in memory',
-    })
+    await until('100 messages in memory', async () => (await consumer.status()).counters.pending === 100)
     broker.kill()
     await broker.exited
     consumer.command.signal('SIGTERM')
@@ -80,46 +74,30 @@ test('S2 stores its messages and exits 0 when Kafka is down at shutdown; no row 
   await parts.assertTradesOnce(0, 99)
   broker = await start()
   await produce(topic, 'BTCUSDT', trades(100, 150))
-  await using consumer = await startConsumerProcess(parts.env)
-  await parts.untilTrades(150)
-  assert.equal((await consumer.status()).counters.consumed, 50)
-  await consumer.stop()
+  assert.equal((await parts.store(150)).consumed, 50)
   await parts.assertTradesOnce(0, 149)
 })
 
 test('S3 exits immediately at the second signal, although the database holds a batch', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   await using consumer = await startConsumerProcess(parts.env)
   await consumer.ready()
-  const held = Promise.withResolvers<void>()
-  const locking = parts.database.transaction(async (connection) => {
+  await parts.database.transaction(async (connection) => {
     await connection.query('LOCK TABLE trades IN ACCESS EXCLUSIVE MODE')
-    await held.promise
-  })
-  try {
     await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
-    await waitFor(async () => (await consumer.status()).counters.pending === 10, {
-      timeoutMs: 60_000,
-      what: '10 messages in memory',
-    })
+    await until('10 messages in memory', async () => (await consumer.status()).counters.pending === 10)
     consumer.command.signal('SIGTERM')
     // An immediate second signal counts as npm's echo of the first, so it is repeated.
-    await waitFor(
-      () => {
-        try {
-          consumer.command.signal('SIGTERM')
-          return false
-        } catch {
-          return true
-        }
-      },
-      { timeoutMs: 6000, what: 'the consumer to be gone', everyMs: 300 },
-    )
+    const isGone = () => {
+      try {
+        consumer.command.signal('SIGTERM')
+        return false
+      } catch {
+        return true
+      }
+    }
+    await waitFor(isGone, { timeoutMs: 6000, what: 'the consumer to be gone', everyMs: 300 })
     await consumer.command.assertExit(1)
     assert.doesNotMatch(consumer.command.output(), /read from Kafka and not stored/)
-  } finally {
-    held.resolve()
-    await locking
-  }
+  })
 })

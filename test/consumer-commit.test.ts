@@ -1,17 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { startPostgresProxy } from './support/loopback.ts'
 import { produce } from './support/messages.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 for (const cut of ['cut before', 'cut after'] as const) {
   const what = cut === 'cut before' ? 'and nothing was committed' : 'although everything was committed'
   test(`F4 stores each row once when the connection is lost during COMMIT, ${what}`, async () => {
-    await using parts = await createConsumerParts()
-    await migrate(parts.database)
+    await using parts = await createConsumerParts('migrated')
     const topic = parts.topics.env.KAFKA_TRADES_TOPIC
     // The first COMMITs write positions; then every third one is lost.
     await using proxy = await startPostgresProxy(parts.databaseUrl, (commit) =>
@@ -27,13 +25,10 @@ for (const cut of ['cut before', 'cut after'] as const) {
     })
     await parts.untilTrades(3000)
     // The consumer also reads the dead letter's copy from its topic.
-    await waitFor(
-      async () => {
-        const { consumed, pending } = (await consumer.status()).counters
-        return consumed === 3002 && pending === 0
-      },
-      { timeoutMs: 60_000, what: 'every message to be in a counter' },
-    )
+    await until('every message to be in a counter', async () => {
+      const { consumed, pending } = (await consumer.status()).counters
+      return consumed === 3002 && pending === 0
+    })
     const status = await consumer.status()
     assert.ok(proxy.commits[cut] >= 4, JSON.stringify(proxy.commits))
     assert.ok(status.retries >= 4)

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { drain } from './support/drain.ts'
 import { produceMarket } from './support/market-messages.ts'
@@ -10,8 +9,7 @@ const MESSAGES = Number(process.env['TAPELINE_DRAIN_MESSAGES'] ?? 150_000)
 const LIMIT_MIB = 250
 
 test('K2 drains a backlog in constant memory', { timeout: 540_000 }, async (context) => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   await produceMarket(parts.topics, MESSAGES)
   const drained = await drain(parts.env, MESSAGES, 400_000)
   context.diagnostic(

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { databaseKinds, POOLER_VARIABLE } from './support/database.ts'
 import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
@@ -12,7 +11,7 @@ import { startNativeTimescale } from './support/native-timescaledb.ts'
 import { startPgBouncer } from './support/pgbouncer.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { runStatements } from './support/statements.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until, waitFor } from './support/wait-for.ts'
 
 /** The measurement in docs/consumer.md uses 10. */
 const FAILOVERS = Number(process.env['TAPELINE_FAILOVERS'] ?? 1)
@@ -31,8 +30,7 @@ test(
     assert.ok('url' in server)
     const pooler = isPooled ? await startPgBouncer(server.url) : null
     try {
-      await using parts = await createConsumerParts(server)
-      await migrate(parts.database)
+      await using parts = await createConsumerParts('migrated', server)
       // With the default backoff.
       const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
       await using consumer = await startConsumerProcess({ ...env, DATABASE_URL: pooler?.url ?? server.url })
@@ -43,10 +41,11 @@ test(
         await writeFile(join(dirname(server.logFile), 'data', 'standby.signal'), '')
         await server.restart()
         // PgBouncer reconnects 15 s after a failed attempt.
-        await waitFor(async () => /read-only/.test((await consumer.status()).reason), {
-          timeoutMs: 90_000,
-          what: 'health to say that the database is read-only',
-        })
+        await until(
+          'health to say that the database is read-only',
+          async () => /read-only/.test((await consumer.status()).reason),
+          90_000,
+        )
         await sleep(READ_ONLY_MS)
         const { inserted } = (await consumer.status()).counters
         await runStatements(server.url, 'SELECT pg_promote()')
@@ -64,10 +63,7 @@ test(
       context.diagnostic(
         `${FAILOVERS} failovers${isPooled ? ' through PgBouncer' : ''}: storing again after ${tookMs.join(', ')} ms; ${produced * LOAD_SYMBOLS.length} trades, each once`,
       )
-      await waitFor(async () => (await consumer.status()).counters.pending === 0, {
-        timeoutMs: 60_000,
-        what: 'the last flush',
-      })
+      await until('the last flush', async () => (await consumer.status()).counters.pending === 0)
       assertConserved(await consumer.status())
       await consumer.stop()
       await assertEachOnce(parts, produced)

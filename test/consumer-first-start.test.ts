@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { readSequenceStarts } from '../src/foundation/store/meta.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { verify } from '../src/tools/verify/verify.ts'
 import { AUDIT_OPTIONS, failuresOf, gapSql } from './support/audited-market.ts'
 import { createConsumerParts, trades } from './support/consumer-parts.ts'
@@ -16,8 +15,7 @@ const backfilled = (from: number, to: number) =>
   )
 
 test('P11 after a first start at the latest offsets, backfilled trades from before the start leave no gap', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   // A gap of 10..19 is open; the stream has reached 160 before the consumer starts.
   await produce(topic, 'BTCUSDT', [...trades(5, 10), ...trades(20, 160)])

@@ -4,12 +4,11 @@ import { type ConsumerConfig, consumerConfig } from '../src/consumer/config.ts'
 import { type GroupClient, openGroupClient } from '../src/foundation/consumption/group-client.ts'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { type ConsumerParts, createConsumerParts } from './support/consumer-parts.ts'
 import { committedOffsets, removeMembers } from './support/groups.ts'
 import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 type Consumer = Awaited<ReturnType<typeof startConsumerProcess>>
 
@@ -17,19 +16,14 @@ async function partitionsOf(consumer: Consumer): Promise<string[]> {
   return (await consumer.status()).partitions.map(({ topic, partition }) => `${topic}:${partition}`)
 }
 
-/** Topics that get load: only there do stored offsets move. */
-async function tradePartitionsOf(consumer: Consumer): Promise<string[]> {
-  return (await partitionsOf(consumer)).filter((key) => key.includes('.trades:'))
-}
+/** Only in topics that get load do stored offsets move. */
+const getsLoad = (key: string) => key.includes('.trades:')
 
 async function untilShared(consumers: readonly Consumer[], each: number): Promise<void> {
-  await waitFor(
-    async () => {
-      const shares = await Promise.all(consumers.map(partitionsOf))
-      return shares.every(({ length }) => length === each) && new Set(shares.flat()).size === 12
-    },
-    { timeoutMs: 60_000, what: `${each} partitions for each of ${consumers.length}` },
-  )
+  await until(`${each} partitions for each of ${consumers.length}`, async () => {
+    const shares = await Promise.all(consumers.map(partitionsOf))
+    return shares.every(({ length }) => length === each) && new Set(shares.flat()).size === 12
+  })
 }
 
 async function storedOffsets(parts: ConsumerParts): Promise<Map<string, number>> {
@@ -37,6 +31,15 @@ async function storedOffsets(parts: ConsumerParts): Promise<Map<string, number>>
     "SELECT topic || ':' || partition AS key, next_offset AS next FROM consumer_offsets",
   )
   return new Map(rows.map(({ key, next }) => [key, Number(next)]))
+}
+
+/** Waits until the stored offset of each of these partitions has moved, and the condition holds. */
+async function untilMoved(parts: ConsumerParts, partitions: readonly string[], also = async () => true) {
+  const before = await storedOffsets(parts)
+  await until('the partitions of the killed consumer to be read again', async () => {
+    const now = await storedOffsets(parts)
+    return partitions.every((key) => (now.get(key) ?? 0) > (before.get(key) ?? 0)) && (await also())
+  })
 }
 
 /** Checks that the group's offsets equal those of the database, for every partition. */
@@ -47,8 +50,7 @@ async function assertCommitted(parts: ConsumerParts): Promise<void> {
 }
 
 test('G1 loses and duplicates nothing while consumers join, leave and are killed under load', async (context) => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const env = { ...parts.env, KAFKA_SESSION_TIMEOUT_MS: '10000' }
   await using first = await startConsumerProcess(env)
   await first.ready()
@@ -60,21 +62,11 @@ test('G1 loses and duplicates nothing while consumers join, leave and are killed
   await second.stop()
   await untilShared([first, third], 6)
 
-  const lost = await partitionsOf(first)
+  const lost = (await partitionsOf(first)).filter(getsLoad)
   const killedMs = performance.now()
   await first.command.kill()
   // From here on only the remaining consumer can move them.
-  const before = await storedOffsets(parts)
-  await waitFor(
-    async () => {
-      const now = await storedOffsets(parts)
-      const moved = lost.some((key) => (now.get(key) ?? 0) > (before.get(key) ?? 0))
-      return (
-        (await partitionsOf(third)).length === 12 && (moved || !lost.some((key) => key.includes('.trades:')))
-      )
-    },
-    { timeoutMs: 60_000, what: 'the partitions of the killed consumer to be read again' },
-  )
+  await untilMoved(parts, lost, async () => (await partitionsOf(third)).length === 12)
   context.diagnostic(
     `partitions of a killed consumer were read again after ${Math.round(performance.now() - killedMs)} ms`,
   )
@@ -87,18 +79,17 @@ test('G1 loses and duplicates nothing while consumers join, leave and are killed
 })
 
 test('G2 a consumer paused for longer than its session does no harm when it continues', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   await using sleeper = await startConsumerProcess(parts.env)
   await sleeper.ready()
   await using traffic = startLoad(parts)
   await using other = await startConsumerProcess(parts.env)
   await untilShared([sleeper, other], 6)
   sleeper.command.signal('SIGSTOP')
-  await waitFor(async () => (await partitionsOf(other)).length === 12, {
-    timeoutMs: 60_000,
-    what: 'the other consumer to own every partition',
-  })
+  await until(
+    'the other consumer to own every partition',
+    async () => (await partitionsOf(other)).length === 12,
+  )
   sleeper.command.signal('SIGCONT')
   await untilShared([sleeper, other], 6)
   const produced = await traffic.stop()
@@ -118,8 +109,7 @@ test('G2 a consumer paused for longer than its session does no harm when it cont
 const TAKEOVERS = Number(process.env['TAPELINE_TEST_TAKEOVERS'] ?? 1)
 
 test('G5 a killed consumer is replaced, and one that pauses for 5 s meanwhile stays a member', async (context) => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   // This test measures the default settings.
   const { KAFKA_SESSION_TIMEOUT_MS: _, ...env } = parts.env
   await using pausing = await startConsumerProcess(env)
@@ -131,21 +121,14 @@ test('G5 a killed consumer is replaced, and one that pauses for 5 s meanwhile st
   for (let round = 0; round < TAKEOVERS; round++) {
     await using victim = await startConsumerProcess(env)
     await untilShared([pausing, other, victim], 4)
-    const lost = await tradePartitionsOf(victim)
+    const lost = (await partitionsOf(victim)).filter(getsLoad)
     const killedMs = performance.now()
     await victim.command.kill()
     pausing.command.signal('SIGSTOP')
     setTimeout(() => pausing.command.signal('SIGCONT'), 5000)
     // A transaction sent by the killed consumer may still be committed.
     await sleep(500)
-    const before = await storedOffsets(parts)
-    await waitFor(
-      async () => {
-        const now = await storedOffsets(parts)
-        return lost.every((key) => (now.get(key) ?? 0) > (before.get(key) ?? 0))
-      },
-      { timeoutMs: 60_000, what: 'the partitions of the killed consumer to be read again' },
-    )
+    await untilMoved(parts, lost)
     tookMs.push(performance.now() - killedMs)
     await untilShared([pausing, other], 6)
   }

@@ -3,41 +3,19 @@ import { describe, test } from 'node:test'
 import { afterLoss, type LosingFirst } from '../src/consumer/retention-gaps.ts'
 import { GAP, type Gap } from '../src/foundation/market/gap.ts'
 import { type LastStored, lastStored } from '../src/foundation/store/last-stored.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
-import { createTestDatabase, databaseKinds } from './support/database.ts'
+import { databaseKinds, openTestDatabase } from './support/database.ts'
 import { recreateTopic } from './support/kafka.ts'
 import { deleteRecords, produce, readTopic } from './support/messages.ts'
-import { bookTickerValue } from './support/records.ts'
+import { bookTickerValue, gapRow } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const NOON = Date.UTC(2026, 0, 1, 12)
-const last = (fields: Partial<LastStored>): LastStored => ({
-  symbol: 'BTCUSDT',
-  eventType: 'trade',
-  epoch: 0,
-  id: 100,
-  timeMs: NOON,
-  ...fields,
-})
-const first = (fields: Partial<LosingFirst>): LosingFirst => ({
-  symbol: 'BTCUSDT',
-  eventType: 'trade',
-  epoch: 0,
-  id: 200,
-  timeMs: NOON + 5000,
-  cause: 'retention',
-  loss: 'loss',
-  ...fields,
-})
-
-/** Stores messages until the table has this many rows. */
-async function store(parts: ConsumerParts, rows: number): Promise<void> {
-  await using consumer = await startConsumerProcess(parts.env)
-  await parts.untilTrades(rows)
-  await consumer.stop()
+const STREAM = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+const last = (fields: Partial<LastStored>): LastStored => ({ ...STREAM, id: 100, timeMs: NOON, ...fields })
+const first = (fields: Partial<LosingFirst>): LosingFirst => {
+  return { ...STREAM, id: 200, timeMs: NOON + 5000, cause: 'retention', loss: 'loss', ...fields }
 }
 
 test('P7 requests the ids between two trades of one epoch, for that epoch', () => {
@@ -95,89 +73,78 @@ test('P7 requests ids once for a symbol that occurs in two partitions of a batch
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
     test('P7 takes the latest trade by time as the last, and within one second the highest id of the highest epoch', async () => {
-      const server = await createTestDatabase(name)
-      const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-      try {
-        await migrate(database)
-        await database.query(
-          `INSERT INTO trades SELECT timestamptz '2026-01-01' + at * interval '6 hours', NULL, symbol, type, epoch, id, 1, 1, NULL,
-             NULL, true, '2026-01-02', 'stream'
-           FROM (VALUES (0, 'BTCUSDT', 'trade', 0, 900), (1, 'BTCUSDT', 'trade', 0, 901), (2, 'BTCUSDT', 'trade', 1, 3),
-             (3, 'BTCUSDT', 'trade', 2, 7), (9, 'BTCUSDT', 'trade', 2, 8), (8, 'BTCUSDT', 'trade', 2, 6),
-             (9.00004, 'BTCUSDT', 'trade', 1, 902), (4, 'BTCUSDT', 'aggTrade', 0, 55), (4.00004, 'BTCUSDT', 'aggTrade', 0, 54),
-             (6, 'ETHUSDT', 'trade', 1, 2)) AS row (at, symbol, type, epoch, id)`,
-        )
-        const asked = [
-          { symbol: 'BTCUSDT', eventType: 'trade' },
-          { symbol: 'BTCUSDT', eventType: 'aggTrade' },
-          { symbol: 'ETHUSDT', eventType: 'trade' },
-          { symbol: 'BNBUSDT', eventType: 'trade' },
-        ] as const
-        const timeMs = Date.UTC(2026, 0, 10)
-        const found = await lastStored(
-          database,
-          asked.map((one) => ({ ...one, timeMs })),
-        )
-        assert.deepEqual(
-          found.map(({ symbol, eventType, epoch, id }) => [symbol, eventType, epoch, id]),
-          [
-            ['BTCUSDT', 'trade', 2, 8],
-            ['BTCUSDT', 'aggTrade', 0, 55],
-            ['ETHUSDT', 'trade', 1, 2],
-          ],
-        )
-        assert.equal(found[0]?.timeMs, Date.UTC(2026, 0, 3, 6))
+      await using server = await openTestDatabase('migrated', name)
+      const { database } = server
+      await database.query(
+        `INSERT INTO trades SELECT timestamptz '2026-01-01' + at * interval '6 hours', NULL, symbol, type, epoch, id, 1, 1, NULL,
+           NULL, true, '2026-01-02', 'stream'
+         FROM (VALUES (0, 'BTCUSDT', 'trade', 0, 900), (1, 'BTCUSDT', 'trade', 0, 901), (2, 'BTCUSDT', 'trade', 1, 3),
+           (3, 'BTCUSDT', 'trade', 2, 7), (9, 'BTCUSDT', 'trade', 2, 8), (8, 'BTCUSDT', 'trade', 2, 6),
+           (9.00004, 'BTCUSDT', 'trade', 1, 902), (4, 'BTCUSDT', 'aggTrade', 0, 55), (4.00004, 'BTCUSDT', 'aggTrade', 0, 54),
+           (6, 'ETHUSDT', 'trade', 1, 2)) AS row (at, symbol, type, epoch, id)`,
+      )
+      const asked = [
+        { symbol: 'BTCUSDT', eventType: 'trade' },
+        { symbol: 'BTCUSDT', eventType: 'aggTrade' },
+        { symbol: 'ETHUSDT', eventType: 'trade' },
+        { symbol: 'BNBUSDT', eventType: 'trade' },
+      ] as const
+      const timeMs = Date.UTC(2026, 0, 10)
+      const found = await lastStored(
+        database,
+        asked.map((one) => ({ ...one, timeMs })),
+      )
+      assert.deepEqual(
+        found.map(({ symbol, eventType, epoch, id }) => [symbol, eventType, epoch, id]),
+        [
+          ['BTCUSDT', 'trade', 2, 8],
+          ['BTCUSDT', 'aggTrade', 0, 55],
+          ['ETHUSDT', 'trade', 1, 2],
+        ],
+      )
+      assert.equal(found[0]?.timeMs, Date.UTC(2026, 0, 3, 6))
 
-        await database.query(
-          `INSERT INTO trades SELECT timestamptz '2026-02-01' + day * interval '1 day', NULL, 'XRPUSDT', 'trade', 0, day, 1, 1, NULL,
-             NULL, true, '2026-02-01', 'stream' FROM generate_series(0, 59) AS day`,
+      await database.query(
+        `INSERT INTO trades SELECT timestamptz '2026-02-01' + day * interval '1 day', NULL, 'XRPUSDT', 'trade', 0, day, 1, 1, NULL,
+           NULL, true, '2026-02-01', 'stream' FROM generate_series(0, 59) AS day`,
+      )
+      const chunksLocked = await database.transaction(async (connection) => {
+        const near = { symbol: 'XRPUSDT', eventType: 'trade', timeMs: Date.UTC(2026, 2, 31, 12) } as const
+        assert.equal((await lastStored(connection, [near]))[0]?.id, 59)
+        const { rows } = await connection.query<{ n: number }>(
+          `SELECT count(DISTINCT relation)::int AS n FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+           WHERE pid = pg_backend_pid() AND relname LIKE '\\_hyper%chunk'`,
         )
-        const chunksLocked = await database.transaction(async (connection) => {
-          const near = { symbol: 'XRPUSDT', eventType: 'trade', timeMs: Date.UTC(2026, 2, 31, 12) } as const
-          assert.equal((await lastStored(connection, [near]))[0]?.id, 59)
-          const { rows } = await connection.query<{ n: number }>(
-            `SELECT count(DISTINCT relation)::int AS n FROM pg_locks JOIN pg_class ON pg_class.oid = relation
-             WHERE pid = pg_backend_pid() AND relname LIKE '\\_hyper%chunk'`,
-          )
-          return rows[0]?.n ?? 0
-        })
-        assert.ok(chunksLocked <= 5, `searching a recently traded symbol locked ${chunksLocked} days`)
-      } finally {
-        await database.close()
-        await server.drop()
-      }
+        return rows[0]?.n ?? 0
+      })
+      assert.ok(chunksLocked <= 5, `searching a recently traded symbol locked ${chunksLocked} days`)
     })
   })
 }
 
 /** Reads the requests to reopen gaps from the ledger topic, once there are this many. */
 async function requests(parts: ConsumerParts, count: number) {
-  const read = async () =>
-    (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).map(({ value }) =>
-      GAP.parse(JSON.parse(String(value))),
-    )
-  await waitFor(async () => (await read()).length >= count, { timeoutMs: 60_000, what: `${count} requests` })
-  const brief = (await read()).map(({ symbol, epoch, from_id, to_id, cause, status }) => ({
-    symbol,
-    epoch,
-    ids: `${from_id}..${to_id}`,
-    cause,
-    status,
-  }))
+  const messages = await until(`${count} requests`, async () => {
+    const read = await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)
+    return read.length >= count && read
+  })
+  const brief = messages.map(({ value }) => {
+    const { symbol, epoch, from_id, to_id, cause, status } = GAP.parse(JSON.parse(String(value)))
+    return { symbol, epoch, ids: `${from_id}..${to_id}`, cause, status }
+  })
   return brief.sort((one, other) => (one.symbol < other.symbol ? -1 : 1))
 }
 
 test('P7 records expired messages across an id reset as a window, and then requests ids again', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   const later = { headers: { epoch: '1' } }
   await produce(topic, 'BTCUSDT', trades(1000, 1010))
-  await store(parts, 10)
+  await parts.store(10)
   await produce(topic, 'BTCUSDT', trades(1010, 1020))
   await produce(topic, 'BTCUSDT', trades(0, 20), later)
   await deleteRecords(topic, 2, 30)
-  await store(parts, 20)
+  await parts.store(20)
   await produce(topic, 'BTCUSDT', trades(20, 40), later)
   await deleteRecords(topic, 2, 50)
   await using consumer = await startConsumerProcess(parts.env)
@@ -190,35 +157,29 @@ test('P7 records expired messages across an id reset as a window, and then reque
   const { rows } = await parts.database.query(
     'SELECT epoch, from_id::int, to_id::int, cause, reason FROM gaps ORDER BY from_id NULLS FIRST',
   )
+  const reason = 'left Kafka before it was stored; ids after 1009 of epoch 0 and before 10 of epoch 1'
   assert.deepEqual(rows, [
-    {
-      epoch: 1,
-      from_id: null,
-      to_id: null,
-      cause: 'retention',
-      reason: 'left Kafka before it was stored; ids after 1009 of epoch 0 and before 10 of epoch 1',
-    },
+    { epoch: 1, from_id: null, to_id: null, cause: 'retention', reason },
     { epoch: 1, from_id: 20, to_id: 29, cause: 'retention', reason: null },
   ])
 })
 
 test('P8 records the unread part of a recreated topic, also for a symbol that trades later', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const { KAFKA_TRADES_TOPIC: topic, KAFKA_BOOK_TICKER_TOPIC: quotes } = parts.topics.env
   const quoteAt = (ms: number) => [bookTickerValue({ u: ms, ingestion_timestamp_us: (NOON + ms) * 1000 })]
   await produce(topic, 'BTCUSDT', trades(0, 100))
   await produce(topic, 'ETHUSDT', trades(0, 10, 'ETHUSDT'))
   await produce(topic, 'BNBUSDT', trades(0, 10, 'BNBUSDT'))
   await produce(quotes, 'BTCUSDT', quoteAt(0))
-  await store(parts, 120)
+  await parts.store(120)
   await produce(topic, 'BTCUSDT', trades(100, 150))
   await recreateTopic(topic, 4)
   await recreateTopic(quotes, 3)
   await produce(topic, 'BTCUSDT', trades(150, 160), { partitions: 4 })
   await produce(topic, 'BNBUSDT', trades(10, 20, 'BNBUSDT'), { partitions: 4 })
   await produce(quotes, 'BTCUSDT', quoteAt(7000))
-  await store(parts, 140)
+  await parts.store(140)
   await produce(topic, 'ETHUSDT', trades(20, 30, 'ETHUSDT'), { partitions: 4 })
   await using consumer = await startConsumerProcess(parts.env)
   await parts.untilTrades(150)
@@ -229,24 +190,15 @@ test('P8 records the unread part of a recreated topic, also for a symbol that tr
   ])
   await consumer.stop()
   const { rows } = await parts.database.query(
-    `SELECT symbol, event_type, from_id, (extract(epoch FROM to_time - from_time))::int AS seconds, cause, status
+    `SELECT symbol, from_id, (extract(epoch FROM to_time - from_time))::int AS seconds, cause, status
      FROM gaps WHERE event_type = 'bookTicker'`,
   )
-  assert.deepEqual(rows, [
-    {
-      symbol: 'BTCUSDT',
-      event_type: 'bookTicker',
-      from_id: null,
-      seconds: 7,
-      cause: 'recreated',
-      status: 'unrecoverable',
-    },
-  ])
+  const window = { from_id: null, seconds: 7, cause: 'recreated', status: 'unrecoverable' }
+  assert.deepEqual(rows, [{ symbol: 'BTCUSDT', ...window }])
 })
 
 test('P8 continues in a topic that is recreated while it runs, and records the unstored part', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   await using consumer = await startConsumerProcess(parts.env)
   await produce(topic, 'BTCUSDT', trades(0, 100))
@@ -260,8 +212,7 @@ test('P8 continues in a topic that is recreated while it runs, and records the u
 })
 
 test('P8 stores messages read from a topic before it was recreated', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   await using consumer = await startConsumerProcess(parts.env)
   await produce(topic, 'BTCUSDT', trades(0, 100))
@@ -269,10 +220,11 @@ test('P8 stores messages read from a topic before it was recreated', async () =>
   await parts.database.transaction(async (connection) => {
     await connection.query('LOCK TABLE trades IN SHARE MODE')
     await produce(topic, 'BTCUSDT', trades(100, 150))
-    await waitFor(async () => (await consumer.status()).counters.pending === 50, {
-      timeoutMs: 30_000,
-      what: 'the consumer to hold 50 messages',
-    })
+    await until(
+      'the consumer to hold 50 messages',
+      async () => (await consumer.status()).counters.pending === 50,
+      30_000,
+    )
     await recreateTopic(topic, 3)
     await produce(topic, 'BTCUSDT', trades(170, 180))
     await consumer.command.waitForLine(/A topic was recreated/, 60_000)
@@ -284,35 +236,16 @@ test('P8 stores messages read from a topic before it was recreated', async () =>
 })
 
 test('L6 reopens a filled gap whose trades were lost, and the lost ids next to it, but nothing stored or unrecoverable', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   const { KAFKA_TRADES_TOPIC: topic, KAFKA_GAPS_TOPIC: gaps } = parts.topics.env
-  const row = (from: number, to: number, status: Gap['status']) =>
-    Buffer.from(
-      JSON.stringify({
-        gap_id: `BTCUSDT/trade/0/${from}`,
-        revision: 2,
-        symbol: 'BTCUSDT',
-        event_type: 'trade',
-        epoch: 0,
-        from_id: from,
-        to_id: to,
-        from_time: null,
-        to_time: null,
-        cause: 'restart',
-        status,
-        reason: null,
-        detected_at: NOON,
-        updated_at: NOON,
-        closed_at: NOON,
-      } satisfies Gap),
-    )
+  const row = (from_id: number, to_id: number, status: Gap['status']) =>
+    Buffer.from(JSON.stringify(gapRow({ from_id, to_id, status, revision: 2 })))
   const backfilled = (from: number, to: number) =>
     trades(from, to).map((value) =>
       Buffer.from(JSON.stringify({ ...JSON.parse(String(value)), source: 'backfill' })),
     )
   await produce(topic, 'BTCUSDT', [...trades(0, 20), ...backfilled(50, 60), ...trades(100, 110)])
-  await store(parts, 40)
+  await parts.store(40)
   // The first half of 20..59 was filled but not read; so was 120..129 among live trades; REST does
   // not have 130..139.
   await produce(topic, 'BTCUSDT', [
@@ -328,18 +261,9 @@ test('L6 reopens a filled gap whose trades were lost, and the lost ids next to i
   ])
   await deleteRecords(topic, 2, 140)
   // An earlier loss of a symbol that cannot be requested blocks no other.
-  const other = {
-    symbol: 'AAAUSDT',
-    eventType: 'trade',
-    epoch: 0,
-    range: { from: 1, to: 2 },
-    fromMs: NOON,
-    toMs: NOON,
-    cause: 'retention',
-    detectedMs: NOON,
-  }
+  const other = { symbol: 'AAAUSDT', eventType: 'trade', epoch: 0, range: { from: 1, to: 2 } }
   await parts.database.query("INSERT INTO meta (key, value) VALUES ('lost:AAAUSDT', $1)", [
-    JSON.stringify(other),
+    JSON.stringify({ ...other, fromMs: NOON, toMs: NOON, cause: 'retention', detectedMs: NOON }),
   ])
   await parts.database.query(
     "ALTER TABLE meta ADD CONSTRAINT never_asked CHECK (key <> 'asked:lost:AAAUSDT')",

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { test } from 'node:test'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { identify } from '../src/sandbox/processes/process-identity.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { databaseKinds } from './support/database.ts'
@@ -10,7 +9,7 @@ import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
 import { type NativeTimescale, startNativeTimescale } from './support/native-timescaledb.ts'
 import { descendantsOf, signalIfRunning } from './support/process-tree.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until, waitFor } from './support/wait-for.ts'
 
 /** The measurement in docs/consumer.md uses 60. */
 const OUTAGE_S = Number(process.env['TAPELINE_OUTAGE_SECONDS'] ?? 5)
@@ -40,8 +39,7 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
       const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
       assert.ok('url' in server)
       try {
-        await using parts = await createConsumerParts(server)
-        await migrate(parts.database)
+        await using parts = await createConsumerParts('migrated', server)
         // With the default backoff: the time to readiness depends on it.
         const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
         await using consumer = await startConsumerProcess(env)
@@ -90,10 +88,7 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
         // Four sealed batches, one in the database, and the messages of one fetch.
         assert.ok(held < 20_000, `${held} messages were buffered`)
         assert.ok(most < 250, `${most} MiB were resident`)
-        await waitFor(async () => (await consumer.status()).counters.pending === 0, {
-          timeoutMs: 60_000,
-          what: 'the last flush',
-        })
+        await until('the last flush', async () => (await consumer.status()).counters.pending === 0)
         assertConserved(await consumer.status())
         await consumer.stop()
         await assertEachOnce(parts, produced)

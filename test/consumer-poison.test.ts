@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { drain } from './support/drain.ts'
 import { produceMarket } from './support/market-messages.ts'
@@ -28,17 +27,13 @@ const POISON: ReadonlyArray<readonly [string, Buffer | null]> = [
   ['value is not an object', Buffer.from('[[[[1]]]]')],
 ]
 
-/**
- * Every fifteenth message is a BTCUSDT trade; about one of those in every 1,000 messages is bad.
- */
+/** Every fifteenth message is a BTCUSDT trade; about one of those in every 1,000 messages is bad. */
 const EVERY = 990
 const MESSAGES = Number(process.env['TAPELINE_POISON_MESSAGES'] ?? 40_000)
 
 test('D4 stores all good rows, and each bad message with its reason, at 1 poison message in 1,000', async (context) => {
-  await using clean = await createConsumerParts()
-  await using spoiled = await createConsumerParts()
-  await migrate(clean.database)
-  await migrate(spoiled.database)
+  await using clean = await createConsumerParts('migrated')
+  await using spoiled = await createConsumerParts('migrated')
   const sent: Array<readonly [string, Buffer | null]> = []
   await produceMarket(clean.topics, MESSAGES)
   await produceMarket(spoiled.topics, MESSAGES, (index) => {

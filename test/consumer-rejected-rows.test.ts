@@ -3,12 +3,12 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { findRejected, MAX_REJECTIONS, RejectionLimit } from '../src/consumer/rejected-rows.ts'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
+import type { Gap } from '../src/foundation/market/gap.ts'
 import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { produce, readTopic } from './support/messages.ts'
-import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
+import { aggTradeValue, bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 test('D2 isolates the refused rows wherever they are, in few statements', async () => {
   await fc.assert(
@@ -65,32 +65,13 @@ const DEFERRED = `CREATE FUNCTION refuse_late() RETURNS trigger LANGUAGE plpgsql
     RETURN NULL; END $$;
   CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON gaps DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_late()`
 
-const gap = (id: number, status: string) =>
-  Buffer.from(
-    JSON.stringify({
-      gap_id: `BTCUSDT/trade/0/${id}`,
-      revision: 1,
-      symbol: 'BTCUSDT',
-      event_type: 'trade',
-      epoch: 0,
-      from_id: id,
-      to_id: id,
-      from_time: null,
-      to_time: null,
-      cause: 'reconnect',
-      status,
-      reason: null,
-      detected_at: 1723161255343,
-      updated_at: 1723161255343,
-      closed_at: null,
-    }),
-  )
+const gap = (id: number, status: Gap['status']) =>
+  Buffer.from(JSON.stringify(gapRow({ from_id: id, to_id: id, status, closed_at: null })))
 
 describe('D1 with constraints that refuse rows', () => {
   test("stores every good row around refused ones; each refused one becomes a dead letter with the database's reason", async () => {
-    await using parts = await createConsumerParts()
+    await using parts = await createConsumerParts('migrated')
     const { env } = parts.topics
-    await migrate(parts.database)
     for (const sql of [CHECK, TRIGGER, DEFERRED]) await parts.database.query(sql)
     const refused = [700, 701, 1499].map((t) => tradeValue({ t, p: '13.13000000' }))
     const values = [...trades(0, 700), ...refused.slice(0, 2), ...trades(702, 1499), ...refused.slice(2)]
@@ -100,13 +81,10 @@ describe('D1 with constraints that refuse rows', () => {
     await produce(env.KAFKA_GAPS_TOPIC, 'g', [gap(1, 'open'), gap(2, 'filled'), gap(3, 'open')])
     await using consumer = await startConsumerProcess(parts.env)
     await parts.untilTrades(1497)
-    await waitFor(
-      async () => {
-        const { counters } = await consumer.status()
-        return counters.consumed === 1500 + 40 + 3 + 5 && counters.pending === 0
-      },
-      { timeoutMs: 60_000, what: 'everything, and the dead letters read from their topic' },
-    )
+    await until('everything, and the dead letters read from their topic', async () => {
+      const { counters } = await consumer.status()
+      return counters.consumed === 1500 + 40 + 3 + 5 && counters.pending === 0
+    })
     const status = await consumer.status()
     assertConserved(status)
     assert.deepEqual([status.counters.inserted, status.counters.deadLettered], [1497 + 39 + 2, 5])
@@ -143,31 +121,18 @@ describe('D1 with constraints that refuse rows', () => {
       letters.map(({ headers }) => headers['reason']).sort(),
       rows.map(({ reason }) => reason).sort(),
     )
-    assert.equal(
-      await parts.count(
-        `SELECT sum(next_offset) FROM consumer_offsets WHERE topic = '${env.KAFKA_TRADES_TOPIC}'`,
-      ),
-      1500,
-    )
+    assert.equal(await parts.storedOffset(env.KAFKA_TRADES_TOPIC), 1500)
   })
 
   test('D8 rejects an event with the id and time of another stored event, but no redelivered one', async () => {
-    await using parts = await createConsumerParts()
+    await using parts = await createConsumerParts('migrated')
     const { env } = parts.topics
-    await migrate(parts.database)
-    const first = aggTradeValue({ a: 7, f: 70, l: 71, q: '1.5' })
-    const again = aggTradeValue({
-      a: 7,
-      f: 70,
-      l: 71,
-      q: '1.50000000',
-      ingestion_timestamp_us: 1723161255400999,
-    })
-    const others = [
-      aggTradeValue({ a: 7, f: 72, l: 72, q: '1.5' }),
-      aggTradeValue({ a: 7, f: 70, l: 71, q: '1.50000001' }),
-      aggTradeValue({ a: 7, f: 70, l: 71, q: '1.5', m: false }),
-    ]
+    const event = { a: 7, f: 70, l: 71, q: '1.5' }
+    const first = aggTradeValue(event)
+    const again = aggTradeValue({ ...event, q: '1.50000000', ingestion_timestamp_us: 1723161255400999 })
+    const others = [{ f: 72, l: 72 }, { q: '1.50000001' }, { m: false }].map((other) =>
+      aggTradeValue({ ...event, ...other }),
+    )
     await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [first, again, ...trades(0, 200), ...others.slice(0, 2)])
     await using consumer = await startConsumerProcess(parts.env)
     await parts.untilTrades(201)
@@ -175,10 +140,7 @@ describe('D1 with constraints that refuse rows', () => {
     await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [...trades(150, 250), ...others.slice(2), first])
     await parts.untilTrades(251)
     await parts.untilRows('SELECT count(*) FROM dead_letters', 3)
-    await waitFor(async () => (await consumer.status()).counters.pending === 0, {
-      timeoutMs: 60_000,
-      what: 'nothing to be left',
-    })
+    await until('nothing to be left', async () => (await consumer.status()).counters.pending === 0)
     assertConserved(await consumer.status())
     await consumer.stop()
     const { rows } = await parts.database.query<{ reason: string; payload: Buffer }>(
@@ -196,9 +158,8 @@ describe('D1 with constraints that refuse rows', () => {
   })
 
   test('D3 stops without filling the dead-letter topic when a constraint refuses everything; after the fix nothing is missing', async () => {
-    await using parts = await createConsumerParts()
+    await using parts = await createConsumerParts('migrated')
     const topic = parts.topics.env.KAFKA_TRADES_TOPIC
-    await migrate(parts.database)
     await parts.database.query('ALTER TABLE trades ADD CONSTRAINT nothing_passes CHECK (price < 0) NOT VALID')
     await produce(topic, 'BTCUSDT', trades(0, 2000))
     {
@@ -210,16 +171,13 @@ describe('D1 with constraints that refuse rows', () => {
     assert.deepEqual(await readTopic(parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])
     assert.equal(await parts.count('SELECT sum(next_offset) FROM consumer_offsets'), 0)
     await parts.database.query('ALTER TABLE trades DROP CONSTRAINT nothing_passes')
-    await using consumer = await startConsumerProcess(parts.env)
-    await parts.untilTrades(2000)
-    await consumer.stop()
+    await parts.store(2000)
     await parts.assertTradesOnce(0, 1999)
   })
 })
 
 test('F5 stops and reports it when a table has the wrong columns, and loses nothing', async () => {
-  await using parts = await createConsumerParts()
-  await migrate(parts.database)
+  await using parts = await createConsumerParts('migrated')
   await parts.database.query('ALTER TABLE trades RENAME COLUMN quantity TO amount')
   await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 700))
   {
@@ -231,9 +189,7 @@ test('F5 stops and reports it when a table has the wrong columns, and loses noth
     )
   }
   await parts.database.query('ALTER TABLE trades RENAME COLUMN amount TO quantity')
-  await using consumer = await startConsumerProcess(parts.env)
-  await parts.untilTrades(700)
-  await consumer.stop()
+  await parts.store(700)
   await parts.assertTradesOnce(0, 699)
   assert.equal(await parts.count('SELECT count(*) FROM dead_letters'), 0)
 })

@@ -1,29 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { startPositions, type TopicState } from '../src/consumer/start-positions.ts'
+import { startPositions, type TopicState } from '../src/consumer/positions.ts'
 
-const TRADES: TopicState = {
-  topic: 'trades',
-  topicId: 'id-1',
-  fromEarliest: false,
-  ranges: [
-    { start: 100, end: 900 },
-    { start: 0, end: 50 },
-  ],
+const RANGES = [
+  { start: 100, end: 900 },
+  { start: 0, end: 50 },
+]
+const TRADES: TopicState = { topic: 'trades', topicId: 'id-1', fromEarliest: false, ranges: RANGES }
+const GAPS = { topic: 'gaps', topicId: 'id-2', fromEarliest: true, ranges: [{ start: 0, end: 7 }] }
+const row = (topicId: string, partition: number, nextOffset: number) => {
+  return { topic: 'trades', topicId, partition, nextOffset, leaderEpoch: -1 }
 }
-const GAPS: TopicState = {
-  topic: 'gaps',
-  topicId: 'id-2',
-  fromEarliest: true,
-  ranges: [{ start: 0, end: 7 }],
-}
-const row = (topic: string, topicId: string, partition: number, nextOffset: number) => ({
-  topic,
-  topicId,
-  partition,
-  nextOffset,
-  leaderEpoch: -1,
-})
 const offsets = (result: ReturnType<typeof startPositions>) =>
   result.positions.map(({ nextOffset }) => nextOffset)
 
@@ -39,20 +26,15 @@ test('begins at the beginning on the very first start if configured', () => {
 })
 
 test('prefers the database to the group, so that a restored backup catches up automatically', () => {
-  const result = startPositions(
-    [TRADES],
-    [row('trades', 'id-1', 0, 300), row('trades', 'id-1', 1, 20)],
-    true,
-    'latest',
-  )
+  const result = startPositions([TRADES], [row('id-1', 0, 300), row('id-1', 1, 20)], true, 'latest')
   assert.deepEqual(offsets(result), [300, 20])
   assert.deepEqual(result.toWrite, [])
 })
 
 test('reads a partition unknown to the database from its beginning', () => {
-  const result = startPositions([TRADES], [row('trades', 'id-1', 0, 300)], false, 'latest')
+  const result = startPositions([TRADES], [row('id-1', 0, 300)], false, 'latest')
   assert.deepEqual(offsets(result), [300, 0])
-  assert.deepEqual(result.toWrite, [row('trades', 'id-1', 1, 0)])
+  assert.deepEqual(result.toWrite, [row('id-1', 1, 0)])
 })
 
 test('reads everything, and reports it, when the database is empty but the group is not', () => {
@@ -62,39 +44,26 @@ test('reads everything, and reports it, when the database is empty but the group
 })
 
 test('detects a recreated topic and reads it from its beginning', () => {
-  const result = startPositions(
-    [TRADES],
-    [row('trades', 'old', 0, 5000), row('trades', 'id-1', 1, 20)],
-    true,
-    'latest',
-  )
+  const result = startPositions([TRADES], [row('old', 0, 5000), row('id-1', 1, 20)], true, 'latest')
   assert.deepEqual(offsets(result), [100, 20])
-  assert.deepEqual(result.toWrite, [row('trades', 'id-1', 0, 100)])
+  assert.deepEqual(result.toWrite, [row('id-1', 0, 100)])
   assert.match(result.notices.join(), /trades was recreated since partition 0/)
 })
 
 test('records the unread part of a recreated topic as lost, in every partition it has now', () => {
-  const loss = (partition: number, to: number) => ({
-    topicId: 'id-1',
-    partition,
-    to,
-    cause: 'recreated',
-    seen: [],
-  })
-  const recreated = startPositions([TRADES], [row('trades', 'old', 0, 5000)], true, 'latest')
+  const loss = (partition: number, to: number) => {
+    return { topicId: 'id-1', partition, to, cause: 'recreated', seen: [] }
+  }
+  const recreated = startPositions([TRADES], [row('old', 0, 5000)], true, 'latest')
   assert.deepEqual(recreated.losses, [loss(0, 100), loss(1, 0)])
   // A newly added partition has lost nothing.
-  assert.deepEqual(startPositions([TRADES], [row('trades', 'id-1', 0, 300)], true, 'latest').losses, [])
+  assert.deepEqual(startPositions([TRADES], [row('id-1', 0, 300)], true, 'latest').losses, [])
 })
 
 test('records where events begin on the very first start, but not when everything is read', () => {
-  const begins = (to: number, partition: number) => ({
-    topicId: 'id-1',
-    partition,
-    to,
-    cause: 'start',
-    seen: [],
-  })
+  const begins = (to: number, partition: number) => {
+    return { topicId: 'id-1', partition, to, cause: 'start', seen: [] }
+  }
   const starts = (groupHasCommits: boolean, reset: 'latest' | 'earliest') =>
     startPositions([TRADES, GAPS], [], groupHasCommits, reset).losses
   assert.deepEqual(starts(false, 'latest'), [begins(900, 0), begins(50, 1)])

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
-import { insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
+import { insertDeadLetters } from '../src/foundation/dead-letters/dead-letter.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { type ConsumerParts, createConsumerParts } from './support/consumer-parts.ts'
 import { produce } from './support/messages.ts'
@@ -33,18 +33,12 @@ test('lists a poison message with its details, fails to retry it, and a redelive
     Buffer.from([0xff, 0x1b, 0x5b]),
     tradeValue({ t: 4 }),
   ])
-  const untilRead = () =>
-    until(
-      'four messages to be read',
-      async () =>
-        (await count("SELECT coalesce(to_regclass('consumer_offsets') IS NOT NULL, false)::int")) === 1 &&
-        (await count('SELECT coalesce(max(next_offset), 0) FROM consumer_offsets')) === 4,
-    )
-  {
+  const readAll = async () => {
     await using consumer = await startConsumerProcess(parts.env)
-    await untilRead()
+    await until('four messages to be read', async () => (await parts.storedOffset(topic)) === 4)
     await consumer.stop()
   }
+  await readAll()
   const list = await run(0, 'list')
   assert.match(list, new RegExp(`${topic}/2/1 .* consumer: p is not a decimal\\n    \\{"e":"trade"`))
   assert.match(list, new RegExp(`${topic}/2/2 .* consumer: value is not UTF-8\\n    hex ff1b5b`))
@@ -64,18 +58,13 @@ test('lists a poison message with its details, fails to retry it, and a redelive
   )
   // As after a restored backup: everything is read a second time.
   await parts.database.query('UPDATE consumer_offsets SET next_offset = 0')
-  {
-    await using consumer = await startConsumerProcess(parts.env)
-    await untilRead()
-    await consumer.stop()
-  }
+  await readAll()
+  const { rows } = await parts.database.query<{ at: number; attempts: number }>(
+    'SELECT kafka_offset::int AS at, attempts FROM dead_letters ORDER BY 1',
+  )
   assert.deepEqual(
-    (await parts.database.query('SELECT kafka_offset::int AS at, attempts FROM dead_letters ORDER BY 1'))
-      .rows,
-    [
-      { at: 1, attempts: 2 },
-      { at: 2, attempts: 2 },
-    ],
+    rows.map(({ at, attempts }) => `${at}: ${attempts}`),
+    ['1: 2', '2: 2'],
   )
   assert.equal(await count('SELECT count(*) FROM trades'), 2)
 })
@@ -152,12 +141,8 @@ test('stores a row refused by a wrong database rule once the rule is gone, with 
     headers: { schema: 'trade/1', epoch: '3' },
   })
   await using consumer = await startConsumerProcess(parts.env)
-  await until(
-    'two rows and a dead letter',
-    async () =>
-      (await count('SELECT count(*) FROM trades')) === 2 &&
-      (await count('SELECT count(*) FROM dead_letters')) === 1,
-  )
+  await parts.untilTrades(2)
+  await parts.untilRows('SELECT count(*) FROM dead_letters', 1)
   assert.match(await run(0, 'list'), /\/2\/1 .* consumer: refused by the database: 23514 .*wrong_rule/)
   assert.match(await run(1, 'retry'), /fails again: refused by the database: 23514 .*wrong_rule/)
   await parts.database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import { KEPT_FRAME_BYTES } from '../src/foundation/binance/stream-frame.ts'
-import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
+import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-letters/dead-letter.ts'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import type { Database } from '../src/foundation/store/database.ts'
@@ -56,30 +56,45 @@ async function retry(filter: DeadLetterFilter = {}, dryRun = false) {
   )
   return outcomes
 }
-const letters = async () =>
-  (
-    await database.query<{ reason: string; attempts: number; resolved: boolean; first: Date | null }>(
-      `SELECT reason, attempts, resolved_at IS NOT NULL AS resolved, first_failed_at AS first
-       FROM dead_letters ORDER BY topic, kafka_offset`,
-    )
-  ).rows
-const tradeIds = async () =>
-  (
-    await database.query<{ id: string }>('SELECT trade_id::text AS id FROM trades ORDER BY trade_id')
-  ).rows.map(({ id }) => Number(id))
+/** The kinds of the outcomes, in the order of the retry. */
+const kinds = async () => (await retry()).map(([, { kind }]) => kind)
+const letters = async () => {
+  const { rows } = await database.query<{ reason: string; attempts: number; resolved: boolean; first: Date }>(
+    `SELECT reason, attempts, resolved_at IS NOT NULL AS resolved, first_failed_at AS first
+     FROM dead_letters ORDER BY topic, kafka_offset`,
+  )
+  return rows
+}
+const tradeIds = async () => {
+  const { rows } = await database.query<{ id: number }>(
+    'SELECT trade_id::int AS id FROM trades ORDER BY trade_id',
+  )
+  return rows.map(({ id }) => id)
+}
+const insertTrades = (...values: readonly string[]) =>
+  database.query(
+    `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+     VALUES ${values.join()}`,
+  )
+
+/** Runs `work` while a table has a constraint. */
+async function withRule(table: 'trades' | 'book_ticker', rule: string, work: () => Promise<void>) {
+  await database.query(`ALTER TABLE ${table} ADD CONSTRAINT wrong_rule CHECK (${rule}) NOT VALID`)
+  try {
+    await work()
+  } finally {
+    await database.query(`ALTER TABLE ${table} DROP CONSTRAINT wrong_rule`)
+  }
+}
 
 test('stores a refused message once its database rule is fixed, and keeps it until then', async () => {
   await insertDeadLetters(database, [letter(9, tradeValue({ t: 1, p: '61837.63' }))])
-  await database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
-  try {
-    const [[, outcome] = assert.fail('nothing was tried')] = await retry()
-    assert.equal(outcome.kind, 'failed')
+  await withRule('trades', 'price < 50000', async () => {
+    assert.deepEqual(await kinds(), ['failed'])
     const [row] = await letters()
     assert.match(row?.reason ?? '', /^refused by the database: 23514 .*wrong_rule/)
-    assert.deepEqual([row?.attempts, row?.resolved, row?.first?.getTime()], [2, false, FAILED_AT_MS])
-  } finally {
-    await database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')
-  }
+    assert.deepEqual([row?.attempts, row?.resolved, row?.first.getTime()], [2, false, FAILED_AT_MS])
+  })
   assert.deepEqual(await retry(), [[9, { kind: 'stored' }]])
   assert.deepEqual(await tradeIds(), [1])
   assert.deepEqual(await retry(), [], 'a resolved message is not retried')
@@ -99,16 +114,7 @@ test('a message that is still bad keeps its single row, with the current reason 
     letter(3, null),
     letter(4, tradeValue({ t: 4 })),
   ])
-  const outcomes = await retry()
-  assert.deepEqual(
-    outcomes.map(([offset, { kind }]) => [offset, kind]),
-    [
-      [1, 'failed'],
-      [2, 'failed'],
-      [3, 'failed'],
-      [4, 'stored'],
-    ],
-  )
+  assert.deepEqual(await kinds(), ['failed', 'failed', 'failed', 'stored'])
   assert.deepEqual(
     (await letters()).map(({ reason, attempts, resolved }) => [reason, attempts, resolved]),
     [
@@ -129,15 +135,12 @@ test('an event with the id of another stored event stays a dead letter, whatever
     letter(3, tradeValue({ t: 1, q: '0.02' })),
     letter(4, frame('btcusdt@trade', second), { ...rejected, topic: 'u' }),
   ])
-  assert.deepEqual(
-    (await retry()).map(([offset, outcome]) => [offset, outcome]),
-    [
-      [1, { kind: 'stored' }],
-      [2, { kind: 'failed', reason: SECOND_UNDER_ID }],
-      [3, { kind: 'already there' }],
-      [4, { kind: 'failed', reason: SECOND_UNDER_ID }],
-    ],
-  )
+  assert.deepEqual(await retry(), [
+    [1, { kind: 'stored' }],
+    [2, { kind: 'failed', reason: SECOND_UNDER_ID }],
+    [3, { kind: 'already there' }],
+    [4, { kind: 'failed', reason: SECOND_UNDER_ID }],
+  ])
   assert.deepEqual(await tradeIds(), [1])
 })
 
@@ -184,10 +187,8 @@ test('retries and resolves two messages that had the same offset separately', as
 
 test('a trade filled from REST meanwhile is not duplicated, and its dead letter is resolved', async () => {
   await insertDeadLetters(database, [letter(1, tradeValue({ t: 5 }))])
-  await database.query(
-    `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp, source)
-     VALUES (to_timestamp(1723161255.342), 'BTCUSDT', 'trade', 5, 61837.63, 0.02, true, now(), 'backfill')`,
-  )
+  await insertTrades(`(to_timestamp(1723161255.342), 'BTCUSDT', 'trade', 0, 5, 61837.63, 0.02, true, now())`)
+  await database.query("UPDATE trades SET source = 'backfill'")
   assert.deepEqual(await retry(), [[1, { kind: 'already there' }]])
   assert.deepEqual(await tradeIds(), [5])
   assert.equal((await letters())[0]?.resolved, true)
@@ -195,20 +196,15 @@ test('a trade filled from REST meanwhile is not duplicated, and its dead letter 
 
 test('stores a trade in microseconds exactly, and recognises its duplicate by every digit', async () => {
   const times = { E: 1723161255343007, T: 1723161255342999 }
-  const inMicroseconds = { headers: [['schema', 'trade/2']] as Array<[string, string]> }
+  const headers = { headers: [['schema', 'trade/2']] as Array<[string, string]> }
+  const { E, T } = times
+  const event = `{"e":"trade","E":${E},"s":"BTCUSDT","t":7,"p":"1","q":"2","T":${T},"m":true,"M":true}`
   await insertDeadLetters(database, [
-    letter(1, tradeValue({ t: 5, ...times }), inMicroseconds),
-    letter(2, tradeValue({ t: 5, ...times }), inMicroseconds),
-    letter(3, tradeValue({ t: 5, ...times, T: times.T - 1 }), inMicroseconds),
-    letter(4, tradeValue({ t: 6 }), inMicroseconds),
-    letter(
-      5,
-      frame(
-        'btcusdt@trade',
-        `{"e":"trade","E":${times.E},"s":"BTCUSDT","t":7,"p":"1","q":"2","T":${times.T},"m":true,"M":true}`,
-      ),
-      rejected,
-    ),
+    letter(1, tradeValue({ t: 5, ...times }), headers),
+    letter(2, tradeValue({ t: 5, ...times }), headers),
+    letter(3, tradeValue({ t: 5, ...times, T: times.T - 1 }), headers),
+    letter(4, tradeValue({ t: 6 }), headers),
+    letter(5, frame('btcusdt@trade', event), rejected),
   ])
   assert.deepEqual(
     [...(await retry())].sort(([one], [other]) => one - other),
@@ -260,24 +256,16 @@ test('commits row and mark together: if the mark fails, the row is not stored', 
 
 test('three concurrent retries store each message once, and each reports only its own work', async () => {
   const count = 120
+  const ids = [...Array(count).keys()]
   await insertDeadLetters(
     database,
-    Array.from({ length: count }, (_, i) => letter(i, tradeValue({ t: i }))),
+    ids.map((t) => letter(t, tradeValue({ t }))),
   )
   const all = (await Promise.all([retry(), retry(), retry()])).flat()
   assert.equal(all.filter(([, { kind }]) => kind === 'stored').length, count)
-  assert.deepEqual(
-    all.filter(([, { kind }]) => kind !== 'stored' && kind !== 'taken'),
-    [],
-  )
-  assert.deepEqual(
-    await tradeIds(),
-    Array.from({ length: count }, (_, i) => i),
-  )
-  assert.equal(
-    (await letters()).every(({ resolved, attempts }) => resolved && attempts === 1),
-    true,
-  )
+  assert.ok(all.every(([, { kind }]) => kind === 'stored' || kind === 'taken'))
+  assert.deepEqual(await tradeIds(), ids)
+  assert.ok((await letters()).every(({ resolved, attempts }) => resolved && attempts === 1))
 })
 
 test('retries exactly the messages of the filter', async () => {
@@ -303,12 +291,9 @@ test('turns a rejected frame into its event, with the time of its receipt', asyn
     letter(3, Buffer.from('{"result":null,"id":1}'), rejected),
   ])
   // A further failure changes the time of the last failure, but not the receipt time.
-  await database.query('ALTER TABLE book_ticker ADD CONSTRAINT wrong_rule CHECK (bid_price > 100) NOT VALID')
-  try {
-    assert.equal((await retry())[0]?.[1].kind, 'failed')
-  } finally {
-    await database.query('ALTER TABLE book_ticker DROP CONSTRAINT wrong_rule')
-  }
+  await withRule('book_ticker', 'bid_price > 100', async () => {
+    assert.equal((await kinds())[0], 'failed')
+  })
   assert.deepEqual(await retry(), [
     [1, { kind: 'stored' }],
     [2, { kind: 'failed', reason: 's is not a symbol' }],
@@ -323,10 +308,7 @@ test('turns a rejected frame into its event, with the time of its receipt', asyn
 test('stores a trade of a rejected frame under the epoch of its time', async () => {
   const at = (epoch: number, seconds: number) =>
     `('${new Date(FAILED_AT_MS - seconds * 1000).toISOString()}', 'BTCUSDT', 'trade', ${epoch}, 9, 1, 1, true, now())`
-  await database.query(
-    `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-     VALUES ${at(0, 3000)}, ${at(1, 1000)}, ${at(2, -1000)}`,
-  )
+  await insertTrades(at(0, 3000), at(1, 1000), at(2, -1000))
   assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS * 1000), 1)
   assert.equal(await epochAt(database, 'BTCUSDT', 'trade', (FAILED_AT_MS - 2_000_000) * 1000), 0)
   assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS * 1000), 0)
@@ -334,9 +316,9 @@ test('stores a trade of a rejected frame under the epoch of its time', async () 
 
 test('stores a trade of a long inactive symbol under its epoch, also when retention has dropped its rows', async () => {
   const daysBefore = (days: number) => new Date(FAILED_AT_MS - days * 86_400_000).toISOString()
-  await database.query(
-    `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-     VALUES ('${daysBefore(40)}', 'BTCUSDT', 'trade', 0, 900, 1, 1, true, now()), ('${daysBefore(30)}', 'BTCUSDT', 'trade', 1, 9, 1, 1, true, now())`,
+  await insertTrades(
+    `('${daysBefore(40)}', 'BTCUSDT', 'trade', 0, 900, 1, 1, true, now())`,
+    `('${daysBefore(30)}', 'BTCUSDT', 'trade', 1, 9, 1, 1, true, now())`,
   )
   assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS * 1000), 1)
   assert.equal(await epochAt(database, 'BTCUSDT', 'trade', (FAILED_AT_MS - 35 * 86_400_000) * 1000), 0)
@@ -406,10 +388,7 @@ test('retries quotes and gaps like trades; an older revision of a gap reverts no
     letter(2, revision(1, 'open'), { topic: 'g', headers: [['schema', 'gap/1']] }),
     letter(3, bookTickerValue(), { topic: 'q', headers: [] }),
   ])
-  assert.deepEqual(
-    (await retry()).map(([, { kind }]) => kind),
-    ['stored', 'already there', 'stored'],
-  )
+  assert.deepEqual(await kinds(), ['stored', 'already there', 'stored'])
   const { rows } = await database.query('SELECT revision, status FROM gaps')
   assert.deepEqual(rows, [{ revision: 2, status: 'filled' }])
 })

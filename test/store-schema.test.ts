@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
+import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-letters/dead-letter.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import {

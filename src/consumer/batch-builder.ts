@@ -13,9 +13,9 @@ export interface BatchBuilderOptions {
   /** Messages in a batch; up to {@link GROWTH} times as many while the database cannot keep up. */
   readonly batchSize: number
   readonly flushIntervalMs: number
-  /** Sealed batches that may wait for the database. Fetching pauses at this many. */
+  /** Fetching pauses while so many sealed batches wait for the database. */
   readonly maxSealed: number
-  /** Bytes that may be held, including the batch being written. Fetching pauses at this many. */
+  /** Fetching pauses at so many bytes, including those of the batch being written. */
   readonly maxBytes: number
 }
 
@@ -189,9 +189,7 @@ export class BatchBuilder implements MessageBuffer {
     state.loss?.noteIn(batch)
   }
 
-  /**
-   * Milliseconds until the open batch is due, 0 when it is due; null when there is no open batch.
-   */
+  /** Milliseconds until the open batch is due, 0 when it is due; null when there is no open batch. */
   dueInMs(nowMs: number): number | null {
     return this.#open === null
       ? null
@@ -209,7 +207,8 @@ export class BatchBuilder implements MessageBuffer {
    * stored} or {@link abandon}.
    */
   take(nowMs: number): Batch | null {
-    const isWanted = this.#isFull || this.dueInMs(nowMs) === 0
+    const isFull = (this.#open?.messages ?? 0) >= this.#options.batchSize
+    const isWanted = isFull || this.dueInMs(nowMs) === 0
     if (this.#writing === null && this.#sealed.length === 0 && isWanted) this.flush()
     this.#writing ??= this.#sealed.shift() ?? null
     return this.#writing
@@ -236,30 +235,21 @@ export class BatchBuilder implements MessageBuffer {
   }
 
   /**
-   * Forgets all positions, which must be read again. Messages that were taken in are still stored.
+   * Forgets all positions, which must be assigned again.
+   *
+   * @param discards whether to discard what is not stored, except the batch being written: {@link
+   *   stored} or {@link abandon} decides about it
    */
-  forgetPositions(): void {
+  forgetPositions(discards: boolean): void {
     this.#assigned.clear()
     this.flush()
-  }
-
-  /**
-   * Forgets all positions, which must be assigned again, and discards everything that is not
-   * stored. The batch being written is kept: {@link stored} or {@link abandon} decides about it.
-   */
-  discardAll(): void {
-    this.counters.discarded += this.pending - (this.#writing?.messages ?? 0)
-    this.#assigned.clear()
+    if (!discards) return
+    for (const { messages } of this.#sealed) this.counters.discarded += messages
     this.#sealed.length = 0
-    this.#open = null
   }
 
   get #sealAt(): number {
     return this.#options.batchSize * (this.#sealed.length === 0 ? 1 : GROWTH)
-  }
-
-  get #isFull(): boolean {
-    return this.#open !== null && this.#open.messages >= this.#options.batchSize
   }
 
   #sum(of: (batch: Batch) => number): number {

@@ -1,5 +1,5 @@
 import type { FetchWakes } from '../foundation/consumption/fetch-loop.ts'
-import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter-rows.ts'
+import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter.ts'
 import { byEventType, type EventType } from '../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
@@ -24,10 +24,7 @@ export interface BatchWriterPorts extends FetchWakes {
   readonly checkSource: () => Promise<boolean>
   /** Messages were lost before those of a stored batch. */
   readonly onLost: () => void
-  /**
-   * The batch is stored, but its topic was recreated after it was read: positions must be read
-   * again.
-   */
+  /** The batch is stored, but its topic was recreated after it was read: positions must be read again. */
   readonly onRecreated: (batch: Batch) => void
   /**
    * The offsets in the database differ from ours: the batch was discarded, positions must be read
@@ -63,9 +60,7 @@ export class BatchWriter {
     return this.#failure
   }
 
-  /**
-   * What the current batch waits for, and how long it has been tried; null when there is no batch.
-   */
+  /** What the current batch waits for, and how long it has been tried; null when there is no batch. */
   get waiting(): { readonly ms: number; readonly for: 'Kafka' | 'database' } | null {
     const since = this.#since
     return since === null ? null : { ms: this.#ports.clock.monotonicMs() - since.ms, for: since.waitsFor }
@@ -83,9 +78,7 @@ export class BatchWriter {
     this.#giveUp.abort(reason)
   }
 
-  /**
-   * Rejects with errors that a retry cannot fix. Nothing of the current batch is committed then.
-   */
+  /** Rejects with errors that a retry cannot fix. Nothing of the current batch is committed then. */
   async run(): Promise<void> {
     const { signal } = this.#giveUp
     await unlessAborted(this.#writeBatches(signal), signal).catch((error: unknown) => {
@@ -168,9 +161,7 @@ export class BatchWriter {
     }
   }
 
-  /**
-   * Sends the dead letters that were not acknowledged before. A later attempt may have found more.
-   */
+  /** Sends the dead letters that were not acknowledged before. A later attempt may have found more. */
   async #sendLetters(batch: Batch): Promise<void> {
     const sent = this.#lettersSent.get(batch) ?? 0
     const { length } = batch.found

@@ -1,4 +1,4 @@
-import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter-rows.ts'
+import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
@@ -24,19 +24,12 @@ export interface ReadUpTo {
 /** The messages of one partition in a batch. */
 export type BatchStep = OffsetStep & Pick<ReadUpTo, 'receivedUs'>
 
-/** The message of a row, needed if the database refuses the row. */
-export interface RowOrigin {
-  /** Shared by all messages of the partition. */
-  readonly partition: PartitionOrigin
-  readonly message: FetchedMessage
-}
-
 /** Tables whose rows come from messages, one message per row. */
 export const ROW_TABLES = ['trades', 'book_ticker', 'gaps'] as const
 
 export type RowTable = (typeof ROW_TABLES)[number]
 
-/** By the index of a row of a table: its message, and its times for latency metrics. */
+/** By the index of a row of a table: its message, for a dead letter, and its times, for latency metrics. */
 class Origins {
   readonly partitions: PartitionOrigin[] = []
   readonly messages: FetchedMessage[] = []
@@ -55,7 +48,7 @@ class Origins {
     this.receivedUs.push(receivedUs)
   }
 
-  remove(index: number): RowOrigin {
+  remove(index: number) {
     const [partition] = this.partitions.splice(index, 1)
     const [message] = this.messages.splice(index, 1)
     if (partition === undefined || message === undefined) throw new RangeError(`There is no row ${index}`)
@@ -74,9 +67,7 @@ export class Batch {
   readonly found: DeadLetterRow[] = []
   /** Frames that ingestion rejected, read from the dead-letter topic. */
   readonly mirrored: DeadLetterRow[] = []
-  /**
-   * Dead letters of consumers, read from the dead-letter topic. A restored database may lack them.
-   */
+  /** Dead letters of consumers, read from the dead-letter topic. A restored database may lack them. */
   readonly copies: DeadLetterRow[] = []
   /** The first event of each symbol and type after messages expired unread. */
   readonly firstsAfterLoss: FirstAfterLoss[] = []
@@ -136,7 +127,7 @@ export class Batch {
   }
 
   /** Removes a row that cannot be stored. @returns the message it came from */
-  removeRow(table: RowTable, index: number): RowOrigin {
+  removeRow(table: RowTable, index: number) {
     const origin = this.origins[table].remove(index)
     if (table === 'gaps') this.gaps.splice(index, 1)
     else this.rows[table].remove(index)

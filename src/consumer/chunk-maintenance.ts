@@ -56,12 +56,19 @@ export function startChunkMaintenance(
   const { signal } = stopping
   let failures = 0
   let problem = ''
-  let compresses = compressAfterDays !== null
+  let canCompress = true
+  // Under the limit of a batch, work on a big table would be cancelled and restarted endlessly.
+  const unhurried: Unhurried = (step, work) =>
+    inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
   const work = async () => {
     try {
-      if (retentionDays !== null) await drop(database, retentionDays, log, signal)
-      if (compresses && compressAfterDays !== null)
-        compresses = await compress(database, compressAfterDays, log, signal)
+      if (retentionDays !== null) await drop(unhurried, retentionDays, log)
+      if (canCompress && compressAfterDays !== null) {
+        const obstacle = await compressionObstacle(database)
+        canCompress = obstacle === null
+        if (canCompress) await compress(unhurried, compressAfterDays, log)
+        else log.warn(`COMPRESS_AFTER_DAYS is set, but nothing is compressed: ${obstacle}`)
+      }
       failures = 0
       problem = ''
       return EVERY_MS
@@ -84,17 +91,15 @@ export function startChunkMaintenance(
   }
 }
 
-/**
- * Uses one transaction per portion: the server may not have room for the locks of all old chunks at
- * once.
- */
-async function drop(database: Database, keepDays: number, log: Logger, signal: AbortSignal): Promise<void> {
+/** Runs a transaction with a longer limit than a batch. */
+type Unhurried = <Result>(step: string, work: (on: Queryable) => Promise<Result>) => Promise<Result>
+
+/** Uses one transaction per portion: the server may not have room for the locks of all old chunks. */
+async function drop(unhurried: Unhurried, keepDays: number, log: Logger): Promise<void> {
   const sums = new Map<string, Dropped>()
   try {
-    while (!signal.aborted) {
-      const dropped = await unhurried(database, 'Dropping old chunks', signal, (on) =>
-        dropOldChunks(on, keepDays),
-      )
+    for (;;) {
+      const dropped = await unhurried('Dropping old chunks', (on) => dropOldChunks(on, keepDays))
       if (dropped.length === 0) return
       for (const one of dropped) {
         const chunks = (sums.get(one.table)?.chunks ?? 0) + one.chunks
@@ -107,47 +112,16 @@ async function drop(database: Database, keepDays: number, log: Logger, signal: A
   }
 }
 
-/** @returns false when this server cannot compress; the reason was logged */
-async function compress(
-  database: Database,
-  afterDays: number,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const obstacle = await compressionObstacle(database)
-  if (obstacle !== null) {
-    log.warn(`COMPRESS_AFTER_DAYS is set, but nothing is compressed: ${obstacle}`)
-    return false
+async function compress(unhurried: Unhurried, afterDays: number, log: Logger): Promise<void> {
+  for (;;) {
+    const chunk = await unhurried('Compressing a chunk', (on) => compressNextChunk(on, afterDays))
+    if (chunk === null) return
+    const { table, end } = chunk
+    log.info({ table, end: end.toISOString() }, 'A day past COMPRESS_AFTER_DAYS was compressed')
   }
-  while (!signal.aborted) {
-    const chunk = await unhurried(database, 'Compressing a chunk', signal, (on) =>
-      compressNextChunk(on, afterDays),
-    )
-    if (chunk === null) return true
-    log.info(
-      { table: chunk.table, end: chunk.end.toISOString() },
-      'A day past COMPRESS_AFTER_DAYS was compressed',
-    )
-  }
-  return true
 }
 
-/**
- * Uses a longer limit than a batch. Under that limit, work on a big table would be cancelled and
- * restarted endlessly.
- */
-function unhurried<Result>(
-  database: Database,
-  step: string,
-  signal: AbortSignal,
-  work: (connection: Queryable) => Promise<Result>,
-): Promise<Result> {
-  return inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
-}
-
-/**
- * Whether the database is unavailable or read-only. That is temporary, and the writers report it.
- */
+/** Whether the database is unavailable or read-only. That is temporary, and the writers report it. */
 function isAway(error: unknown): boolean {
   return endsSession(error) || (sqlStateOf(error) === null && !(error instanceof UnansweredError))
 }

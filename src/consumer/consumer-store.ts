@@ -4,7 +4,18 @@ import type { Loss } from '../foundation/store/losses.ts'
 import type { Inserted } from '../foundation/store/market-rows.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { Batch, RowTable } from './batch.ts'
-import type { StartPositions } from './start-positions.ts'
+
+/** Where a consumer starts to read. */
+export interface StartPositions {
+  /** The start of every partition. */
+  readonly positions: readonly StoredOffset[]
+  /** Positions that the database lacks. */
+  readonly toWrite: readonly StoredOffset[]
+  /** Unread messages of a recreated topic; on the very first start, where events begin. */
+  readonly losses: readonly Loss[]
+  /** Messages for the operator, one sentence each. */
+  readonly notices: readonly string[]
+}
 
 /** What a batch added to the database. */
 export interface Written {

@@ -1,7 +1,7 @@
-import { insertDeadLetters } from '../foundation/dead-letters/dead-letter-rows.ts'
+import { insertDeadLetters } from '../foundation/dead-letters/dead-letter.ts'
 import { isTradeType } from '../foundation/market/event.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
-import { describeError } from '../foundation/runtime/errors.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import {
   advanceOffsets,
   lockOffsets,
@@ -17,11 +17,10 @@ import { readLosses, writeLosses } from '../foundation/store/losses.ts'
 import { noteLostIds } from '../foundation/store/lost-ids.ts'
 import type { Inserted, MarketRows } from '../foundation/store/market-rows.ts'
 import { writeRecordings, writeSequenceStarts } from '../foundation/store/meta.ts'
-import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { describeRefusal, SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { Batch, RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
-import { inPortions, isLimit } from './portions.ts'
 import { afterLoss, afterRealLoss, sequenceStarts } from './retention-gaps.ts'
 
 /** The consumer's store on PostgreSQL. */
@@ -201,5 +200,47 @@ async function tryRows(
     if (failureKind(error) !== 'row') throw error
     await connection.query('ROLLBACK TO SAVEPOINT before_rows')
     return error
+  }
+}
+
+/**
+ * To look for a duplicate of a row, TimescaleDB may decompress up to 1,000 rows. Its limit is
+ * 100,000 per transaction.
+ */
+const PORTION_ROWS = 100
+
+const FIX =
+  'Raise the limit that the message names; for rows of compressed chunks: ' +
+  'ALTER DATABASE … SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0. Then start the consumer again: ' +
+  'no offset has moved past a row that is not stored.'
+
+/**
+ * Whether a transaction exceeded a limit of the server's settings. A retry does not help; a smaller
+ * transaction may.
+ */
+function isLimit(error: unknown): boolean {
+  return sqlStateOf(error) === SQLSTATE.configurationLimitExceeded
+}
+
+/**
+ * Writes rows in portions, which become half as large when one is too large.
+ *
+ * @param write writes the rows `[from, to)` in a transaction
+ * @throws TapelineError `DATABASE` when a single row exceeds the limit
+ */
+async function inPortions(rows: number, write: (from: number, to: number) => Promise<void>): Promise<void> {
+  let portion = PORTION_ROWS
+  for (let from = 0; from < rows; ) {
+    const to = Math.min(rows, from + portion)
+    try {
+      await write(from, to)
+      from = to
+    } catch (error) {
+      if (!isLimit(error)) throw error
+      portion = Math.floor((to - from) / 2)
+      if (portion > 0) continue
+      const message = `A single row exceeds a limit of the database: ${describeRefusal(error)}`
+      throw new TapelineError('DATABASE', message, { fix: FIX, cause: error })
+    }
   }
 }

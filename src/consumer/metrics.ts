@@ -1,3 +1,4 @@
+import type { TopicPartition } from '../foundation/kafka/partition.ts'
 import { EVENT_TYPES, TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSE_NAMES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type Metrics, quantiles, type Series } from '../foundation/telemetry/metrics.ts'
@@ -49,19 +50,12 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
   tapeline_consumer_lag_messages: {
     help: 'Messages in Kafka that are not stored yet, by partition; absent while unknown.',
     labels: ['topic', 'partition'],
-    read: ({ status }) =>
-      status.partitions.flatMap(({ topic, partition, lag }) =>
-        lag === null ? [] : [{ labels: { topic, partition: String(partition) }, value: lag }],
-      ),
+    read: ({ status }) => status.partitions.flatMap((one) => ofPartition(one, one.lag)),
   },
   tapeline_consumer_lag_age_seconds: {
     help: 'Age of the lag of a partition, which is read from its leader every second; time since the assignment while the lag is unknown.',
     labels: ['topic', 'partition'],
-    read: ({ status }) =>
-      status.partitions.map(({ topic, partition, lagAgeMs }) => ({
-        labels: { topic, partition: String(partition) },
-        value: lagAgeMs / 1000,
-      })),
+    read: ({ status }) => status.partitions.flatMap((one) => ofPartition(one, one.lagAgeMs / 1000)),
   },
   tapeline_consumer_stored_receipt_timestamp_seconds: {
     help: 'Receipt time of the last stored event of a partition, in Unix time; constant while nothing is stored.',
@@ -69,11 +63,7 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
     read: ({ worker }) =>
       worker?.batchBuilder
         .progress()
-        .flatMap(({ topic, partition, receivedUs }) =>
-          receivedUs === null
-            ? []
-            : [{ labels: { topic, partition: String(partition) }, value: receivedUs / 1e6 }],
-        ),
+        .flatMap((one) => ofPartition(one, one.receivedUs === null ? null : one.receivedUs / 1e6)),
   },
   tapeline_consumer_offsets_skipped_total: {
     help: 'Offsets that expired before they were read: lost messages.',
@@ -159,6 +149,11 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
     read: ({ environment }) =>
       [...environment.retentionMs].map(([topic, ms]) => ({ labels: { topic }, value: ms / 1000 })),
   },
+}
+
+/** @param value null: no series */
+function ofPartition({ topic, partition }: TopicPartition, value: number | null) {
+  return value === null ? [] : [{ labels: { topic, partition: String(partition) }, value }]
 }
 
 /** All other causes count as `other`. */

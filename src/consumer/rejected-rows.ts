@@ -43,10 +43,7 @@ export async function findRejected(count: number, tryRows: TryRows, limit: numbe
 /** Consecutive refused rows that still count as single bad rows. */
 export const MAX_REJECTIONS = 20
 
-/**
- * Accepted rows that cancel one refusal. A constraint that refuses more than 5 % is considered
- * wrong.
- */
+/** Accepted rows that cancel one refusal. A constraint that refuses more than 5 % is considered wrong. */
 const ACCEPTED_PER_REFUSAL = 20
 
 /**

@@ -69,6 +69,10 @@ export class Reopener {
     await this.#running
   }
 
+  get #nowMs(): number {
+    return wallMs(this.#ports.clock)
+  }
+
   async #run(): Promise<void> {
     const { signal } = this.#stopping
     while (!signal.aborted) {
@@ -120,12 +124,7 @@ export class Reopener {
       await this.#untilStored(topics.gaps)
       const open = (await readIdGaps(this.#database, {})).filter(({ status }) => status === 'open')
       const requests = open.map((row) =>
-        reopened(
-          row,
-          { from: row.from_id, to: row.to_id },
-          requestRevision([row]),
-          wallMs(this.#ports.clock),
-        ),
+        reopened(row, { from: row.from_id, to: row.to_id }, requestRevision([row]), this.#nowMs),
       )
       await sendRequests(kafka, topics.gaps, requests, this.#stopping.signal)
       this.#ports.log.warn(
@@ -134,7 +133,7 @@ export class Reopener {
       )
     }
     if (!known.has(id)) {
-      const sinceMs = isRecreated ? wallMs(this.#ports.clock) : 0
+      const sinceMs = isRecreated ? this.#nowMs : 0
       await this.#database.transaction((connection) => noteLedgerTopic(connection, id, sinceMs))
     }
     this.#ledgerSinceMs = (await readLedgerTopics(this.#database)).get(id) ?? 0
@@ -173,7 +172,7 @@ export class Reopener {
     }
     // An open gap may yet be filled by trades that are lost too.
     const isOver = earlier.every((row) => row.status === 'unrecoverable' || wasFilled(row))
-    const isLedgerWhole = wallMs(this.#ports.clock) - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
+    const isLedgerWhole = this.#nowMs - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
     if (isOver && isLedgerWhole) await this.#database.transaction((connection) => settle(connection, key))
   }
 
@@ -200,7 +199,7 @@ export class Reopener {
       claimed.map(({ row }, at) => ({ row, missing: missing[at] ?? [] })),
       lost.range === null ? [] : (missing.at(-1) ?? []),
       revision,
-      wallMs(this.#ports.clock),
+      this.#nowMs,
     )
   }
 }

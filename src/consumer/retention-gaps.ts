@@ -83,9 +83,7 @@ export function afterLoss(
   return { windows: [...windows.values()], lost: [...lost.values()] }
 }
 
-/**
- * Also used where the ids are consecutive: the lost messages may have included backfilled trades.
- */
+/** Also used where the ids are consecutive: the lost messages may have included backfilled trades. */
 function lostIds(last: LastStored, first: LosingFirst, nowMs: number): LostIds {
   const { symbol, eventType, id, cause } = first
   if (!isTradeType(eventType)) throw new TypeError('Quotes have no ids')

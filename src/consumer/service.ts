@@ -70,12 +70,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
       receiptToRowMs: counts.receiptToRow.summary(nowMs),
     }
   }
-  const sources = () => ({
-    status: status(),
-    counts,
-    worker,
-    environment: environment?.known ?? NOTHING_KNOWN,
-  })
+  const sources = () => {
+    return { status: status(), counts, worker, environment: environment?.known ?? NOTHING_KNOWN }
+  }
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
     { readiness, status, metrics: createMetrics('consumer', sources, CONSUMER_METRICS) },

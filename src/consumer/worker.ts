@@ -105,11 +105,10 @@ export class Worker {
         onRecreated: (batch) => {
           // Another consumer noticed it first.
           if (!batchBuilder.isReading(batch)) return
-          this.#topics = null
-          this.#kafka.reconnect()
+          this.#reconnect()
           this.#onRecreated()
         },
-        onMoved: (why) => this.#forgetPositions(why),
+        onMoved: (why) => this.#forgetPositions(`${why}:`, true),
       },
       backoff,
     )
@@ -200,14 +199,12 @@ export class Worker {
 
   /** Stores the messages of the old topic first, since no other copy is left. */
   #onRecreated(): void {
-    this.#ports.log.warn(
-      { messages: this.batchBuilder.pending },
-      'A topic was recreated: storing what was read of it, then reading the positions again from the database',
-    )
-    this.batchBuilder.forgetPositions()
-    this.#filled.ring()
-    this.#positioned = null
-    this.#positionsWanted.ring()
+    this.#forgetPositions('A topic was recreated: storing what was read of it, then', false)
+  }
+
+  #reconnect(): void {
+    this.#topics = null
+    this.#kafka.reconnect()
   }
 
   async #onTruncated({ topic, partition, offset, leaderEpoch = -1 }: Position): Promise<void> {
@@ -215,7 +212,7 @@ export class Worker {
     if (topicId === undefined || this.#stopping.signal.aborted) return
     this.#truncations++
     await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset, leaderEpoch })
-    this.#forgetPositions('A partition lost its tail')
+    this.#forgetPositions('A partition lost its tail:', true)
   }
 
   async #positionLoop(): Promise<void> {
@@ -250,8 +247,7 @@ export class Worker {
     const found = positions.filter((position) => ours.has(keyOf(position)))
     if (found.length < ours.size) {
       // We have partitions that did not exist when the brokers last answered.
-      this.#topics = null
-      this.#kafka.reconnect()
+      this.#reconnect()
       return true
     }
     this.batchBuilder.assign(found, losses)
@@ -262,13 +258,14 @@ export class Worker {
     return true
   }
 
-  /** Discards everything that is not stored and reads the positions again. */
-  #forgetPositions(why: string): void {
+  /** @param discards whether to read what is not stored again, instead of storing it */
+  #forgetPositions(why: string, discards: boolean): void {
     this.#ports.log.warn(
       { messages: this.batchBuilder.pending },
-      `${why}: reading the positions again from the database`,
+      `${why} reading the positions again from the database`,
     )
-    this.batchBuilder.discardAll()
+    this.batchBuilder.forgetPositions(discards)
+    this.#filled.ring()
     this.#positioned = null
     this.#positionsWanted.ring()
   }

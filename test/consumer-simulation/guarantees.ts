@@ -50,21 +50,16 @@ function whatIsWrong(
   if (offset >= start) return 'is nowhere'
   // It expired before it was stored. An unreadable message names no event.
   if (event === null) return null
-  const isNamed = [...gaps.values()].some(
-    (gap) =>
-      gap.symbol === event.symbol &&
-      gap.event_type === event.type &&
-      (gap.from_id === null
-        ? (gap.from_time ?? 0) <= event.timeMs && event.timeMs <= (gap.to_time ?? 0)
-        : gap.from_id <= event.id && event.id <= (gap.to_id ?? 0)),
-  )
-  const isToBeAskedFor = [...lost.values()].some(
-    ({ symbol, eventType, range }) =>
-      symbol === event.symbol &&
-      eventType === event.type &&
-      range !== null &&
-      range.from <= event.id &&
-      event.id <= range.to,
-  )
+  const { symbol, type, id, timeMs } = event
+  const isWithin = (from: number | null, value: number, to: number | null) =>
+    (from ?? 0) <= value && value <= (to ?? 0)
+  const isNamed = [...gaps.values()]
+    .filter((gap) => gap.symbol === symbol && gap.event_type === type)
+    .some(({ from_id, to_id, from_time, to_time }) =>
+      from_id === null ? isWithin(from_time, timeMs, to_time) : isWithin(from_id, id, to_id),
+    )
+  const isToBeAskedFor = [...lost.values()]
+    .filter((one) => one.symbol === symbol && one.eventType === type)
+    .some(({ range }) => range !== null && isWithin(range.from, id, range.to))
   return isNamed || isToBeAskedFor ? null : 'was lost, but is in no ledger row'
 }

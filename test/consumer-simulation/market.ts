@@ -38,36 +38,31 @@ export class SymbolFeed {
   trade(nowMs: number, isGood: boolean): LogMessage {
     const { symbol } = this
     if (!isGood && this.#random.chance(1 / 150)) {
-      return {
-        record: record(this.#random.pick(POISON)),
-        meant: { row: null, fate: 'undecodable', event: null },
-      }
+      const meant = { row: null, fate: 'undecodable', event: null } as const
+      return { record: record(this.#random.pick(POISON)), meant }
     }
     const id = this.#tradeId++
     const isRefused = !isGood && this.#random.chance(1 / 200)
     const fields = { s: symbol, t: id, T: nowMs, E: nowMs, p: isRefused ? REFUSED_PRICE : '1.5' }
-    return {
-      record: record(tradeValue({ ...fields, ingestion_timestamp_us: nowMs * 1000 })),
-      meant: {
-        row: `${symbol} trade ${id}`,
-        fate: isRefused ? 'refused' : 'stored',
-        event: { symbol, type: 'trade', id, timeMs: nowMs },
-      },
-    }
+    const value = tradeValue({ ...fields, ingestion_timestamp_us: nowMs * 1000 })
+    return this.#message('trade', id, nowMs, value, isRefused ? 'refused' : 'stored')
   }
 
   quote(nowMs: number): LogMessage {
+    const u = this.#quoteId++
+    const value = bookTickerValue({ s: this.symbol, u, ingestion_timestamp_us: nowMs * 1000 + (u % 1000) })
+    return this.#message('bookTicker', u, nowMs, value, 'stored')
+  }
+
+  #message(
+    type: 'trade' | 'bookTicker',
+    id: number,
+    timeMs: number,
+    value: Buffer,
+    fate: 'refused' | 'stored',
+  ): LogMessage {
     const { symbol } = this
-    const id = this.#quoteId++
-    return {
-      record: record(
-        bookTickerValue({ s: symbol, u: id, ingestion_timestamp_us: nowMs * 1000 + (id % 1000) }),
-      ),
-      meant: {
-        row: `${symbol} bookTicker ${id}`,
-        fate: 'stored',
-        event: { symbol, type: 'bookTicker', id, timeMs: nowMs },
-      },
-    }
+    const meant = { row: `${symbol} ${type} ${id}`, fate, event: { symbol, type, id, timeMs } }
+    return { record: record(value), meant }
   }
 }

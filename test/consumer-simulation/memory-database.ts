@@ -1,9 +1,10 @@
 import type { Batch, RowTable } from '../../src/consumer/batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from '../../src/consumer/consumer-store.ts'
 import { afterLoss, afterRealLoss, type FirstAfterLoss } from '../../src/consumer/retention-gaps.ts'
+import type { DeadLetterRow } from '../../src/foundation/dead-letters/dead-letter.ts'
 import { keyOf } from '../../src/foundation/kafka/partition.ts'
 import type { Gap } from '../../src/foundation/market/gap.ts'
-import type { Clock } from '../../src/foundation/runtime/clock.ts'
+import { type Clock, wallMs } from '../../src/foundation/runtime/clock.ts'
 import type { StoredOffset } from '../../src/foundation/store/consumer-offsets.ts'
 import type { LastStored } from '../../src/foundation/store/last-stored.ts'
 import { type Loss, lossKey, mergeLosses } from '../../src/foundation/store/losses.ts'
@@ -21,15 +22,15 @@ export const REFUSED_PRICE = '13.13'
 const REFUSALS = ['40001', '40P01', '53300', '53100', '55P03', '57014', '57P01', '58030', null] as const
 
 /** Everything that a transaction changes atomically. */
-interface State {
-  readonly rows: Set<string>
-  readonly letters: Map<string, string>
-  readonly gaps: Map<string, Gap>
-  readonly offsets: Map<string, StoredOffset>
-  readonly last: Map<string, LastStored>
-  readonly losses: Map<string, Loss>
+class State {
+  readonly rows = new Set<string>()
+  readonly letters = new Map<string, string>()
+  readonly gaps = new Map<string, Gap>()
+  readonly offsets = new Map<string, StoredOffset>()
+  readonly last = new Map<string, LastStored>()
+  readonly losses = new Map<string, Loss>()
   /** Ids that ingestion must request again. */
-  readonly lost: Map<string, LostIds>
+  readonly lost = new Map<string, LostIds>()
 }
 
 export type Defect =
@@ -44,15 +45,7 @@ const LIMIT_MS = 60_000
 
 /** A database in memory. Transactions are atomic, and fail, hang or lose their COMMIT at random. */
 export class MemoryDatabase implements Server {
-  state: State = {
-    rows: new Set(),
-    letters: new Map(),
-    gaps: new Map(),
-    offsets: new Map(),
-    last: new Map(),
-    losses: new Map(),
-    lost: new Map(),
-  }
+  state = new State()
   isAway = false
   incarnation = 0
   isInRecovery = false
@@ -72,16 +65,7 @@ export class MemoryDatabase implements Server {
   }
 
   backUp(): State {
-    const { rows, letters, gaps, offsets, last, losses, lost } = this.state
-    return {
-      rows: new Set(rows),
-      letters: new Map(letters),
-      gaps: new Map(gaps),
-      offsets: new Map(offsets),
-      last: new Map(last),
-      losses: new Map(losses),
-      lost: new Map(lost),
-    }
+    return structuredClone(this.state)
   }
 
   get keepsSessions(): boolean {
@@ -146,63 +130,48 @@ export class MemoryDatabase implements Server {
   ): Promise<Result> {
     const random = this.#random
     const answer = Promise.withResolvers<Result>()
-    const reply = (afterMs: number, settle: () => void) => life.schedule(afterMs, settle)
-    const fail = (kind: string, code: string | null, afterMs = 1) => {
-      this.#count(kind)
-      reply(afterMs, () => answer.reject(failure(code)))
+    const reject = (kind: string, error: unknown, afterMs = 1) => {
+      this.faults[kind] = (this.faults[kind] ?? 0) + 1
+      life.schedule(afterMs, () => answer.reject(error))
     }
     this.#clock.schedule(random.between(1, 40), () => {
       const obstacle = session.obstacle(writes)
-      if (obstacle !== null) {
-        this.#count(`session: ${obstacle.message}`)
-        reply(1, () => answer.reject(obstacle))
-        return
-      }
+      if (obstacle !== null) return reject(`session: ${obstacle.message}`, obstacle)
       const isUnwell = random.chance(this.failing)
       const way = isUnwell ? random.pick(['refused', 'refused', 'lost', 'lost', 'hangs'] as const) : 'well'
-      if (way === 'refused') {
-        fail('refused', random.pick(REFUSALS))
-        return
-      }
+      if (way === 'refused') return reject('refused', failure(random.pick(REFUSALS)))
       // A COMMIT without an answer may or may not have succeeded.
       const isDone = way === 'well' || random.chance(0.5)
-      if (isDone) this.#settle(work, way === 'well', reply, answer)
-      if (way === 'hangs') fail('hangs', null, random.between(5000, 60_000))
-      if (way === 'lost') fail(isDone ? 'COMMIT lost, done' : 'COMMIT lost, not done', null)
+      if (isDone) this.#settle(work, way === 'well' ? life : null, answer)
+      if (way === 'hangs') reject('hangs', failure(null), random.between(5000, 60_000))
+      if (way === 'lost') reject(isDone ? 'COMMIT lost, done' : 'COMMIT lost, not done', failure(null))
     })
     return answer.promise
   }
 
-  #count(fault: string): void {
-    this.faults[fault] = (this.faults[fault] ?? 0) + 1
-  }
-
+  /** @param listener of the answer */
   #settle<Result>(
     work: () => Result,
-    isHeard: boolean,
-    reply: (afterMs: number, settle: () => void) => void,
+    listener: LifeClock | null,
     answer: PromiseWithResolvers<Result>,
   ): void {
     try {
       const result = work()
-      if (isHeard) reply(this.#random.between(1, 10), () => answer.resolve(result))
+      listener?.schedule(this.#random.between(1, 10), () => answer.resolve(result))
     } catch (error) {
-      if (isHeard) reply(1, () => answer.reject(error))
+      listener?.schedule(1, () => answer.reject(error))
     }
   }
 
   #write(batch: Batch): Written {
     const { state } = this
-    if (
-      this.defect === 'a bad row stops everything' &&
-      refusalIn(batch, 'trades', 0, batch.rows.trades.length) !== null
-    )
-      throw failure('42601')
     const refusal = refusalIn(batch, 'trades', 0, batch.rows.trades.length)
-    if (refusal !== null) throw refusal
+    if (refusal !== null) throw this.defect === 'a bad row stops everything' ? failure('42601') : refusal
     const steps = [...batch.steps.values()]
-    const isOther = (step: StoredOffset) => state.offsets.get(keyOf(step))?.topicId !== step.topicId
-    const ours = steps.filter((step) => !isOther(step) || !state.offsets.has(keyOf(step)))
+    const ours = steps.filter((step) => {
+      const known = state.offsets.get(keyOf(step))
+      return known === undefined || known.topicId === step.topicId
+    })
     const isContinued = ours.every(
       (step) => (state.offsets.get(keyOf(step))?.nextOffset ?? -1) >= step.firstOffset,
     )
@@ -212,16 +181,14 @@ export class MemoryDatabase implements Server {
       throw failure('57P01')
     }
     const firsts = afterRealLoss(batch.firstsAfterLoss)
-    const { windows, lost } = afterLoss(firsts, this.#lastStored(firsts), this.#wallMs)
+    const { windows, lost } = afterLoss(firsts, this.#lastStored(firsts), wallMs(this.#clock))
     for (const gap of windows) this.#putGap(gap)
     for (const { key, lost: one } of lost) if (!state.lost.has(key)) state.lost.set(key, one)
     for (const loss of batch.losses.values()) this.#putLoss(loss)
     const inserted = this.#insert(batch)
     const lettersBefore = state.letters.size
-    for (const { topic, partition, offset, reason } of batch.copies) {
-      const key = `${topic}:${partition}:${offset}`
-      if (!state.letters.has(key)) state.letters.set(key, reason)
-    }
+    for (const copy of batch.copies)
+      if (!state.letters.has(placeOf(copy))) state.letters.set(placeOf(copy), copy.reason)
     const restored = state.letters.size - lettersBefore
     this.#advance(ours)
     return {
@@ -247,7 +214,7 @@ export class MemoryDatabase implements Server {
       const timeMs = Math.floor(receivedUs / 1000)
       keepLater(last, { symbol: symbol.text, eventType: 'bookTicker', epoch: 0, id: null, timeMs })
     }
-    for (const row of batch.found) letters.set(`${row.topic}:${row.partition}:${row.offset}`, row.reason)
+    for (const row of batch.found) letters.set(placeOf(row), row.reason)
     let moved = 0
     for (const gap of batch.gaps) if (this.#putGap(gap)) moved++
     return rows.size - before + moved
@@ -279,10 +246,10 @@ export class MemoryDatabase implements Server {
   #lastStored(asked: readonly FirstAfterLoss[]): LastStored[] {
     return asked.flatMap(({ symbol, eventType }) => this.state.last.get(`${symbol} ${eventType}`) ?? [])
   }
+}
 
-  get #wallMs(): number {
-    return Math.floor(this.#clock.wallMicros() / 1000)
-  }
+function placeOf({ topic, partition, offset }: DeadLetterRow): string {
+  return `${topic}:${partition}:${offset}`
 }
 
 function keepLater(last: Map<string, LastStored>, row: LastStored): void {

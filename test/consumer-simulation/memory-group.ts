@@ -81,16 +81,10 @@ export class MemoryGroup {
       join: async (events) => {
         await life.wait(this.#random.between(1, 50))
         if (this.isAway) throw new Error('The coordinator is away')
+        const nowMs = this.#clock.monotonicMs()
         const one: Member = {
-          id: this.#nextId++,
-          life,
-          events,
-          generation: -1,
-          knownGeneration: -1,
-          lastBeatMs: this.#clock.monotonicMs(),
-          isolatedUntilMs: 0,
-          hasJoined: true,
-          joined: null,
+          ...{ id: this.#nextId++, life, events, generation: -1, knownGeneration: -1 },
+          ...{ lastBeatMs: nowMs, isolatedUntilMs: 0, hasJoined: true, joined: null },
         }
         member = one
         this.#members.push(one)

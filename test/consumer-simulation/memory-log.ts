@@ -51,13 +51,9 @@ export class MemoryLog {
     this.topics = topics
     this.#random = random
     this.partitions = topics.flatMap((topic) =>
-      Array.from({ length: PARTITIONS }, (_, partition) => ({
-        topic,
-        partition,
-        messages: [],
-        start: 0,
-        ailment: null,
-      })),
+      Array.from({ length: PARTITIONS }, (_, partition) => {
+        return { topic, partition, messages: [], start: 0, ailment: null }
+      }),
     )
   }
 
@@ -91,15 +87,13 @@ export class MemoryLog {
         return answer(this.#random.between(1, 20), () => metadata)
       },
       leaderOf: (topic, partition) => (this.partition(topic, partition).ailment === 'no leader' ? -1 : 1),
-      offsetRanges: () =>
-        answer(this.#random.between(1, 20), () =>
-          this.partitions.map(({ topic, partition, start, messages }) => ({
-            topic,
-            partition,
-            start,
-            end: messages.length,
-          })),
-        ),
+      offsetRanges: () => {
+        const ranges = () =>
+          this.partitions.map(({ topic, partition, start, messages }) => {
+            return { topic, partition, start, end: messages.length }
+          })
+        return answer(this.#random.between(1, 20), ranges)
+      },
       fetch: (_node, positions, { maxWaitMs }) => {
         // The broker's state at the request arrives a while later, whatever has happened since.
         const fetched = positions.map((position) => this.#read(position))
@@ -116,36 +110,15 @@ export class MemoryLog {
 
   #read({ topic, partition, offset }: Position): FetchedPartition {
     const { start, messages: log, ailment } = this.partition(topic, partition)
-    if (ailment !== null) {
-      const error = 'NOT_LEADER_OR_FOLLOWER'
-      return {
-        topic,
-        partition,
-        error,
-        startOffset: -1,
-        endOffset: -1,
-        nextOffset: null,
-        nextLeaderEpoch: -1,
-        diverging: null,
-        messages: [],
-      }
-    }
-    const isOutside = offset < start || offset > log.length
+    const none = { topic, partition, nextOffset: null, nextLeaderEpoch: -1, diverging: null, messages: [] }
+    if (ailment !== null) return { ...none, error: 'NOT_LEADER_OR_FOLLOWER', startOffset: -1, endOffset: -1 }
+    const answer = { ...none, error: null, startOffset: start, endOffset: log.length }
+    if (offset < start || offset > log.length) return { ...answer, error: 'OFFSET_OUT_OF_RANGE' }
     // A batch of the log may begin before the requested offset.
     const from = Math.max(start, offset - this.#random.whole(0, 3 - 1))
-    const messages = isOutside
-      ? []
-      : log.slice(from, offset + FETCH_MESSAGES).map(({ record }, i) => messageAt(from + i, record))
-    return {
-      topic,
-      partition,
-      error: isOutside ? 'OFFSET_OUT_OF_RANGE' : null,
-      startOffset: start,
-      endOffset: log.length,
-      nextOffset: messages.length === 0 ? null : from + messages.length,
-      nextLeaderEpoch: -1,
-      diverging: null,
-      messages,
-    }
+    const messages = log
+      .slice(from, offset + FETCH_MESSAGES)
+      .map(({ record }, i) => messageAt(from + i, record))
+    return messages.length === 0 ? answer : { ...answer, nextOffset: from + messages.length, messages }
   }
 }

@@ -61,10 +61,7 @@ export class MemorySession implements Session {
     this.#isReadOnly = server.isReadOnlyByDefault
   }
 
-  /**
-   * Why no statement can run in it; null if one can. @param writes whether the statement changes
-   * data
-   */
+  /** Why no statement can run in it; null if one can. @param writes whether the statement changes data */
   obstacle(writes: boolean): Error | null {
     if (this.#server.isAway) return failure(null)
     if (this.#server.incarnation !== this.#incarnation) return failure('57P01')

@@ -11,13 +11,7 @@ import type { MemoryGroup } from './memory-group.ts'
 import type { MemoryLog } from './memory-log.ts'
 
 const CONFIG: WorkerConfig = {
-  topics: {
-    trades: 'trades',
-    bookTicker: 'quotes',
-    gaps: 'gaps',
-    checkpoints: 'checkpoints',
-    deadLetters: 'letters',
-  },
+  topics: { trades: 'trades', bookTicker: 'quotes', gaps: 'gaps', checkpoints: '-', deadLetters: 'letters' },
   batchSize: 50,
   flushIntervalMs: 2000,
   fetchMaxWaitMs: 500,

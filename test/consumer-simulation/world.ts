@@ -1,4 +1,5 @@
 import { keyOf } from '../../src/foundation/kafka/partition.ts'
+import { wallMs } from '../../src/foundation/runtime/clock.ts'
 import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
 import { settle, VirtualClock } from '../support/virtual-clock.ts'
 import { SYMBOLS, SymbolFeed } from './market.ts'
@@ -90,7 +91,7 @@ export class World {
   }
 
   get #wallMs(): number {
-    return Math.floor(this.clock.wallMicros() / 1000)
+    return wallMs(this.clock)
   }
 
   get alive(): ConsumerProcess[] {
@@ -149,55 +150,48 @@ export class World {
 
   #brokerAway(): void {
     if (this.log.isAway) return
-    this.#fault('broker away')
-    this.log.isAway = true
-    this.group.isAway = true
-    this.clock.schedule(this.random.between(500, 25_000), () => {
-      this.log.isAway = false
-      this.group.isAway = false
+    this.#forAWhile('broker away', 25_000, (isAway) => {
+      this.log.isAway = isAway
+      this.group.isAway = isAway
     })
   }
 
-  /** Makes one partition unreadable for a while. */
+  /** Makes one partition unreadable. */
   #ailOne(): void {
     const one = this.random.pick(this.log.partitions)
     if (one.ailment !== null) return
     const ailment = this.random.pick(['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const)
-    this.#fault(`partition ailing: ${ailment}`)
-    one.ailment = ailment
-    this.clock.schedule(this.random.between(500, 60_000), () => {
-      one.ailment = null
+    this.#forAWhile(`partition ailing: ${ailment}`, 60_000, (ails) => {
+      one.ailment = ails ? ailment : null
     })
   }
 
   #databaseAway(): void {
-    if (this.database.isAway) return
-    this.#fault('database away')
-    this.database.isAway = true
-    this.clock.schedule(this.random.between(500, 40_000), () => {
-      this.database.isAway = false
+    const { database } = this
+    if (database.isAway) return
+    this.#forAWhile('database away', 40_000, (isAway) => {
+      database.isAway = isAway
     })
   }
 
-  /**
-   * Fails over to a server that refuses writes for a while: one in recovery, or one set to
-   * read-only.
-   */
+  /** Fails over to a server that refuses writes: one in recovery, or one set to read-only. */
   #failOver(): void {
     const { database } = this
     if (database.isInRecovery || database.isReadOnlyByDefault) return
     const way = this.random.pick(['isInRecovery', 'isReadOnlyByDefault'] as const)
-    this.#fault(`failover: ${way}`)
     database.restart()
-    database[way] = true
-    this.clock.schedule(this.random.between(500, 40_000), () => {
-      database[way] = false
+    this.#forAWhile(`failover: ${way}`, 40_000, (refuses) => {
+      database[way] = refuses
     })
   }
 
-  /**
-   * Backs up once every symbol has rows: the losses of a symbol without rows cannot be determined.
-   */
+  #forAWhile(fault: string, maxMs: number, set: (isOn: boolean) => void): void {
+    this.#fault(fault)
+    set(true)
+    this.clock.schedule(this.random.between(500, maxMs), () => set(false))
+  }
+
+  /** Backs up once every symbol has rows: the losses of a symbol without rows cannot be determined. */
   get #isWarm(): boolean {
     return this.database.state.last.size === 2 * SYMBOLS.length
   }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
+import { migrate } from '../../src/foundation/store/migrate.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import type { ConsumerStatus } from '../../src/foundation/telemetry/status.ts'
 import { createTestDatabase } from './database.ts'
 import { createTestTopics } from './kafka.ts'
 import { tradeValue } from './records.ts'
-import { saidByServices } from './services.ts'
+import { saidByServices, startConsumerProcess } from './services.ts'
 import { until } from './wait-for.ts'
 
 export type ConsumerParts = Awaited<ReturnType<typeof createConsumerParts>>
@@ -12,13 +13,18 @@ export type ConsumerParts = Awaited<ReturnType<typeof createConsumerParts>>
 /**
  * The topics and database of one test, and the consumer's settings for them.
  *
+ * @param tables whether to create the tables, as `tapeline migrate` does
  * @param onServer an empty database to use instead of a new one; it is not dropped
  */
-export async function createConsumerParts(onServer?: { readonly url: string }) {
+export async function createConsumerParts(
+  tables: 'migrated' | 'empty' = 'empty',
+  onServer?: { readonly url: string },
+) {
   const topics = await createTestTopics({ prefix: 'consumer' })
   const server =
     onServer === undefined ? await createTestDatabase() : { url: onServer.url, drop: async () => {} }
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
+  if (tables === 'migrated') await migrate(database)
   /** The number that a query returns. */
   const count = async (sql: string) => {
     const { rows } = await database.query<{ n: number }>(`SELECT (${sql})::int AS n`)
@@ -34,28 +40,38 @@ export async function createConsumerParts(onServer?: { readonly url: string }) {
     BACKOFF_INITIAL_MS: '100',
     BACKOFF_MAX_MS: '1000',
   }
+  /** Waits until `trades` has this many rows. */
+  const untilTrades = async (rows: number, timeoutMs = 90_000) => {
+    let seen = -1
+    const isThere = async () => {
+      seen = await count('SELECT count(*) FROM trades')
+      return seen >= rows
+    }
+    await until(`${rows} trades`, isThere, timeoutMs).catch((cause: unknown) => {
+      const said = saidByServices()
+      throw new Error(`Only ${seen} of ${rows} trades were stored. Output of the services:\n${said}`, {
+        cause,
+      })
+    })
+  }
   return {
     topics,
     database,
     databaseUrl: server.url,
     env,
     count,
-    /** Waits until `trades` has this many rows. */
-    async untilTrades(rows: number, timeoutMs = 90_000) {
-      let seen = -1
-      await until(
-        `${rows} trades`,
-        async () => {
-          seen = await count('SELECT count(*) FROM trades')
-          return seen >= rows
-        },
-        timeoutMs,
-      ).catch((error: unknown) => {
-        const said = saidByServices()
-        throw new Error(`Only ${seen} of ${rows} trades were stored. Output of the services:\n${said}`, {
-          cause: error,
-        })
-      })
+    untilTrades,
+    /** Runs a consumer until `trades` has this many rows. @returns its counters */
+    async store(rows: number, settings = env) {
+      await using consumer = await startConsumerProcess(settings)
+      await untilTrades(rows)
+      const { counters } = await consumer.status()
+      await consumer.stop()
+      return counters
+    },
+    /** The sum of the stored offsets of a topic's partitions. */
+    storedOffset(topic: string) {
+      return count(`SELECT sum(next_offset) FROM consumer_offsets WHERE topic = '${topic}'`)
     },
     /** Waits until a query returns this number. */
     async untilRows(sql: string, rows: number) {

@@ -26,17 +26,13 @@ export interface GroupClientEvents {
   onEnded(error: unknown): void
 }
 
-/**
- * One membership in the consumer group, from join to end. A later membership needs a new client.
- */
+/** One membership in the consumer group, from join to end. A later membership needs a new client. */
 export interface GroupClient {
   /** Resolves after the first join. */
   join(events: GroupClientEvents): Promise<void>
   /** Commits under the current generation. Never rejoins. */
   commit(offsets: readonly OffsetToCommit[]): Promise<void>
-  /**
-   * Whether the group has committed any offset in these topics, by name and number of partitions.
-   */
+  /** Whether the group has committed any offset in these topics, by name and number of partitions. */
   hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean>
   /** Leaves the group, within a second. */
   close(): Promise<void>
@@ -76,20 +72,14 @@ export function openGroupClient(config: GroupConfig, topics: readonly string[]):
       for (const topic of topics) client.topics.track(topic)
       await client.joinGroup({})
     },
-    commit: (offsets) =>
-      client.commit({
-        offsets: offsets.map(({ topic, partition, nextOffset }) => ({
-          topic,
-          partition,
-          offset: BigInt(nextOffset),
-          leaderEpoch: -1,
-        })),
-      }),
-    async hasCommits(partitions) {
-      const asked = [...partitions].map(([topic, count]) => ({
-        topic,
-        partitions: [...Array(count).keys()],
-      }))
+    async commit(offsets) {
+      const withEpochs = offsets.map(({ topic, partition, nextOffset }) => {
+        return { topic, partition, offset: BigInt(nextOffset), leaderEpoch: -1 }
+      })
+      await client.commit({ offsets: withEpochs })
+    },
+    async hasCommits(counts) {
+      const asked = Array.from(counts, ([topic, count]) => ({ topic, partitions: [...Array(count).keys()] }))
       const committed = await client.listCommittedOffsets({ topics: asked })
       return [...committed.values()].flat().some((offset) => offset !== undefined && offset >= 0n)
     },

@@ -4,8 +4,7 @@ import { partitionOf } from '../kafka/partition.ts'
 import { type OutgoingRecord, RecordSender } from '../kafka/record-sender.ts'
 import { type BackoffPolicy, retry } from '../runtime/backoff.ts'
 import type { ServicePorts } from '../telemetry/service.ts'
-import { headersOf } from './dead-letter.ts'
-import type { DeadLetterRow } from './dead-letter-rows.ts'
+import { type DeadLetterRow, headersOf } from './dead-letter.ts'
 
 export interface DeadLetterSenderOptions {
   readonly kafka: KafkaConnection
@@ -13,6 +12,12 @@ export interface DeadLetterSenderOptions {
   /** Delays between attempts. */
   readonly backoff: BackoffPolicy
 }
+
+/**
+ * A source message is at most 1 MiB, and the dead-letter topic accepts 2 MiB per send and
+ * partition.
+ */
+const SEND_MAX_BYTES = 1 << 20
 
 /**
  * Sends messages that cannot be stored to the dead-letter topic, unchanged, with the reason in
@@ -50,10 +55,18 @@ export class DeadLetterSender {
     const records: OutgoingRecord[] = []
     let bytes = 0
     for (const letter of letters) {
-      const record = recordOf(letter, topic, partitions)
-      bytes += sizeOf(record)
+      const { key, payload: value, failedAtMs: timestampMs } = letter
+      const headers = new Map<Buffer, Buffer>()
+      // The names of the headers, and the record's own bytes.
+      bytes += (key?.length ?? 0) + (value?.length ?? 0) + 500
+      for (const [name, text] of headersOf(letter)) {
+        const header = Buffer.from(text)
+        headers.set(Buffer.from(name), header)
+        bytes += header.length
+      }
       if (records.length > 0 && bytes > SEND_MAX_BYTES) break
-      records.push(record)
+      const partition = partitionOf(key?.toString() ?? '', partitions)
+      records.push({ topic, partition, key, value, headers, timestampMs })
     }
     await this.#producer.send(records)
     return records.length
@@ -64,27 +77,4 @@ export class DeadLetterSender {
     this.#producer = null
     await producer?.close()
   }
-}
-
-/**
- * A source message is at most 1 MiB, and the dead-letter topic accepts 2 MiB per send and
- * partition.
- */
-const SEND_MAX_BYTES = 1 << 20
-
-function recordOf(letter: DeadLetterRow, topic: string, partitions: number): OutgoingRecord {
-  return {
-    topic,
-    key: letter.key,
-    value: letter.payload,
-    partition: partitionOf(letter.key?.toString() ?? '', partitions),
-    timestampMs: letter.failedAtMs,
-    headers: new Map(headersOf(letter).map(([name, text]) => [Buffer.from(name), Buffer.from(text)])),
-  }
-}
-
-/** Includes the names of the headers and the record's own bytes. */
-function sizeOf({ key, value, headers }: OutgoingRecord): number {
-  const texts = [...headers.values()].reduce((sum, { length }) => sum + length, 0)
-  return (key?.length ?? 0) + (value?.length ?? 0) + texts + 500
 }

@@ -19,7 +19,7 @@ const KINDS: ReadonlyMap<string, FailureKind> = new Map([
   ['40001', 'retry'], // serialization failure
   ['40P01', 'retry'], // deadlock detected
   ['53', 'retry'], // insufficient resources: disk full, too many connections
-  ['53400', 'stop'], // configuration limit exceeded, even for portions of the batch, see `portions.ts`
+  ['53400', 'stop'], // configuration limit exceeded, even for portions of the batch, see `database-store.ts`
   ['55P03', 'retry'], // lock not available
   ['57', 'retry'], // operator intervention: shutdown, statement cancelled
   ['58030', 'retry'], // I/O error
