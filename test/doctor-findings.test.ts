@@ -27,6 +27,11 @@ async function diagnose(
   return new Map(findings.map((finding) => [finding.what, finding]))
 }
 
+async function freePorts() {
+  const port = async () => String(await freePort())
+  return { INGEST_PORT: await port(), CONSUMER_PORT: await port(), DASHBOARD_PORT: await port() }
+}
+
 test('finds nothing in a healthy setup, reports each fault with its fix, and changes nothing', {
   ...(native?.skip === undefined ? {} : { skip: native.skip }),
 }, async () => {
@@ -34,11 +39,7 @@ test('finds nothing in a healthy setup, reports each fault with its fix, and cha
   await using exchange = disposable(
     await startSimulatedExchange({ symbols: ['BTCUSDT', 'ETHUSDT'], messagesPerSecond: 10 }),
   )
-  const ports = {
-    INGEST_PORT: String(await freePort()),
-    CONSUMER_PORT: String(await freePort()),
-    DASHBOARD_PORT: String(await freePort()),
-  }
+  const ports = await freePorts()
   const env = {
     ...parts.env,
     ...ports,
@@ -57,20 +58,8 @@ test('finds nothing in a healthy setup, reports each fault with its fix, and cha
   await migrate(parts.database)
   const well = await diagnose(env, 0)
   for (const what of [
-    'Node',
-    'Kafka',
-    'database',
-    'TimescaleDB',
-    'pooler',
-    'writing',
-    'search_path',
-    'session settings',
-    'lock limit',
-    'schema',
-    'roles',
-    'exchange clock',
-    'symbols',
-    'INGEST_PORT',
+    ...['Node', 'Kafka', 'database', 'TimescaleDB', 'pooler', 'writing', 'search_path', 'session settings'],
+    ...['lock limit', 'schema', 'roles', 'exchange clock', 'symbols', 'INGEST_PORT'],
   ])
     assert.equal(well.get(what)?.verdict, 'good', `${what}: ${well.get(what)?.text}`)
   assert.match(well.get('TimescaleDB')?.text ?? '', /^2\.\d+\.\d+, apache licence/)
@@ -79,25 +68,13 @@ test('finds nothing in a healthy setup, reports each fault with its fix, and cha
   const taken = createServer().listen(Number(ports.CONSUMER_PORT), '127.0.0.1')
   const { database } = parts
   await database.query("INSERT INTO schema_migrations (version, name) VALUES (999, 'of tomorrow')")
-  const wrong = await diagnose(
-    {
-      ...env,
-      KAFKA_GAPS_TOPIC: `${parts.topics.env.KAFKA_GAPS_TOPIC}.missing`,
-      KAFKA_PARTITIONS: '5',
-      SYMBOLS: 'BTCUSDT,NOSUCH',
-    },
-    1,
-  ).finally(() => taken.close())
-  assert.deepEqual(
-    bad(wrong).sort(),
-    ['CONSUMER_PORT', 'schema', 'symbols', `topic ${parts.topics.env.KAFKA_GAPS_TOPIC}.missing`].sort(),
-  )
+  const { KAFKA_GAPS_TOPIC: gaps, KAFKA_TRADES_TOPIC: trades } = parts.topics.env
+  const faults = { KAFKA_GAPS_TOPIC: `${gaps}.missing`, KAFKA_PARTITIONS: '5', SYMBOLS: 'BTCUSDT,NOSUCH' }
+  const wrong = await diagnose({ ...env, ...faults }, 1).finally(() => taken.close())
+  assert.deepEqual(bad(wrong).sort(), ['CONSUMER_PORT', 'schema', 'symbols', `topic ${gaps}.missing`].sort())
   assert.match(wrong.get('symbols')?.text ?? '', /NOSUCH/)
   assert.match(wrong.get('schema')?.text ?? '', /newer|999/)
-  assert.match(
-    wrong.get(`topic ${parts.topics.env.KAFKA_TRADES_TOPIC}`)?.text ?? '',
-    /partitions is 3, expected 5/,
-  )
+  assert.match(wrong.get(`topic ${trades}`)?.text ?? '', /partitions is 3, expected 5/)
 
   await database.query('DROP EXTENSION timescaledb CASCADE')
   const away = new URL(parts.databaseUrl)
@@ -111,11 +88,10 @@ test('finds nothing in a healthy setup, reports each fault with its fix, and cha
 })
 
 test('a port used by a running service is no fault, unless that service is unhealthy', async () => {
-  const port = await freePort()
-  const other = await freePort()
+  const ports = await freePorts()
   const consumer = { ready: true, reason: '' }
   const server = await startHealthServer(
-    { host: '127.0.0.1', port, portSetting: 'CONSUMER_PORT' },
+    { host: '127.0.0.1', port: Number(ports.CONSUMER_PORT), portSetting: 'CONSUMER_PORT' },
     {
       readiness: () => consumer,
       status: () => ({ service: 'consumer', ...consumer }),
@@ -123,11 +99,6 @@ test('a port used by a running service is no fault, unless that service is unhea
     },
   )
   try {
-    const ports = {
-      CONSUMER_PORT: String(port),
-      INGEST_PORT: String(other),
-      DASHBOARD_PORT: String(await freePort()),
-    }
     const find = async () =>
       (await checkPorts(loadSettings(ports, { cwd: '/' }), false)).map(({ verdict }) => verdict)
     assert.deepEqual(await find(), ['good', 'good', 'good'])
@@ -147,11 +118,9 @@ test('reports a refusal by the exchange with its fix, and the refusals of a runn
   assert.match(found?.text ?? '', /exchangeInfo: HTTP 451.*not before 90 s have passed/)
   assert.match(found?.fix ?? '', /run from a region that the exchange serves/)
   const handshakes = { status: 418, reason: 'HTTP 418', retryAt: '2026-01-01T00:00:00Z' }
+  const refused = ofRefusals({ refusals: { rest: null, handshakes }, openGaps: [] })
   assert.deepEqual(
-    ofRefusals({ refusals: { rest: null, handshakes }, openGaps: [] }).map(({ what, verdict }) => [
-      what,
-      verdict,
-    ]),
+    refused.map(({ what, verdict }) => [what, verdict]),
     [['exchange WebSocket', 'warning']],
   )
   const gap = { gapId: 'a', fromId: 1, toId: 2, cause: 'reconnect', isFailing: true }
@@ -169,10 +138,8 @@ test('requires Java and Maven only where it would start Kafka', async () => {
   const alone = await diagnose({ BINANCE_REST_URL: 'http://127.0.0.1:1' }, 1)
   assert.equal(alone.get('Kafka')?.verdict, 'none')
   assert.equal(alone.get('Java')?.verdict, 'good')
-  const elsewhere = await diagnose(
-    { BINANCE_REST_URL: 'http://127.0.0.1:1', KAFKA_BROKERS: '127.0.0.1:1' },
-    1,
-  )
+  const away = { BINANCE_REST_URL: 'http://127.0.0.1:1', KAFKA_BROKERS: '127.0.0.1:1' }
+  const elsewhere = await diagnose(away, 1)
   assert.equal(elsewhere.get('Java, Maven')?.verdict, 'none')
 })
 

@@ -4,7 +4,6 @@ import { z } from 'zod'
 import { refusalOf } from '../src/foundation/binance/refusal.ts'
 import { type FetchTrades, tradeRest } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
-import type { Database } from '../src/foundation/store/database.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import {
@@ -12,29 +11,21 @@ import {
   type ExchangeSamples,
   withComparison,
 } from '../src/tools/verify/exchange-samples.ts'
-import { REPORT } from '../src/tools/verify/report-types.ts'
+import { REPORT, type Report } from '../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../src/tools/verify/scope.ts'
-import { audit } from '../src/tools/verify/verify.ts'
+import { verify } from '../src/tools/verify/verify.ts'
 import { AUDIT_OPTIONS, gapSql } from './support/audited-market.ts'
-import { type OpenDatabase, openTestDatabase } from './support/database.ts'
+import { databaseOfSuite } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
 import { recordingSql } from './support/recordings.ts'
 import { until } from './support/wait-for.ts'
 
+const server = databaseOfSuite('migrated')
 let exchange: Exchange
-let server: OpenDatabase
-let database: Database
-
 before(async () => {
   exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
-  server = await openTestDatabase('migrated')
-  database = server.database
 })
-
-after(async () => {
-  await server[Symbol.asyncDispose]()
-  await exchange.close()
-})
+after(() => exchange.close())
 
 /** The exchange's last rows, as the consumer stores them. */
 async function storeLatest(): Promise<number> {
@@ -46,31 +37,31 @@ async function storeLatest(): Promise<number> {
     const rows = await get('historicalTrades')
     return rows.length === 40 && rows
   })
-  await database.query(
+  await server.database.query(
     `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
      SELECT to_timestamp(time / 1000.0), 'BTCUSDT', 'trade', id, price, qty, "isBuyerMaker", now()
      FROM jsonb_to_recordset($1::jsonb) AS row (id bigint, price numeric, qty numeric, time bigint, "isBuyerMaker" boolean)`,
     [JSON.stringify(trades)],
   )
-  await database.query(
+  await server.database.query(
     `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp)
      SELECT to_timestamp("T" / 1000.0), 'BTCUSDT', 'aggTrade', a, p, q, f, l, m, now()
      FROM jsonb_to_recordset($1::jsonb) AS row (a bigint, p numeric, q numeric, f bigint, l bigint, "T" bigint, m boolean)`,
     [JSON.stringify(await get('aggTrades'))],
   )
-  await database.query("INSERT INTO meta (key, value) VALUES ('source', $1), ('time_unit', 'millisecond')", [
-    exchange.source,
-  ])
+  await server.database.query(
+    "INSERT INTO meta (key, value) VALUES ('source', $1), ('time_unit', 'millisecond')",
+    [exchange.source],
+  )
   return Number(trades[0]?.['id'])
 }
 
+const exchangeFindings = ({ findings }: Report) => findings.filter(({ check }) => check === 'exchange')
+
 async function compare(options: readonly string[] = ['--symbol', 'BTCUSDT']) {
+  const { url: DATABASE_URL } = server
   // The default is the Kafka of an `up` that runs on this machine, whose messages are never stored here.
-  const env = {
-    DATABASE_URL: server.url,
-    BINANCE_REST_URL: exchange.restUrl,
-    KAFKA_BROKERS: '127.0.0.1:1',
-  }
+  const env = { DATABASE_URL, BINANCE_REST_URL: exchange.restUrl, KAFKA_BROKERS: '127.0.0.1:1' }
   await using command = startTapeline(['verify', '--exchange', '--json', ...options], { env })
   await command.exit()
   return command.output()
@@ -78,28 +69,21 @@ async function compare(options: readonly string[] = ['--symbol', 'BTCUSDT']) {
 
 /** With the weight of a whole minute. */
 function using(fetch: FetchTrades): ExchangeSamples {
-  return {
-    fetch,
-    budget: new WeightBudget(6000),
-    random: Math.random,
-    signal: AbortSignal.timeout(60_000),
-  }
+  const signal = AbortSignal.timeout(60_000)
+  return { fetch, budget: new WeightBudget(6000), random: Math.random, signal }
 }
 
 test('compares samples of each day with the exchange, and names a differing row', async () => {
   const firstId = await storeLatest()
   const equal = REPORT.parse(JSON.parse(await compare()))
   assert.ok((equal.compared ?? 0) >= 6, String(equal.compared))
-  assert.deepEqual(
-    equal.findings.filter(({ check }) => check === 'exchange'),
-    [],
-  )
-  await database.query(
+  assert.deepEqual(exchangeFindings(equal), [])
+  await server.database.query(
     "UPDATE trades SET price = price + 0.01, trade_time = trade_time + interval '1 millisecond' WHERE event_type = 'trade' AND trade_id = $1",
     [firstId],
   )
   const altered = REPORT.parse(JSON.parse(await compare()))
-  const [found, ...others] = altered.findings.filter(({ check }) => check === 'exchange')
+  const [found, ...others] = exchangeFindings(altered)
   assert.deepEqual(others, [])
   assert.deepEqual(
     [altered.verdict, found?.kind, found?.eventType, found?.examples.map(({ from }) => from)],
@@ -112,14 +96,14 @@ test('compares samples of each day with the exchange, and names a differing row'
 })
 
 test('sends no more requests once REST refuses all, and lists the remaining rows', async () => {
-  const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  const report = await verify(server.database, AUDIT_OPTIONS)
   for (const refusal of [refusalOf(403, null, '', 0), refusalOf(503, '86400', '', 0)]) {
     let asked = 0
     const access = using(async () => {
       asked++
       return { kind: 'refused', refusal }
     })
-    const comparison = await compareWithExchange(database, EVERYTHING, report, access)
+    const comparison = await compareWithExchange(server.database, EVERYTHING, report, access)
     assert.deepEqual([asked, comparison.compared], [1, 0])
     assert.deepEqual(
       comparison.notChecked.map(({ examples }) => [...new Set(examples.map(({ detail }) => detail))]),
@@ -131,17 +115,13 @@ test('sends no more requests once REST refuses all, and lists the remaining rows
 })
 
 test('a type of which no row can be compared is a finding', async () => {
-  const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  const report = await verify(server.database, AUDIT_OPTIONS)
   const rest = tradeRest(exchange.restUrl, 'millisecond', Date.now)
   const refusal = refusalOf(401, null, '{"code":-2014,"msg":"API-key format invalid."}', 0)
-  const { findings, compared } = await compareWithExchange(
-    database,
-    EVERYTHING,
-    report,
-    using(async (request, signal) =>
-      request.type === 'trade' ? { kind: 'refused', refusal } : rest(request, signal),
-    ),
+  const access = using(async (request, signal) =>
+    request.type === 'trade' ? { kind: 'refused', refusal } : rest(request, signal),
   )
+  const { findings, compared } = await compareWithExchange(server.database, EVERYTHING, report, access)
   assert.deepEqual(
     [compared > 0, ...findings.map(({ kind, eventType }) => [kind, eventType])],
     [true, ['not compared', 'trade']],
@@ -151,7 +131,7 @@ test('a type of which no row can be compared is a finding', async () => {
 test('finds a symbol that was announced and never delivered', async () => {
   const at = new Date(Date.now() - 30 * 60_000).toISOString()
   const symbols = ['BTCUSDT', 'ETHUSDT', 'NOUSDT']
-  await database.query(recordingSql(at, { symbols, time_unit: 'millisecond' }))
+  await server.database.query(recordingSql(at, { symbols, time_unit: 'millisecond' }))
   const report = REPORT.parse(JSON.parse(await compare([])))
   assert.equal(report.verdict, 'not clean')
   assert.deepEqual(
@@ -174,7 +154,7 @@ test('finds a symbol that was announced and never delivered', async () => {
 })
 
 test('finds trades after the last stored one, unless the ledger names them or Kafka still has them', async () => {
-  const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  const report = await verify(server.database, AUDIT_OPTIONS)
   // Everything that the exchange has by now is old enough.
   const later = { ...report, takenAt: new Date(Date.now() + 20 * 60_000).toISOString() }
   const scope = { ...EVERYTHING, symbols: ['BTCUSDT'] }
@@ -185,7 +165,7 @@ test('finds trades after the last stored one, unless the ledger names them or Ka
     return tradeRest(exchange.restUrl, 'millisecond', Date.now)(request, signal)
   })
   const found = async (one: typeof later) =>
-    (await compareWithExchange(database, scope, one, access)).findings.filter(
+    (await compareWithExchange(server.database, scope, one, access)).findings.filter(
       ({ kind, eventType }) => kind === 'not stored' && eventType === 'trade',
     )
   assert.deepEqual(await found(report), [], 'young ones may be on their way')
@@ -197,14 +177,14 @@ test('finds trades after the last stored one, unless the ledger names them or Ka
   asked = 0
   const waiting = found(pending)
   await until('the question', async () => asked > 0)
-  await database.query(gapSql('open', last + 1, last + 1_000_000))
-  await database.query(
+  await server.database.query(gapSql('open', last + 1, last + 1_000_000))
+  await server.database.query(
     "INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset) VALUES ('t', gen_random_uuid(), 0, 9)",
   )
   assert.deepEqual(await waiting, [])
 })
 
 test('does not compare with another exchange than that of the rows', async () => {
-  await database.query("UPDATE meta SET value = 'binance' WHERE key = 'source'")
+  await server.database.query("UPDATE meta SET value = 'binance' WHERE key = 'source'")
   assert.match(await compare(), /The tables of this database hold data of "binance", not of "simulated/)
 })
