@@ -71,10 +71,11 @@ export async function claimExchangeIdentity(
   if (text !== null) {
     const marked = parseMark(text, topic)
     const what = 'These Kafka topics'
-    const others = 'topics (KAFKA_TRADES_TOPIC, …) or another broker, and another database.'
-    rejectOtherExchange(what, marked.source, identity.source, `Use other ${others}`)
+    const others = '(KAFKA_TRADES_TOPIC, …) or another broker, and another database.'
+    const otherFix = `Use other topics for this exchange ${others}`
+    rejectOtherExchange(what, marked.source, identity.source, otherFix)
     rejectOtherTopics(topic, marked, own)
-    const fix = `Set TIME_UNIT=${marked.timeUnit}; or use other ${others}`
+    const fix = `Set TIME_UNIT=${marked.timeUnit}; or use other topics ${others}`
     rejectOtherTimeUnit(what, marked.timeUnit, identity.timeUnit, fix)
     return
   }

@@ -22,24 +22,29 @@ export function wallMs(clock: Pick<Clock, 'wallMicros'>): number {
 const RESYNC_MS = 1
 
 /**
- * The machine's clocks. `Date.now()` has whole milliseconds, so microseconds are interpolated from
+ * The machine's clocks. The system's has whole milliseconds, so microseconds are interpolated from
  * the monotonic clock and re-anchored when the two differ by more than a millisecond (an NTP step).
  */
-export function systemClock(): Clock {
-  let anchorWallMs = Date.now()
-  let anchorMonotonicMs = performance.now()
+export function systemClock(monotonicMs = () => performance.now(), systemMs = () => Date.now()): Clock {
+  let anchorWallMs = systemMs()
+  let anchorMonotonicMs = monotonicMs()
+  const interpolated = (nowMs: number) => anchorWallMs + (nowMs - anchorMonotonicMs)
+  const hasStepped = (nowMs: number, wallMs: number) =>
+    interpolated(nowMs) < wallMs - RESYNC_MS || interpolated(nowMs) > wallMs + 1 + RESYNC_MS
   return {
-    monotonicMs: () => performance.now(),
+    monotonicMs,
     wallMicros() {
-      const monotonicMs = performance.now()
-      const systemMs = Date.now()
-      let wallMs = anchorWallMs + (monotonicMs - anchorMonotonicMs)
-      if (wallMs < systemMs - RESYNC_MS || wallMs > systemMs + 1 + RESYNC_MS) {
-        anchorWallMs = systemMs
-        anchorMonotonicMs = monotonicMs
-        wallMs = systemMs
+      let nowMs = monotonicMs()
+      if (hasStepped(nowMs, systemMs())) {
+        // A pause between the two readings looks like a step too, so both are read once more.
+        nowMs = monotonicMs()
+        const wallMs = systemMs()
+        if (hasStepped(nowMs, wallMs)) {
+          anchorWallMs = wallMs
+          anchorMonotonicMs = nowMs
+        }
       }
-      return Math.floor(wallMs * 1000)
+      return Math.floor(interpolated(nowMs) * 1000)
     },
     schedule(delayMs, run) {
       const timer = setTimeout(run, delayMs)
