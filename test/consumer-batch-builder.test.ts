@@ -8,6 +8,7 @@ import { BatchWriter, WriteCounts } from '../src/consumer/batch-writer.ts'
 import { headersOf, mirroredLetter } from '../src/foundation/dead-letters/dead-letter.ts'
 import type { FetchedPartition } from '../src/foundation/kafka/codec/fetch-api.ts'
 import { systemClock, Wake } from '../src/foundation/runtime/clock.ts'
+import { column, columns } from './support/columns.ts'
 import { fetched, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '00000000-0000-0000-0000-000000000001'
@@ -86,10 +87,7 @@ test('advances a partition only over messages it has accepted, whatever the fetc
         }
         assert.equal(batch.rows.trades.length, rows, 'one row for every offset')
       }
-      assert.deepEqual(
-        core.positions().map(({ offset }) => offset),
-        [reached.get(0), reached.get(1)],
-      )
+      assert.deepEqual(column(core.positions(), 'offset'), [reached.get(0), reached.get(1)])
       assert.equal(core.pending, 0)
     }),
   )
@@ -185,10 +183,7 @@ test('mirrors the frames that ingestion rejected, and not its own dead letters',
     record(Buffer.from('frame'), null, { origin, reason: 'not JSON', time: '1723161256000' })
   core.accept(fetched('d', 0, 0, [letter('ingestion'), letter('consumer')]), 0, 0)
   const batch = flushed(core)
-  assert.deepEqual(
-    batch.mirrored.map(({ origin, reason, offset }) => [origin, reason, offset]),
-    [['ingestion', 'not JSON', 0]],
-  )
+  assert.deepEqual(columns(batch.mirrored, 'origin', 'reason', 'offset'), [['ingestion', 'not JSON', 0]])
   assert.equal(batch.messages, 2)
 })
 

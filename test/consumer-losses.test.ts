@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import { afterLoss, type LosingFirst } from '../src/consumer/retention-gaps.ts'
 import { GAP, type Gap } from '../src/foundation/market/gap.ts'
 import { type LastStored, lastStored } from '../src/foundation/store/last-stored.ts'
+import { columns } from './support/columns.ts'
 import { type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { databaseKinds, openTestDatabase } from './support/database.ts'
 import { recreateTopic } from './support/kafka.ts'
@@ -94,14 +95,11 @@ for (const { name, ...options } of databaseKinds()) {
         database,
         asked.map((one) => ({ ...one, timeMs })),
       )
-      assert.deepEqual(
-        found.map(({ symbol, eventType, epoch, id }) => [symbol, eventType, epoch, id]),
-        [
-          ['BTCUSDT', 'trade', 2, 8],
-          ['BTCUSDT', 'aggTrade', 0, 55],
-          ['ETHUSDT', 'trade', 1, 2],
-        ],
-      )
+      assert.deepEqual(columns(found, 'symbol', 'eventType', 'epoch', 'id'), [
+        ['BTCUSDT', 'trade', 2, 8],
+        ['BTCUSDT', 'aggTrade', 0, 55],
+        ['ETHUSDT', 'trade', 1, 2],
+      ])
       assert.equal(found[0]?.timeMs, Date.UTC(2026, 0, 3, 6))
 
       await database.query(

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { columns } from './support/columns.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { drain } from './support/drain.ts'
 import { produceMarket } from './support/market-messages.ts'
@@ -60,10 +61,7 @@ test('D4 stores all good rows, and each bad message with its reason, at 1 poison
   const { rows: letters } = await spoiled.database.query<{ reason: string; payload: Buffer | null }>(
     'SELECT reason, payload FROM dead_letters ORDER BY kafka_offset',
   )
-  assert.deepEqual(
-    letters.map(({ reason, payload }) => [reason, payload]),
-    sent,
-  )
+  assert.deepEqual(columns(letters, 'reason', 'payload'), sent)
   const inTopic = await readTopic(spoiled.topics.env.KAFKA_DEAD_LETTERS_TOPIC)
   assert.deepEqual(
     inTopic

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { findRejected, MAX_REJECTIONS, RejectionLimit } from '../src/consumer/rejected-rows.ts'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
+import { column } from './support/columns.ts'
 import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { produce, readTopic } from './support/messages.ts'
 import { aggTradeValue, bookTickerValue, gapRow, tradeValue } from './support/records.ts'
@@ -26,10 +27,7 @@ test('D2 isolates the refused rows wherever they are, in few statements', async 
           },
           1000,
         )
-        assert.deepEqual(
-          refused.map(({ index }) => index),
-          bad,
-        )
+        assert.deepEqual(column(refused, 'index'), bad)
         assert.ok(statements <= 1 + bad.length * 2 * Math.ceil(Math.log2(count) + 1))
       },
     ),
@@ -112,10 +110,7 @@ describe('D1 with constraints that refuse rows', () => {
     assert.match(quote?.reason ?? '', /^refused by the database: 22023 thirteen is refused$/)
     assert.match(late?.reason ?? '', /^refused by the database: 23000 late refusal$/)
     for (const { reason } of thirteens) assert.match(reason, /^refused by the database: 23514 .*no_thirteens/)
-    assert.deepEqual(
-      thirteens.map(({ payload }) => payload),
-      refused,
-    )
+    assert.deepEqual(column(thirteens, 'payload'), refused)
     const letters = await readTopic(env.KAFKA_DEAD_LETTERS_TOPIC)
     assert.deepEqual(
       letters.map(({ headers }) => headers['reason']).sort(),

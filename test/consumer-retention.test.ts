@@ -7,6 +7,7 @@ import type { Database } from '../src/foundation/store/database.ts'
 import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
 import { sqlStateOf } from '../src/foundation/store/sql-state.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
+import { columns } from './support/columns.ts'
 import { databaseKinds, type OpenDatabase, openTestDatabase } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
@@ -63,13 +64,10 @@ for (const { name, ...options } of databaseKinds()) {
     test('keeps every row of the retained days, including the partly elapsed one', async () => {
       await fill(0, 1, 2, 3, 4, 5, 9)
       const dropped = await dropOldChunks(database, 3)
-      assert.deepEqual(
-        dropped.map(({ table, chunks, before }) => [table, chunks, before]),
-        [
-          ['book_ticker', 3, midnight(3)],
-          ['trades', 3, midnight(3)],
-        ],
-      )
+      assert.deepEqual(columns(dropped, 'table', 'chunks', 'before'), [
+        ['book_ticker', 3, midnight(3)],
+        ['trades', 3, midnight(3)],
+      ])
       for (const table of ['trades', 'book_ticker'] as const)
         assert.deepEqual(await kept(table), [0, 1, 2, 3], 'three days ago is still within that day')
       assert.deepEqual(await marks(), {

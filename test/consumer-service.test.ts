@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { migrate } from '../src/foundation/store/migrate.ts'
+import { column } from './support/columns.ts'
 import { assertConserved, type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { addPartitions, deleteRecords, markValue, produce, readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
@@ -110,20 +111,11 @@ test('stores every good row around a bad one, and each bad message unchanged, in
   const { rows } = await parts.database.query<{ reason: string; payload: Buffer | null }>(
     'SELECT reason, payload FROM dead_letters ORDER BY topic DESC, kafka_offset',
   )
-  assert.deepEqual(
-    rows.map(({ reason }) => reason),
-    [...poison.map(({ reason }) => reason), 'a is not a decimal'],
-  )
-  assert.deepEqual(
-    rows.slice(0, 5).map(({ payload }) => payload),
-    bad,
-  )
+  assert.deepEqual(column(rows, 'reason'), [...poison.map(({ reason }) => reason), 'a is not a decimal'])
+  assert.deepEqual(column(rows.slice(0, 5), 'payload'), bad)
   const letters = await readTopic(parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC)
   const ofTrades = letters.filter(({ headers }) => headers['origin_topic'] === topic)
-  assert.deepEqual(
-    ofTrades.slice(0, 5).map(({ value }) => value),
-    bad,
-  )
+  assert.deepEqual(column(ofTrades.slice(0, 5), 'value'), bad)
 })
 
 test('reads messages again automatically after the database was restored to an earlier state', async () => {

@@ -4,6 +4,7 @@ import { Rates } from '../src/foundation/telemetry/rates.ts'
 import { Incidents, problemsOf, type Seen } from '../src/tools/dashboard/incidents.ts'
 import { durationText, momentText, priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import type { DeadLetterView, GapView, StoredView } from '../src/tools/dashboard/page/snapshot.ts'
+import { column } from './support/columns.ts'
 
 const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 const NO_LETTERS = { deadLetters: [], unresolvedDeadLetters: 0 }
@@ -136,10 +137,7 @@ test('incidents between two polls are reported in their order', () => {
   const incidents = new Incidents()
   incidents.observe(seen())
   const times = incidents.observe(seen({ atMs: 9000, stored: { ...STORED, gaps: [GAP, lost] } }))
-  assert.deepEqual(
-    times.map(({ atMs }) => atMs),
-    [500, 1000],
-  )
+  assert.deepEqual(column(times, 'atMs'), [500, 1000])
 })
 
 test('a time of another day shows its date', () => {

@@ -12,6 +12,7 @@ import {
   listDeadLetters,
   readPayload,
 } from '../src/tools/dead-letters/stored-dead-letters.ts'
+import { column, columns } from './support/columns.ts'
 import { type OpenDatabase, openTestDatabase } from './support/database.ts'
 import { bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 
@@ -101,7 +102,7 @@ test('stores a refused message once its database rule is fixed, and keeps it unt
   // The consumer reads the message again, and still refuses it.
   assert.equal(await insertDeadLetters(database, [letter(9, tradeValue({ t: 1, p: '61837.63' }))]), 0)
   assert.deepEqual(
-    (await letters()).map(({ attempts, resolved }) => [attempts, resolved]),
+    columns(await letters(), 'attempts', 'resolved'),
     [[2, true]],
     'a redelivery reverts nothing',
   )
@@ -115,15 +116,12 @@ test('a message that is still bad keeps its single row, with the current reason 
     letter(4, tradeValue({ t: 4 })),
   ])
   assert.deepEqual(await kinds(), ['failed', 'failed', 'failed', 'stored'])
-  assert.deepEqual(
-    (await letters()).map(({ reason, attempts, resolved }) => [reason, attempts, resolved]),
-    [
-      ['p is not a decimal', 2, false],
-      ['value is not UTF-8', 2, false],
-      ['value is null', 2, false],
-      ['refused by an earlier program', 1, true],
-    ],
-  )
+  assert.deepEqual(columns(await letters(), 'reason', 'attempts', 'resolved'), [
+    ['p is not a decimal', 2, false],
+    ['value is not UTF-8', 2, false],
+    ['value is null', 2, false],
+    ['refused by an earlier program', 1, true],
+  ])
 })
 
 test('an event with the id of another stored event stays a dead letter, whatever its source', async () => {
@@ -220,10 +218,7 @@ test('stores a trade in microseconds exactly, and recognises its duplicate by ev
     "SELECT trade_id || ' ' || trade_time::text || ' ' || event_time::text AS time FROM trades ORDER BY trade_id",
   )
   const at = '2024-08-08 23:54:15.342999+00 2024-08-08 23:54:15.343007+00'
-  assert.deepEqual(
-    rows.map(({ time }) => time),
-    [`5 ${at}`, `7 ${at}`],
-  )
+  assert.deepEqual(column(rows, 'time'), [`5 ${at}`, `7 ${at}`])
 })
 
 test("a dry run reports the outcome, including the database's rules, and changes nothing", async () => {

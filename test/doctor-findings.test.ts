@@ -9,6 +9,7 @@ import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-excha
 import { ofRefusals } from '../src/tools/doctor/exchange.ts'
 import type { Finding } from '../src/tools/doctor/finding.ts'
 import { checkPorts } from '../src/tools/doctor/machine.ts'
+import { columns } from './support/columns.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { databaseKinds } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
@@ -119,17 +120,14 @@ test('reports a refusal by the exchange with its fix, and the refusals of a runn
   assert.match(found?.fix ?? '', /run from a region that the exchange serves/)
   const handshakes = { status: 418, reason: 'HTTP 418', retryAt: '2026-01-01T00:00:00Z' }
   const refused = ofRefusals({ refusals: { rest: null, handshakes }, openGaps: [] })
-  assert.deepEqual(
-    refused.map(({ what, verdict }) => [what, verdict]),
-    [['exchange WebSocket', 'warning']],
-  )
+  assert.deepEqual(columns(refused, 'what', 'verdict'), [['exchange WebSocket', 'warning']])
   const gap = { gapId: 'a', fromId: 1, toId: 2, cause: 'reconnect', isFailing: true }
   const openGaps = [
     { ...gap, problem: 'HTTP 401', fix: 'Set BINANCE_API_KEY.' },
     { ...gap, problem: 'absent at exchange', isFailing: false, fix: null },
   ]
   assert.deepEqual(
-    ofRefusals({ refusals: { rest: null, handshakes: null }, openGaps }).map(({ text, fix }) => [text, fix]),
+    columns(ofRefusals({ refusals: { rest: null, handshakes: null }, openGaps }), 'text', 'fix'),
     [['1 gap cannot be filled now: HTTP 401', 'Set BINANCE_API_KEY.']],
   )
 })

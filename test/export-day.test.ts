@@ -14,6 +14,7 @@ import { exportDay } from '../src/tools/export/export-day.ts'
 import type { Manifest } from '../src/tools/export/manifest.ts'
 import { audit } from '../src/tools/verify/verify.ts'
 import { AUDIT_OPTIONS, createAuditedMarket, gapSql, outageSql } from './support/audited-market.ts'
+import { column } from './support/columns.ts'
 import { databaseKinds } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
 
@@ -39,10 +40,7 @@ test('an exported day contains every row of the day and no other, with exact dig
   const manifest = readManifest(folder, `BTCUSDT-${DAY}.parquet`)
   const { symbol, day, dayIsOver, verify } = manifest
   assert.deepEqual([symbol, day, dayIsOver, verify?.verdict], ['BTCUSDT', DAY, true, 'clean'])
-  assert.deepEqual(
-    manifest.gaps.map(({ from_time }) => from_time),
-    [`${DAY}T10:00:00.000Z`],
-  )
+  assert.deepEqual(column(manifest.gaps, 'from_time'), [`${DAY}T10:00:00.000Z`])
   for (const type of TYPES) {
     const stored = await storedRows(market.database, type)
     assert.ok(stored.length > 3, `${type}: ${stored.length} rows`)

@@ -9,6 +9,7 @@ import { BackfillSchedule } from '../src/ingestion/backfill/backfill-schedule.ts
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { IdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
+import { column, columns } from './support/columns.ts'
 import { ledgerAlone } from './support/ledger-alone.ts'
 import { restCaller, restRefused, restRows } from './support/rest-answers.ts'
 import { settle, VirtualClock } from './support/virtual-clock.ts'
@@ -417,17 +418,11 @@ test('L1–L3 raises the revision with every change of a gap, and gives a split-
   const { ledger, rows: published } = ledgerAlone(1)
   const gap = ledger.open(TRADES, { from: 10, to: 20 }, 'missed', { fromMs: null, toMs: null })
   ledger.unrecoverable(gap, { from: 13, to: 14 }, 'absent at exchange')
-  assert.deepEqual(
-    published.map((gap) => [gap.gap_id, gap.revision, gap.from_id, gap.to_id, gap.status]),
-    [
-      ['BTCUSDT/trade/0/10', 1, 10, 20, 'open'],
-      ['BTCUSDT/trade/0/10', 2, 10, 12, 'filled'],
-      ['BTCUSDT/trade/0/13', 1, 13, 14, 'unrecoverable'],
-      ['BTCUSDT/trade/0/15', 1, 15, 20, 'open'],
-    ],
-  )
-  assert.deepEqual(
-    ledger.openGaps.map(({ gap_id }) => gap_id),
-    ['BTCUSDT/trade/0/15'],
-  )
+  assert.deepEqual(columns(published, 'gap_id', 'revision', 'from_id', 'to_id', 'status'), [
+    ['BTCUSDT/trade/0/10', 1, 10, 20, 'open'],
+    ['BTCUSDT/trade/0/10', 2, 10, 12, 'filled'],
+    ['BTCUSDT/trade/0/13', 1, 13, 14, 'unrecoverable'],
+    ['BTCUSDT/trade/0/15', 1, 15, 20, 'open'],
+  ])
+  assert.deepEqual(column(ledger.openGaps, 'gap_id'), ['BTCUSDT/trade/0/15'])
 })

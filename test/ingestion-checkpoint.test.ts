@@ -14,6 +14,7 @@ import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { type EventMark, EventMessage, type Route } from '../src/ingestion/messages/message.ts'
+import { column, columns } from './support/columns.ts'
 import { ledgerAlone, tableOf } from './support/ledger-alone.ts'
 import { bookTickerValue, gapRow } from './support/records.ts'
 
@@ -64,10 +65,7 @@ test('C2 keeps the newest revision of each row in any reading order', () => {
   const memory = new AcknowledgedState()
   memory.gap(row(101, 104, 'open', { revision: 3 }))
   memory.gap(row(101, 200, 'open', { revision: 2 }))
-  assert.deepEqual(
-    memory.snapshot(SYMBOL).open_gaps.map(({ revision, to_id }) => [revision, to_id]),
-    [[3, 104]],
-  )
+  assert.deepEqual(columns(memory.snapshot(SYMBOL).open_gaps, 'revision', 'to_id'), [[3, 104]])
 })
 
 test('C2 a row that an older instance opens after the newer one closed it does not count, but its other ids do', () => {
@@ -319,10 +317,7 @@ test('L6 a row that an older instance opens after the newer one closed it stays 
   ])
   const rest = gapId(SYMBOL, 'trade', 0, 152)
   assert.deepEqual(ranges, [[rest, 1, 152, 156, 'open']])
-  assert.deepEqual(
-    openGaps.map(({ gap_id }) => gap_id),
-    [rest],
-  )
+  assert.deepEqual(column(openGaps, 'gap_id'), [rest])
 })
 
 test("L6 if two instances open a row with the same first id, the newer instance's row counts", () => {
@@ -399,13 +394,10 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
   assert.deepEqual([published.at(-1)?.gap_id, published.at(-1)?.from_id], [older.gap_id, null])
   ledger.unrecoverable(own, { from: 150, to: 159 }, 'absent at exchange')
   const rows = published.filter(({ gap_id }) => gap_id === older.gap_id)
-  assert.deepEqual(
-    rows.map(({ revision, from_id, status }) => [revision, from_id, status]),
-    [
-      [5, null, 'filled'],
-      [6, 150, 'unrecoverable'],
-    ],
-  )
+  assert.deepEqual(columns(rows, 'revision', 'from_id', 'status'), [
+    [5, null, 'filled'],
+    [6, 150, 'unrecoverable'],
+  ])
   const next = ledgerAlone(NOW_MS)
   next.ledger.restore(rows.slice(0, 1))
   next.ledger.open(TRADES, { from: 150, to: 151 }, 'missed', { fromMs: NOW_MS, toMs: NOW_MS })
@@ -424,13 +416,10 @@ test('K9 abandons discarded trades of a past epoch at once, in one row', () => {
   for (const id of [102, 105, 106]) discarded.add(trade(id), 'refused', 0)
   discarded.enter(0, true)
   const rows = tableOf(published).filter(({ epoch, from_id }) => epoch === 0 && from_id !== null)
-  assert.deepEqual(
-    rows.map(({ from_id, to_id, status }) => [from_id, to_id, status]),
-    [
-      [101, 103, 'unrecoverable'],
-      [105, 106, 'unrecoverable'],
-    ],
-  )
+  assert.deepEqual(columns(rows, 'from_id', 'to_id', 'status'), [
+    [101, 103, 'unrecoverable'],
+    [105, 106, 'unrecoverable'],
+  ])
 })
 
 test('L5 a start after a reopen request finds the ids that have not been seen since, wherever its checkpoint was taken', () => {
@@ -521,8 +510,5 @@ test('L a gap after a ledger row without any event has no start time, and its ch
   ledger.open(TRADES, { from: 105, to: 199 }, 'missed', { fromMs: 0, toMs: NOW_MS })
   ledger.reset({ ...TRADES, epoch: 1 }, 0, NOW_MS)
   for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
-  assert.deepEqual(
-    rows.map(({ from_time }) => from_time),
-    [null, NOW_MS],
-  )
+  assert.deepEqual(column(rows, 'from_time'), [null, NOW_MS])
 })

@@ -4,6 +4,7 @@ import { type EventType, streamName } from '../src/foundation/market/event.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
+import { columns } from './support/columns.ts'
 import { ledgerAlone } from './support/ledger-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -74,10 +75,7 @@ test('Q4 ids missing over a clock step have it as their cause', () => {
   trade(1, NOON_MS + 1)
   continuity.clockStepped({ fromMs: NOON_MS, toMs: NOON_MS - MINUTE_MS })
   trade(9, NOON_MS + 9)
-  assert.deepEqual(
-    rows.map(({ cause, from_id, to_id }) => [cause, from_id, to_id]),
-    [['clock', 2, 8]],
-  )
+  assert.deepEqual(columns(rows, 'cause', 'from_id', 'to_id'), [['clock', 2, 8]])
 })
 
 /**
@@ -180,11 +178,8 @@ test('C3 S5 gaps of a silent stream and of a reset have the times of the trades 
   ] as const)
     trade(id, at(time))
   const found = rows.filter(({ status, from_id }) => status === 'open' && from_id !== null)
-  assert.deepEqual(
-    found.map(({ cause, from_id, to_id, from_time, to_time }) => [cause, from_id, to_id, from_time, to_time]),
-    [
-      ['silent', 101, 105, at('12:00:00'), at('12:00:20')],
-      ['reset', 5, 5, at('12:00:20'), at('12:01:02')],
-    ],
-  )
+  assert.deepEqual(columns(found, 'cause', 'from_id', 'to_id', 'from_time', 'to_time'), [
+    ['silent', 101, 105, at('12:00:00'), at('12:00:20')],
+    ['reset', 5, 5, at('12:00:20'), at('12:01:02')],
+  ])
 })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import { MinuteCount } from '../src/ingestion/connection/stream-rates.ts'
 import { RejectedFrames } from '../src/ingestion/rejected-frames.ts'
+import { columns } from './support/columns.ts'
 
 interface Line {
   readonly reason: string
@@ -34,15 +35,12 @@ test('F3 logs the first rejected frame of a reason at once, then their number on
     if (ms < 90_000) rejected.add(frame('btcusdt@trade'), 'p is not a decimal', ms, ms)
   }
   rejected.add(Buffer.from('garbage\n\u0007\u202e\u001b[31m'), 'not JSON', 150_000, 150_000)
-  assert.deepEqual(
-    lines.map(({ reason, count, stream }) => [reason, count, stream]),
-    [
-      ['p is not a decimal', 1, 'btcusdt@trade'],
-      ['p is not a decimal', 599, 'btcusdt@trade'],
-      ['p is not a decimal', 300, 'btcusdt@trade'],
-      ['not JSON', 1, null],
-    ],
-  )
+  assert.deepEqual(columns(lines, 'reason', 'count', 'stream'), [
+    ['p is not a decimal', 1, 'btcusdt@trade'],
+    ['p is not a decimal', 599, 'btcusdt@trade'],
+    ['p is not a decimal', 300, 'btcusdt@trade'],
+    ['not JSON', 1, null],
+  ])
   assert.equal(lines[0]?.excerpt, '{"stream":"btcusdt@trade","data":{}}')
   assert.equal(lines[3]?.excerpt, 'garbage [31m')
 })
@@ -53,10 +51,9 @@ test('F4 names a stream with more than 1 % rejected frames, until a minute or tw
   assert.deepEqual([rejected.status(1000), rejected.problem(1000)], [[], ''], '1 of 200')
   rejected.add(frame('btcusdt@trade'), 'q is not a decimal', 1100, 1100)
   rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1200, 1200)
-  assert.deepEqual(
-    rejected.status(1200).map(({ stream, reason }) => [stream, reason]),
-    [['btcusdt@trade', 'p is not a decimal']],
-  )
+  assert.deepEqual(columns(rejected.status(1200), 'stream', 'reason'), [
+    ['btcusdt@trade', 'p is not a decimal'],
+  ])
   assert.equal(
     rejected.problem(1200),
     '2 % of the frames of btcusdt@trade in the last minute were rejected: p is not a decimal',

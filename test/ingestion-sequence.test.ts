@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { QuoteSequence } from '../src/ingestion/continuity/quote-sequence.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
+import { column } from './support/columns.ts'
 
 const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
 
@@ -66,10 +67,7 @@ test('S5 detects restarted ids: three far below the last, later in time, on one 
   assert.equal(sequence.observe(at(2, 6001)).kind, 'held')
   const verdict = sequence.observe(at(4, 6002))
   assert.ok(verdict.kind === 'reset')
-  assert.deepEqual(
-    verdict.events.map(({ id }) => id),
-    [1, 2, 4],
-  )
+  assert.deepEqual(column(verdict.events, 'id'), [1, 2, 4])
   assert.deepEqual(verdict.missing, [{ from: 3, to: 3 }], 'the new sequence begins with its first id')
   assert.deepEqual([sequence.epoch, sequence.memory.first, sequence.last], [1, 1, 4])
 })
@@ -105,10 +103,7 @@ test('S5 detects new ids over two connections that deliver in turn, and forwards
   for (const event of held) assert.equal(sequence.observe(event).kind, 'held')
   const verdict = sequence.observe(at(10, 6003, 0))
   assert.ok(verdict.kind === 'reset')
-  assert.deepEqual(
-    verdict.events.map(({ id }) => id),
-    [7, 8, 9, 10],
-  )
+  assert.deepEqual(column(verdict.events, 'id'), [7, 8, 9, 10])
   assert.equal(held.length + 1, verdict.events.length + verdict.released, 'each frame in one counter')
   assert.deepEqual(verdict.missing, [])
   assert.equal(sequence.observe(at(9, 6002, 1)).kind, 'duplicate')
@@ -134,10 +129,7 @@ test('S5 any number of wrong times of ids near the last cause no reset', () => {
   const aggregates = [100, 101, 100, 101].map((lastTradeId) =>
     sequence.observe({ id: 4_000_000_300, timeMs: 5001, lastTradeId, connection: 1 }),
   )
-  assert.deepEqual(
-    aggregates.map(({ kind }) => kind),
-    ['second', 'second', 'duplicate', 'duplicate'],
-  )
+  assert.deepEqual(column(aggregates, 'kind'), ['second', 'second', 'duplicate', 'duplicate'])
   assert.equal(sequence.epoch, 0)
 })
 
@@ -165,16 +157,13 @@ test('S6 an old id on a slower connection does not refute the new ids; one later
   assert.deepEqual(sequence.observe(at(5_000_001, 5001, 2)), { kind: 'next', missing: null, released: 0 })
   const verdict = sequence.observe(at(9, 6001, 1))
   assert.ok(verdict.kind === 'reset')
-  assert.deepEqual(
-    verdict.events.map(({ id }) => id),
-    [7, 8, 9],
-  )
+  assert.deepEqual(column(verdict.events, 'id'), [7, 8, 9])
   const other = new Sequence<Observed>()
   other.observe(at(5_000_000, 5000, 2))
   other.observe(at(7, 6000, 1))
   assert.deepEqual(other.observe(at(5_000_001, 6000, 2)), { kind: 'next', missing: null, released: 1 })
   assert.deepEqual(
-    other.takeSecond().map(({ id }) => id),
+    column(other.takeSecond(), 'id'),
     [],
     'an id below all observed ones may have been another trade',
   )

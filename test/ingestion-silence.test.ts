@@ -4,6 +4,7 @@ import { pino } from 'pino'
 import type { FetchTrades, RestOutcome, TradeRequest } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
 import { SilenceCheck } from '../src/ingestion/backfill/silence-check.ts'
+import { column } from './support/columns.ts'
 import { restCaller, restRefused, restTrade } from './support/rest-answers.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -68,10 +69,7 @@ test('C3 checks streams silent for 15 s, and only those of subscribed types', as
   deliver('btcusdt@trade')
   for (const type of ['trade', 'aggTrade']) deliver(`ethusdt@${type}`)
   await clock.advance(10 * MINUTE_MS)
-  assert.deepEqual(
-    calls.map(({ symbol }) => symbol),
-    ['BTCUSDT', 'BNBUSDT'],
-  )
+  assert.deepEqual(column(calls, 'symbol'), ['BTCUSDT', 'BNBUSDT'])
   assert.deepEqual(expected, [
     ['btcusdt@aggTrade', 70],
     ['bnbusdt@trade', 90],
@@ -192,10 +190,7 @@ test('B5 sends one request at a time, those for silent symbols before pages of g
     await clock.advance(1)
   }
   await Promise.all(pages)
-  assert.deepEqual(
-    calls.map(({ type }) => type),
-    ['trade', 'aggTrade', 'trade'],
-  )
+  assert.deepEqual(column(calls, 'type'), ['trade', 'aggTrade', 'trade'])
 })
 
 test('B7 checks all waiting symbols once the region is served again', async () => {

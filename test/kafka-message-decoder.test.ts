@@ -6,6 +6,7 @@ import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder
 import { ABSENT } from '../src/foundation/market/event-fields.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
+import { columns } from './support/columns.ts'
 import { aggTradeValue, bookTickerValue, eventsOf, gapRow, record, tradeValue } from './support/records.ts'
 
 const SCHEMA = { schema: 'trade/1' }
@@ -100,10 +101,7 @@ test('keeps the highest revision of a gap in any order of revisions', () => {
   const batch = new Batch(0)
   for (const one of [gap(1, 'open'), gap(3, 'filled'), gap(2, 'open')])
     assert.equal(decodeInto(batch, 'gaps', one), null)
-  assert.deepEqual(
-    [...batch.gaps.values()].map(({ revision, status }) => [revision, status]),
-    [[3, 'filled']],
-  )
+  assert.deepEqual(columns([...batch.gaps.values()], 'revision', 'status'), [[3, 'filled']])
   assert.equal(
     decodeInto(batch, 'gaps', record(Buffer.from('{"gap_id":"x"}'))),
     'revision does not fit gap/1',

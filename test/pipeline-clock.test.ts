@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
+import { column } from './support/columns.ts'
 import { createIngestionParts } from './support/ingestion-parts.ts'
 import { readTopic } from './support/messages.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'
@@ -151,11 +152,7 @@ for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
     const rows = await parts.ledger()
     for (const symbol of new Set(stored.map(({ s }) => s))) {
       const found = rows.filter((row) => row.symbol === symbol && row.event_type === 'bookTicker')
-      assert.deepEqual(
-        found.map(({ cause }) => cause),
-        windows,
-        `${symbol}: ${JSON.stringify(found)}`,
-      )
+      assert.deepEqual(column(found, 'cause'), windows, `${symbol}: ${JSON.stringify(found)}`)
     }
     context.diagnostic(`${events.length} trades and ${stored.length} quotes, none with a wrong receipt time`)
   })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { column } from './support/columns.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import {
@@ -68,11 +69,7 @@ test('stores every trade once while the exchange drops, cuts, duplicates, corrup
       const truth = exchange.history
         .events(type, symbol, first, last)
         .map((one) => `${one.price} ${one.quantity} ${one.isBuyerMaker}`)
-      assert.deepEqual(
-        rows.map(({ text }) => text),
-        truth,
-        `${symbol} ${type}: the exchange's trades, each once`,
-      )
+      assert.deepEqual(column(rows, 'text'), truth, `${symbol} ${type}: the exchange's trades, each once`)
     }
   }
   await startTapeline(['verify'], { env: { DATABASE_URL: parts.databaseUrl } }).assertExit(0)

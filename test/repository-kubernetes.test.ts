@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { type HealthServer, startHealthServer } from '../src/foundation/telemetry/health-server.ts'
+import { column } from './support/columns.ts'
 import { readCompose } from './support/compose.ts'
 
 const FOLDER = join(resolve(import.meta.dirname, '..'), 'k8s')
@@ -140,11 +141,7 @@ test('each part runs the image and the port of the compose file', () => {
     assert.deepEqual(images, [{ name: 'tapeline', newTag: 'local' }])
     if (name !== 'migrate') assert.deepEqual(args, services[service]?.command, name)
     if (port === '') continue
-    assert.deepEqual(
-      ports.map(({ containerPort }) => containerPort),
-      [services[service]?.environment[port]],
-      name,
-    )
+    assert.deepEqual(column(ports, 'containerPort'), [services[service]?.environment[port]], name)
     assert.equal(settings[port], String(services[service]?.environment[port]))
   }
 })

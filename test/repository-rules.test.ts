@@ -8,6 +8,7 @@ import { examples } from '../scripts/settings-page.ts'
 import { findingsIn } from '../scripts/tracked-files.ts'
 import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
+import { column } from './support/columns.ts'
 import { importsOf } from './support/test-files.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -263,11 +264,7 @@ test('6.4 the check of tracked files finds a planted host, folder and note, and 
   const folder = ['', 'home', 'somebody', 'tapeline'].join('/')
   const note = ['// TO', 'DO: later'].join('')
   for (const planted of [host, folder, note]) {
-    assert.deepEqual(
-      findingsIn('src/a.ts', `fine\n${planted}`).map(({ line }) => line),
-      [2],
-      planted,
-    )
+    assert.deepEqual(column(findingsIn('src/a.ts', `fine\n${planted}`), 'line'), [2], planted)
   }
   assertNone(findingsIn('docs/a.md', 'see https://example.org/home and ~/.cache/tapeline or ./root/x'))
 })

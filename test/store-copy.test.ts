@@ -7,6 +7,7 @@ import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { CopyRows } from '../src/foundation/store/copy-rows.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
+import { column } from './support/columns.ts'
 import { databaseKinds, databaseOfSuite, openTestDatabase } from './support/database.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
@@ -141,10 +142,7 @@ for (const { name, ...options } of databaseKinds()) {
         assert.equal((await stored()).length, 2 * ROWS)
         assert.equal((await store.write(batch())).inserted, 0)
         const [step] = batch().steps.values()
-        assert.deepEqual(
-          (await store.readOffsets()).map(({ nextOffset }) => nextOffset),
-          [step?.nextOffset],
-        )
+        assert.deepEqual(column(await store.readOffsets(), 'nextOffset'), [step?.nextOffset])
       })
 
       test('stops the consumer when no row fits, with the limit in the message', async () => {

@@ -6,6 +6,7 @@ import { readLosses, writeLosses } from '../src/foundation/store/losses.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { loadMigrations } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { column } from './support/columns.ts'
 import { databaseKinds, databaseOfSuite } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { markValue, produce } from './support/messages.ts'
@@ -252,10 +253,7 @@ describe('a cluster that has no such roles yet', options, () => {
         for (const database of databases) await database.query('CREATE EXTENSION timescaledb')
         assert.equal(await roles(), 0)
         const reports = await Promise.all(databases.map((database) => migrate(database)))
-        assert.deepEqual(
-          reports.map(({ notAllowed }) => notAllowed),
-          [[], [], [], []],
-        )
+        assert.deepEqual(column(reports, 'notAllowed'), [[], [], [], []])
         assert.equal(await roles(), 3)
       } finally {
         for (const database of databases) await database.close()

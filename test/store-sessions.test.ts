@@ -10,6 +10,7 @@ import { lastStored } from '../src/foundation/store/last-stored.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
+import { column } from './support/columns.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
 import { startTapeline } from './support/processes.ts'
@@ -144,10 +145,7 @@ test('commands and the consumer read a database with other settings', {
     )
     await setOn(market)
     const last = await lastStored(database, [{ symbol: 'BTCUSDT', eventType: 'trade', timeMs: Date.now() }])
-    assert.deepEqual(
-      last.map(({ timeMs }) => timeMs),
-      [Date.UTC(2026, 0, 5, 2)],
-    )
+    assert.deepEqual(column(last, 'timeMs'), [Date.UTC(2026, 0, 5, 2)])
     assert.equal((await migrate(database)).notAllowed.length, 0)
     assert.match(await output('verify'), /Verdict: clean/)
     assert.match(await output('dead-letters', 'list'), /2026-01-31T12:00:00/)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
+import { column } from './support/columns.ts'
 import { startTapeline } from './support/processes.ts'
 import { fetchStatus } from './support/services.ts'
 import { until } from './support/wait-for.ts'
@@ -35,10 +36,7 @@ test('one command runs the whole pipeline, other commands find it, and leftovers
   await until('a snapshot', async () => (await snapshot()).ok)
   const dashboard = await snapshot()
   const { parts } = (await dashboard.json()) as { parts: ReadonlyArray<{ health: string }> }
-  assert.deepEqual(
-    parts.map(({ health }) => health),
-    ['well', 'well', 'well'],
-  )
+  assert.deepEqual(column(parts, 'health'), ['well', 'well', 'well'])
   await using verify = run('verify', '--json')
   await verify.assertExit(0)
   assert.equal(JSON.parse(verify.output()).verdict, 'clean')
