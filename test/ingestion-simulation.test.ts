@@ -20,7 +20,6 @@ const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegE
   ['a repeated batch has other sequence numbers', /^G3/],
   ['acknowledged partitions are sent again', /^K2/],
   ['acknowledges before the replicas have it', /^K1/],
-  ["the client's own producer", /^K2/],
 ]
 
 async function live(name: Circumstance, seed: number): Promise<World> {

@@ -70,7 +70,7 @@ let database: TestDatabase
 before(async () => {
   exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
   database = await createTestDatabase()
-  kafka = await within(90_000, 'a broker', () => startSecuredKafka({ users: USERS, acls: true }))
+  kafka = await within(90_000, 'a broker', () => startSecuredKafka(USERS, true))
   await grant([...OPERATOR, ...INGESTION, ...CONSUMER])
 })
 

@@ -32,7 +32,7 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kafka-security-'))
   exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
   database = await createTestDatabase()
-  kafka = await within(90_000, 'a broker', () => startSecuredKafka({ users: { alice: PASSWORD } }))
+  kafka = await within(90_000, 'a broker', () => startSecuredKafka({ alice: PASSWORD }))
   await kafka.asAdmin((admin) =>
     admin.createTopics({ topics: [{ topic: TOPIC, partitions: 1, replicas: 1 }] }),
   )

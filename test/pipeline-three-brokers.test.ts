@@ -4,14 +4,13 @@ import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import type { IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { type KafkaCluster, startKafkaCluster } from './support/kafka-cluster.ts'
 import { startTapeline } from './support/processes.ts'
 import {
-  type RunningServiceProcess,
+  type IngestionProcess,
   startConsumerProcess,
   startIngestionProcess,
   untilCaughtUp,
@@ -138,9 +137,7 @@ async function inSync(count: number): Promise<void> {
   )
 }
 
-type Ingestion = RunningServiceProcess<IngestionStatus>
-
-async function acknowledged(ingestion: Ingestion, count: number): Promise<void> {
+async function acknowledged(ingestion: IngestionProcess, count: number): Promise<void> {
   await until(
     `${count} messages to be acknowledged; output of ingestion:\n${ingestion.command.output()}`,
     async () => (await ingestion.status()).counters.acknowledged >= count,
@@ -148,7 +145,7 @@ async function acknowledged(ingestion: Ingestion, count: number): Promise<void> 
 }
 
 /** Waits until this many more messages are acknowledged. */
-async function acknowledges(ingestion: Ingestion, more: number): Promise<void> {
+async function acknowledges(ingestion: IngestionProcess, more: number): Promise<void> {
   await acknowledged(ingestion, (await ingestion.status()).counters.acknowledged + more)
 }
 

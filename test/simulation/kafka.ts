@@ -5,7 +5,6 @@ import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
-import { clientProducer } from './cluster/client-producer.ts'
 import { Cluster } from './cluster/cluster.ts'
 import { type ClientDefect, withDefect } from './cluster/defects.ts'
 import { fetchRequests, produceRequests } from './cluster/network.ts'
@@ -30,12 +29,8 @@ export interface KafkaOptions {
   readonly topics: readonly string[]
   readonly compacted: string
   readonly copies: Copies
-  /** A defect of our code, of the brokers, or of the producer. */
-  readonly defect?:
-    | ClientDefect
-    | 'acknowledges before the replicas have it'
-    | "the client's own producer"
-    | undefined
+  /** A defect of our code or of the brokers. */
+  readonly defect?: ClientDefect | 'acknowledges before the replicas have it' | undefined
 }
 
 /** The brokers that clients know at their start. */
@@ -74,26 +69,20 @@ export class SimulatedKafka {
   access(life: LifeClock, incarnation: number): KafkaPort {
     const random = this.#random.fork()
     const network = { cluster: this.cluster, clock: this.#clock, life, random }
-    const { defect } = this.#options
     const honest: Brokers = {
       clock: life,
       random: random.next,
       openProducer: (connection) => produceRequests(network, connection, incarnation),
       openFetcher: (connection) => fetchRequests(network, connection),
     }
-    const brokers = withDefect(honest, defect)
+    const brokers = withDefect(honest, this.#options.defect)
     return {
       requireAccess: async (_clientId, { topics }) => {
         const { topics: layouts } = await fetchRequests(network, CONNECTION).metadata([...topics.keys()])
         return new Map(layouts)
       },
       producer: (clientId, compression) =>
-        this.audit.audited(
-          defect === "the client's own producer"
-            ? clientProducer(brokers, CONNECTION)
-            : new RecordSender(CONNECTION, clientId, compression, brokers),
-          () => life.isAlive,
-        ),
+        this.audit.audited(new RecordSender(CONNECTION, clientId, compression, brokers), () => life.isAlive),
       fetcher: (clientId, topics) => new PartitionFetcher(CONNECTION, clientId, topics, brokers),
     }
   }

@@ -22,54 +22,29 @@ function replicated(): Record<string, string> {
 }
 
 /** One partition, as the cluster describes it. */
-export interface PartitionState {
-  readonly topic: string
-  readonly partition: number
-  readonly leader: number
-  readonly replicas: readonly number[]
-  readonly inSync: readonly number[]
-}
+export type PartitionState = Awaited<ReturnType<typeof describePartitions>>[number]
 
 /** Three brokers that are also controllers. */
-export interface KafkaCluster {
-  /** For `KAFKA_BROKERS`. */
-  readonly brokers: string
-  /** Describes every partition of these topics, from a broker that runs. */
-  partitions(topics: readonly string[]): Promise<PartitionState[]>
-  /** Sends SIGKILL; resolves when the node has exited. */
-  kill(node: number): Promise<void>
-  /** Restarts a killed node with its data. */
-  restart(node: number): Promise<void>
-  /** Stops all nodes and removes the data. */
-  stop(): Promise<void>
-}
+export type KafkaCluster = Awaited<ReturnType<typeof startKafkaCluster>>
 
 /** The nodes of a cluster, none of which runs yet. */
-export interface ClusterLayout {
-  /** From 1. */
-  readonly nodes: readonly number[]
-  /** For `KAFKA_BROKERS`. */
-  readonly brokers: string
-  /** Starts a node with its data. At the first start a majority must start together. */
-  start(node: number, signal?: AbortSignal): Promise<KafkaBroker>
-}
+export type ClusterLayout = Awaited<ReturnType<typeof layOutCluster>>
 
-/** Chooses the ports of three nodes with their data below `folder`. */
-export async function layOutCluster(distributionDir: string, folder: string): Promise<ClusterLayout> {
+/** Chooses the ports of three nodes, numbered from 1, with their data below `folder`. */
+export async function layOutCluster(distributionDir: string, folder: string) {
   const clusterId = randomBytes(16).toString('base64url')
   const nodes = Array.from({ length: NODES }, (_, i) => i + 1)
-  const ports = new Map<number, { broker: number; controller: number }>()
   const drawn = new Set<number>()
   while (drawn.size < 2 * NODES) drawn.add(await freePort())
-  const free = [...drawn]
-  for (const [i, id] of nodes.entries())
-    ports.set(id, { broker: free[2 * i] ?? 0, controller: free[2 * i + 1] ?? 0 })
-  const portsOf = (id: number) => ports.get(id) ?? { broker: 0, controller: 0 }
+  const ports = [...drawn]
+  const portsOf = (id: number) => ({ broker: ports[id - 1] ?? 0, controller: ports[NODES + id - 1] ?? 0 })
   const voters = nodes.map((id) => `${id}@127.0.0.1:${portsOf(id).controller}`).join()
   return {
     nodes,
+    /** For `KAFKA_BROKERS`. */
     brokers: nodes.map((id) => `127.0.0.1:${portsOf(id).broker}`).join(),
-    start(id, signal) {
+    /** Starts a node with its data. At the first start a majority must start together. */
+    start(id: number, signal?: AbortSignal): Promise<KafkaBroker> {
       const { broker, controller } = portsOf(id)
       return startKafkaBroker({
         clusterId,
@@ -89,10 +64,8 @@ export async function layOutCluster(distributionDir: string, folder: string): Pr
   }
 }
 
-/**
- * Starts a cluster without data; ready when every node answers and knows the group coordinators.
- */
-export async function startKafkaCluster(): Promise<KafkaCluster> {
+/** Starts a cluster without data; ready when every node answers and knows the group coordinators. */
+export async function startKafkaCluster() {
   const folder = await mkdtemp(join(tmpdir(), 'kafka-cluster-'))
   const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
   const { nodes, brokers, start: startNode } = await layOutCluster(distributionDir, folder)
@@ -100,12 +73,14 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
   const start = async (id: number) => {
     running.set(id, await startNode(id))
   }
+  /** Sends SIGKILL; resolves when the node has exited. */
   const kill = async (id: number) => {
     const broker = running.get(id)
     running.delete(id)
     broker?.kill()
     await broker?.exited
   }
+  /** Stops all nodes and removes the data. */
   const stop = async () => {
     await Promise.all(nodes.map(kill))
     await rm(folder, { recursive: true, force: true })
@@ -116,21 +91,16 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
     await stop()
     throw failure.reason
   }
-  return {
-    brokers,
-    partitions: (topics) =>
-      describePartitions(
-        [...running.values()].map((broker) => broker.brokers),
-        topics,
-      ),
-    kill,
-    restart: start,
-    stop,
+  /** Describes every partition of these topics, from a broker that runs. */
+  const partitions = (topics: readonly string[]) => {
+    const up = [...running.values()].map((broker) => broker.brokers)
+    return describePartitions(up, topics)
   }
+  return { brokers, partitions, kill, restart: start, stop }
 }
 
 /** Requests every partition of these topics from the brokers, in this order. */
-function describePartitions(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
+function describePartitions(brokers: string[], topics: readonly string[]) {
   return withAdmin(brokers, async (admin) => {
     const metadata = await admin.metadata({ topics: [...topics], forceUpdate: true })
     return [...metadata.topics].flatMap(([topic, { partitions }]) =>

@@ -6,13 +6,7 @@ import { until } from './wait-for.ts'
 export const BROKERS_VARIABLE = 'TAPELINE_TEST_KAFKA_BROKERS'
 
 /** The topics of one test, on the broker shared by all tests. */
-export interface TestTopics extends AsyncDisposable {
-  readonly prefix: string
-  /** Settings for a command's environment: names of the five topics, the brokers and a group. */
-  readonly env: Readonly<Record<TopicSetting | 'KAFKA_BROKERS' | 'KAFKA_GROUP_ID', string>>
-  /** Deletes every topic with this prefix, including those created by others. */
-  delete(): Promise<void>
-}
+export type TestTopics = ReturnType<typeof uniqueTopics>
 
 const TOPIC_SETTINGS = {
   KAFKA_TRADES_TOPIC: 'trades',
@@ -34,15 +28,18 @@ export function brokers(): string[] {
 }
 
 /** Unique names; creates no topics. */
-export function uniqueTopics(prefix = 'test'): TestTopics {
+export function uniqueTopics(prefix = 'test') {
   const unique = `${prefix}-${randomBytes(5).toString('hex')}`
   const names = Object.entries(TOPIC_SETTINGS).map(([setting, name]) => [setting, `${unique}.${name}`])
-  const topics: Record<TopicSetting, string> = Object.fromEntries(names)
+  const topics: Readonly<Record<TopicSetting, string>> = Object.fromEntries(names)
+  /** Deletes every topic with this prefix, including those created by others. */
+  const remove = () => deleteTopics(`${unique}.`)
   return {
     prefix: unique,
+    /** Settings for a command's environment: names of the five topics, the brokers and a group. */
     env: { ...topics, KAFKA_BROKERS: brokers().join(), KAFKA_GROUP_ID: `${unique}-group` },
-    delete: () => deleteTopics(`${unique}.`),
-    [Symbol.asyncDispose]: () => deleteTopics(`${unique}.`),
+    delete: remove,
+    [Symbol.asyncDispose]: remove,
   }
 }
 

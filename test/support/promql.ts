@@ -1,18 +1,11 @@
-/** The metrics and labels that a PromQL expression uses. */
-export interface Asked {
-  /** Names of metrics, each with the labels that its selectors match. */
-  readonly metrics: ReadonlyArray<{ readonly name: string; readonly labels: readonly string[] }>
-  /** Labels that results are grouped or joined by. */
-  readonly grouping: readonly string[]
-}
-
 const KEYWORDS = new Set(['and', 'or', 'unless', 'bool', 'by', 'without', 'on', 'ignoring', 'Inf', 'NaN'])
 
 /**
- * Reads an expression without a grammar: every word that is no function, keyword, label, number or
- * text is a metric.
+ * The metrics that a PromQL expression uses, each with the labels that its selectors match, and the
+ * labels that results are grouped or joined by. It has no grammar: every word that is no function,
+ * keyword, label, number or text is a metric.
  */
-export function askedBy(expression: string): Asked {
+export function askedBy(expression: string) {
   const bare = expression.replaceAll(/"[^"]*"|'[^']*'/g, '""').replaceAll(/\[[^\]]*\]|\boffset\s+\w+/g, '')
   const grouping = [
     ...bare.matchAll(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)/g),
@@ -36,21 +29,10 @@ function words(text: string): string[] {
     .filter((word) => word !== '')
 }
 
-/** One line of a service's answer at `/metrics`. */
-export interface Sample {
-  readonly name: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly value: number
-}
+export type Exposition = ReturnType<typeof parseExposition>
 
-export interface Exposition {
-  /** By name of the metric. */
-  readonly types: ReadonlyMap<string, string>
-  readonly samples: readonly Sample[]
-}
-
-/** Reads Prometheus' text format. */
-export function parseExposition(text: string): Exposition {
+/** Reads Prometheus' text format: types by the name of the metric, and a sample per line. */
+export function parseExposition(text: string) {
   const types = new Map(
     [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map((match) => [match[1] ?? '', match[2] ?? '']),
   )

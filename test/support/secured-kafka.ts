@@ -21,25 +21,7 @@ const LISTENERS = {
 
 export type Listener = keyof typeof LISTENERS
 
-/** A broker with separate listeners for TLS, client certificates and passwords. */
-export interface SecuredKafka {
-  /** For `KAFKA_BROKERS`. */
-  readonly at: Readonly<Record<Listener, string>>
-  /**
-   * Paths of PEM files: the broker's authority, another one, and a client's certificate and key.
-   */
-  readonly files: { readonly ca: string; readonly otherCa: string; readonly client: KeyPair }
-  /** Runs `work` with an admin who has all rights. */
-  asAdmin<Result>(work: (admin: Admin) => Promise<Result>): Promise<Result>
-  stop(): Promise<void>
-}
-
-export interface SecuredKafkaOptions {
-  /** User names and passwords, for PLAIN and for both kinds of SCRAM. */
-  readonly users: Readonly<Record<string, string>>
-  /** Denies everything to everyone but the admin, until rights are granted. */
-  readonly acls?: boolean
-}
+export type SecuredKafka = Awaited<ReturnType<typeof startSecuredKafka>>
 
 /** Clients of the insecure listener, anonymous to the broker, are its administrators. */
 const ACLS = {
@@ -48,7 +30,13 @@ const ACLS = {
   'allow.everyone.if.no.acl.found': 'false',
 }
 
-export async function startSecuredKafka({ users, acls }: SecuredKafkaOptions): Promise<SecuredKafka> {
+/**
+ * A broker with separate listeners for TLS, client certificates and passwords.
+ *
+ * @param users names and passwords, for PLAIN and for both kinds of SCRAM
+ * @param acls denies everything to everyone but the admin, until rights are granted
+ */
+export async function startSecuredKafka(users: Readonly<Record<string, string>>, acls = false) {
   const folder = await mkdtemp(join(tmpdir(), 'secured-kafka-'))
   const [authority, other] = [await createAuthority(folder, 'ca'), await createAuthority(folder, 'other')]
   const here = await keyStore(await authority.sign('broker', 'IP:127.0.0.1,DNS:localhost'))
@@ -84,18 +72,21 @@ export async function startSecuredKafka({ users, acls }: SecuredKafkaOptions): P
       'listener.name.sasl.scram-sha-256.sasl.jaas.config': scram,
       'listener.name.sasl.scram-sha-512.sasl.jaas.config': scram,
       'listener.name.sasl.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required${plainUsers.join('')};`,
-      ...(acls === true ? ACLS : {}),
+      ...(acls ? ACLS : {}),
     },
   })
-  const asAdmin: SecuredKafka['asAdmin'] = (work) => withAdmin([broker.brokers], work)
+  /** Runs `work` with an admin who has all rights. */
+  const asAdmin = <Result>(work: (admin: Admin) => Promise<Result>) => withAdmin([broker.brokers], work)
   try {
-    await createScramUsers(asAdmin, users)
+    await asAdmin((admin) => createScramUsers(admin, users))
   } catch (error) {
     broker.kill()
     throw error
   }
   return {
+    /** For `KAFKA_BROKERS`. */
     at,
+    /** Paths of PEM files: the broker's authority, another one, and a client's certificate and key. */
     files: { ca: authority.cert, otherCa: other.cert, client },
     asAdmin,
     async stop() {
@@ -114,10 +105,7 @@ async function keyStore({ cert, key }: KeyPair): Promise<string> {
 
 const SCRAM_ITERATIONS = 4096
 
-async function createScramUsers(
-  asAdmin: SecuredKafka['asAdmin'],
-  users: SecuredKafkaOptions['users'],
-): Promise<void> {
+async function createScramUsers(admin: Admin, users: Readonly<Record<string, string>>): Promise<void> {
   const credentials = Object.entries(users).flatMap(([name, password]) =>
     (['sha256', 'sha512'] as const).map((digest) => {
       const salt = randomBytes(16)
@@ -127,11 +115,9 @@ async function createScramUsers(
       return { name, mechanism, iterations: SCRAM_ITERATIONS, salt, saltedPassword }
     }),
   )
-  await asAdmin(async (admin) => {
-    const brokers = await admin.connectToBrokers()
-    const [connection] = brokers.values()
-    if (connection === undefined) throw new Error('The broker returned no address')
-    // Kafka accepts one credential of a user per request.
-    for (const one of credentials) await alterUserScramCredentialsV0.api.async(connection, [], [one])
-  })
+  const brokers = await admin.connectToBrokers()
+  const [connection] = brokers.values()
+  if (connection === undefined) throw new Error('The broker returned no address')
+  // Kafka accepts one credential of a user per request.
+  for (const one of credentials) await alterUserScramCredentialsV0.api.async(connection, [], [one])
 }

@@ -9,31 +9,20 @@ import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { type RunningCommand, startTapeline } from './processes.ts'
 import { until } from './wait-for.ts'
 
-/** A service in a separate process, with its HTTP interface on a free port. */
-export interface RunningServiceProcess<Status> extends AsyncDisposable {
-  readonly command: RunningCommand
-  readonly url: string
-  status(): Promise<Status>
-  /** Waits until `GET /` answers 200. */
-  ready(timeoutMs?: number): Promise<void>
-  /** Sends SIGTERM, and fails unless it exits with 0. */
-  stop(): Promise<void>
+export type ConsumerProcess = Awaited<ReturnType<typeof startConsumerProcess>>
+export type IngestionProcess = Awaited<ReturnType<typeof startIngestionProcess>>
+
+export function startConsumerProcess(env: Readonly<Record<string, string>>) {
+  return startService<ConsumerStatus>('consume', 'CONSUMER_PORT', env)
 }
 
-export type ConsumerProcess = RunningServiceProcess<ConsumerStatus>
-export type IngestionProcess = RunningServiceProcess<IngestionStatus>
-
-export function startConsumerProcess(env: Readonly<Record<string, string>>): Promise<ConsumerProcess> {
-  return startService('consume', 'CONSUMER_PORT', env)
-}
-
-export function startIngestionProcess(env: Readonly<Record<string, string>>): Promise<IngestionProcess> {
-  return startService('ingest', 'INGEST_PORT', env)
+export function startIngestionProcess(env: Readonly<Record<string, string>>) {
+  return startService<IngestionStatus>('ingest', 'INGEST_PORT', env)
 }
 
 /** Waits until everything is stored that was in Kafka at the call. */
 export async function untilCaughtUp(
-  consumer: Pick<RunningServiceProcess<ConsumerStatus>, 'status'>,
+  consumer: Pick<ConsumerProcess, 'status'>,
   timeoutMs = 60_000,
 ): Promise<void> {
   const sinceMs = performance.now()
@@ -80,11 +69,12 @@ export function saidByServices(): string {
   return [...running].map((command) => command.output()).join('\n')
 }
 
+/** A service in a separate process, with its HTTP interface on a free port. */
 async function startService<Status>(
   name: 'consume' | 'ingest',
   portSetting: string,
   env: Readonly<Record<string, string>>,
-): Promise<RunningServiceProcess<Status>> {
+) {
   const port = await freePort()
   const command = startTapeline([name], { env: { ...env, [portSetting]: String(port) } })
   const url = `http://127.0.0.1:${port}`
@@ -93,6 +83,7 @@ async function startService<Status>(
     command,
     url,
     status: () => fetchStatus<Status>(url),
+    /** Waits until `GET /` answers 200. */
     async ready(timeoutMs = 60_000) {
       await until(
         `${name} to be ready; its output:\n${command.output()}`,
@@ -100,6 +91,7 @@ async function startService<Status>(
         timeoutMs,
       )
     },
+    /** Sends SIGTERM, and fails unless it exits with 0. */
     async stop() {
       command.signal('SIGTERM')
       await command.assertExit(0)
