@@ -1,4 +1,4 @@
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Place } from './place.ts'
 
@@ -40,7 +40,7 @@ export async function waitUntilStored(
     signal.throwIfAborted()
     return (await committed(place, pipeline)) >= messages
   }
-  await waitFor(stored, { timeoutMs, what: `${messages} messages to be stored`, everyMs: EVERY_MS })
+  await until(`${messages} messages to be stored`, stored, timeoutMs, EVERY_MS)
 }
 
 function sum(offsets: readonly bigint[]): number {

@@ -1,6 +1,6 @@
 import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
 import { fetchStatus } from '../test/support/services.ts'
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 import type { BenchOptions } from './options.ts'
 import type { Measured, Pipeline } from './pipeline.ts'
 import type { Place } from './place.ts'
@@ -33,10 +33,11 @@ export async function scaleOut(
     const ingestion = await filled.startIngestion()
     try {
       await place.feeder.feed(options.messages, null)
-      await waitFor(async () => (await produced(place, filled)) >= options.messages, {
-        timeoutMs: options.messages,
-        what: 'all messages to be in Kafka',
-      })
+      await until(
+        'all messages to be in Kafka',
+        async () => (await produced(place, filled)) >= options.messages,
+        options.messages,
+      )
     } finally {
       await ingestion.stop()
     }

@@ -1,4 +1,4 @@
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 import type { BenchOptions } from './options.ts'
 import type { Measured } from './pipeline.ts'
 import type { Place } from './place.ts'
@@ -49,11 +49,7 @@ async function ingestWith(
       signal.throwIfAborted()
       return (await produced(place, pipeline)) >= messages
     }
-    await waitFor(all, {
-      timeoutMs: (messages / MESSAGES_A_SECOND) * 1000,
-      what: 'all messages to be in Kafka',
-      everyMs: 20,
-    })
+    await until('all messages to be in Kafka', all, (messages / MESSAGES_A_SECOND) * 1000, 20)
     const seconds = Date.now() / 1000 - startedUs / 1e6
     const after = sampler.now()
     sampler.stop()

@@ -1,6 +1,6 @@
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { PartitionState } from '../test/support/kafka-cluster.ts'
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 import { describePartitions } from './kafka-admin.ts'
 import type { SupervisedPart } from './part.ts'
 
@@ -55,13 +55,15 @@ export class Brokers {
   /** Resolves when all replicas of every partition are in sync. */
   async inSync(signal: AbortSignal): Promise<void> {
     if (this.parts.length === 1) return
-    await waitFor(
+    await until(
+      'all replicas to be in sync',
       async () => {
         signal.throwIfAborted()
         const partitions = await this.partitions()
         return partitions.every(({ replicas, inSync }) => inSync.length === replicas.length)
       },
-      { timeoutMs: IN_SYNC_LIMIT_MS, what: 'all replicas to be in sync', everyMs: POLL_MS },
+      IN_SYNC_LIMIT_MS,
+      POLL_MS,
     )
     await sleep(SETTLE_MS, signal)
   }
@@ -71,7 +73,8 @@ export class Brokers {
     wanted: ReadonlyArray<{ topic: string; partition: number; replicas: readonly number[] }>,
     signal: AbortSignal,
   ): Promise<void> {
-    await waitFor(
+    await until(
+      'partitions to be reassigned',
       async () => {
         signal.throwIfAborted()
         const partitions = await this.partitions()
@@ -86,7 +89,8 @@ export class Brokers {
           )
         })
       },
-      { timeoutMs: IN_SYNC_LIMIT_MS, what: 'partitions to be reassigned', everyMs: POLL_MS },
+      IN_SYNC_LIMIT_MS,
+      POLL_MS,
     )
   }
 }

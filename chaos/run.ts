@@ -4,7 +4,7 @@ import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { describeError } from '../src/foundation/runtime/errors.ts'
 import { describeExit, type Exit } from '../src/sandbox/processes/child-process.ts'
 import type { RunPlace } from '../test/support/bounded-run.ts'
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 import { examine } from './aftermath.ts'
 import { Observer } from './observer.ts'
 import type { ChaosOptions, PartName } from './options.ts'
@@ -93,12 +93,13 @@ export async function runChaos(
 }
 
 async function ready(what: string, isReady: () => boolean | undefined, signal: AbortSignal): Promise<void> {
-  await waitFor(
+  await until(
+    `${what} to be ready`,
     () => {
       signal.throwIfAborted()
       return isReady()
     },
-    { timeoutMs: READY_LIMIT_MS, what: `${what} to be ready` },
+    READY_LIMIT_MS,
   )
 }
 
@@ -170,11 +171,7 @@ async function stopServices(
         return end === start || (own !== undefined && (own.nextOffset ?? 0) >= end)
       })
     }
-    await waitFor(stored, {
-      timeoutMs: LAG_LIMIT_MS,
-      what: 'the consumer to store everything in Kafka',
-      everyMs: 250,
-    })
+    await until('the consumer to store everything in Kafka', stored, LAG_LIMIT_MS, 250)
   } catch (error) {
     if (signal.aborted) throw error
     violations.add(`The consumer did not reach the end of the topics: ${describeError(error)}.`)

@@ -1,7 +1,7 @@
 import { streamName } from '../src/foundation/market/event.ts'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.ts'
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 import { clockFaultName, strikeClock, type WrongClock } from './clock-faults.ts'
 import { strikeCluster } from './cluster-faults.ts'
 import type { ExchangeAct } from './exchange-deck.ts'
@@ -169,10 +169,11 @@ export class Saboteur {
     count(this.counts, name)
     const over = this.#observer.recoveries.begin(name, ['ingestion'], fromMs)
     const faults = requests.map((request) => this.#stage.exchange.faults.add(request))
-    await waitFor(() => faults.every((fault) => fault.report().state === 'ended'), {
-      timeoutMs: LONGEST_FAULT_MS,
-      what: `the end of ${name}`,
-    })
+    await until(
+      `the end of ${name}`,
+      () => faults.every((fault) => fault.report().state === 'ended'),
+      LONGEST_FAULT_MS,
+    )
     const toMs = Date.now()
     over(toMs)
     this.#record(name, fromMs, toMs)

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { launchBrowser } from '../test/support/browser.ts'
-import { waitFor } from '../test/support/wait-for.ts'
+import { until } from '../test/support/wait-for.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 const IMAGES = join(ROOT, 'docs/images')
@@ -33,10 +33,7 @@ const browser = await launchBrowser()
 try {
   const command = `${join(ROOT, 'bin/tapeline')} up --simulate --faults`
   tmux('new-session', '-d', '-x', String(COLUMNS), '-y', '30', '-c', cwd, command)
-  await waitFor(async () => (await fetch(`${DASHBOARD}/readyz`)).ok, {
-    timeoutMs: 120_000,
-    what: 'the dashboard',
-  })
+  await until('the dashboard', async () => (await fetch(`${DASHBOARD}/readyz`)).ok, 120_000)
   const watching = await browser.newPage()
   await watching.goto(DASHBOARD)
   await wait(WARM_UP_MS)

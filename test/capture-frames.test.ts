@@ -12,7 +12,7 @@ import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { startTapeline } from './support/processes.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
-import { until, waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 const STREAMS = ['btcusdt@trade', 'btcusdt@aggTrade', 'btcusdt@bookTicker']
 
@@ -39,8 +39,7 @@ async function capture(
     ...options,
   })
   context.after(() => running.stop())
-  const has = (count: number) =>
-    waitFor(() => running.frames() >= count, { timeoutMs: 15_000, what: `${count} frames`, everyMs: 5 })
+  const has = (count: number) => until(`${count} frames`, () => running.frames() >= count, 15_000, 5)
   return { ...running, problems, has }
 }
 

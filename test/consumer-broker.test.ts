@@ -10,7 +10,7 @@ import { createConsumerParts, trades } from './support/consumer-parts.ts'
 import { BROKERS_VARIABLE, brokers } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { until, waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const shared = brokers().join()
 let folder: string
@@ -96,7 +96,7 @@ test('S3 exits immediately at the second signal, although the database holds a b
         return true
       }
     }
-    await waitFor(isGone, { timeoutMs: 6000, what: 'the consumer to be gone', everyMs: 300 })
+    await until('the consumer to be gone', isGone, 6000)
     await consumer.command.assertExit(1)
     assert.doesNotMatch(consumer.command.output(), /read from Kafka and not stored/)
   })

@@ -11,7 +11,7 @@ import { startNativeTimescale } from './support/native-timescaledb.ts'
 import { startPgBouncer } from './support/pgbouncer.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { runStatements } from './support/statements.ts'
-import { until, waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 /** The measurement in docs/consumer.md uses 10. */
 const FAILOVERS = Number(process.env['TAPELINE_FAILOVERS'] ?? 1)
@@ -50,11 +50,11 @@ test(
         const { inserted } = (await consumer.status()).counters
         await runStatements(server.url, 'SELECT pg_promote()')
         const promotedMs = performance.now()
-        await waitFor(async () => (await consumer.status()).counters.inserted > inserted, {
-          timeoutMs: STORING_LIMIT_MS,
-          what: 'the consumer to store again',
-          everyMs: 50,
-        })
+        await until(
+          'the consumer to store again',
+          async () => (await consumer.status()).counters.inserted > inserted,
+          STORING_LIMIT_MS,
+        )
         tookMs.push(Math.round(performance.now() - promotedMs))
         await consumer.ready()
       }

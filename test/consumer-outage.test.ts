@@ -9,7 +9,7 @@ import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
 import { type NativeTimescale, startNativeTimescale } from './support/native-timescaledb.ts'
 import { descendantsOf, signalIfRunning } from './support/process-tree.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { until, waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 /** The measurement in docs/consumer.md uses 60. */
 const OUTAGE_S = Number(process.env['TAPELINE_OUTAGE_SECONDS'] ?? 5)
@@ -58,18 +58,15 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
         const producedBefore = traffic.produced
         let most = 0
         let held = 0
-        await waitFor(
+        await until(
+          'health to report the outage, and its end',
           async () => {
             const status = await consumer.status()
             held = Math.max(held, status.counters.pending)
             most = Math.max(most, residentMiB())
             return !status.ready && performance.now() - startedMs > OUTAGE_S * 1000
           },
-          {
-            timeoutMs: (OUTAGE_S + 30) * 1000,
-            what: 'health to report the outage, and its end',
-            everyMs: 200,
-          },
+          (OUTAGE_S + 30) * 1000,
         )
         const { reason } = await consumer.status()
         assert.match(reason, /the last flush failed|has not taken a batch/)

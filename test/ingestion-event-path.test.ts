@@ -8,7 +8,7 @@ import { calledFiles, listedFiles } from './support/called-files.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { startScriptedExchange } from './support/scripted-exchange.ts'
 import { startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT']
 /** More than ingestion calls any function for other reasons. */
@@ -49,10 +49,10 @@ test('docs/architecture.md lists the files that every event passes from the sock
     NODE_V8_COVERAGE: folder,
   }
   const ingestion = stack.use(await startIngestionProcess(env))
-  await waitFor(async () => (await ingestion.status()).counters.acknowledged >= frames.length, {
-    timeoutMs: 60_000,
-    what: 'Kafka to acknowledge every event',
-  })
+  await until(
+    'Kafka to acknowledge every event',
+    async () => (await ingestion.status()).counters.acknowledged >= frames.length,
+  )
   await ingestion.stop()
   const called = calledFiles(folder, EVENTS_OF_TYPE)
   for (const [file, functions] of called)

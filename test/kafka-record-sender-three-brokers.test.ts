@@ -5,7 +5,7 @@ import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { connectionTo, outgoing, withAdmin } from './support/kafka-clients.ts'
 import { type KafkaCluster, startKafkaCluster } from './support/kafka-cluster.ts'
 import { readTopic } from './support/messages.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 const TOPICS = ['sent.one', 'sent.two'] as const
 const PARTITIONS = 3
@@ -23,7 +23,7 @@ before(async () => {
   await withAdmin(cluster.brokers.split(','), (admin) =>
     admin.createTopics({ topics: [...TOPICS], partitions: PARTITIONS, replicas: 3, configs }),
   )
-  await waitFor(allInSync, { timeoutMs: 30_000, what: 'replicas in sync' })
+  await until('replicas in sync', allInSync)
 })
 
 after(() => cluster?.stop())
@@ -67,12 +67,13 @@ test('K1 K2 acknowledges every send once while brokers are killed one after the 
     for (const node of NODES) {
       await cluster.kill(node)
       const before = sent
-      await waitFor(() => sent > before + 10, {
-        timeoutMs: ACKNOWLEDGED_WITHIN_MS,
-        what: `acknowledgements after the kill of broker ${node}`,
-      })
+      await until(
+        `acknowledgements after the kill of broker ${node}`,
+        () => sent > before + 10,
+        ACKNOWLEDGED_WITHIN_MS,
+      )
       await cluster.restart(node)
-      await waitFor(allInSync, { timeoutMs: 60_000, what: `broker ${node} in sync again` })
+      await until(`broker ${node} in sync again`, allInSync)
     }
   } finally {
     stopped = true
@@ -83,18 +84,12 @@ test('K1 K2 acknowledges every send once while brokers are killed one after the 
   )
   assert.ok(leadersMoved.length > 0)
   for (const { topic, partition } of leadersMoved) {
-    await waitFor(
-      async () => {
-        const node = reader.leaderOf(topic, partition) ?? 0
-        const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
-        const [fetched] = await reader.fetch(node, [{ topic, partition, offset: 0 }], limits)
-        return fetched?.error === null && fetched.messages.length > 0
-      },
-      {
-        timeoutMs: 20_000,
-        what: `a previously connected reader to find the leader of ${topic}/${partition}`,
-      },
-    )
+    await until(`a previously connected reader to find the leader of ${topic}/${partition}`, async () => {
+      const node = reader.leaderOf(topic, partition) ?? 0
+      const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
+      const [fetched] = await reader.fetch(node, [{ topic, partition, offset: 0 }], limits)
+      return fetched?.error === null && fetched.messages.length > 0
+    })
   }
   await reader.close()
   t.diagnostic(`${sent} sends; the longest took ${(longestMs / 1000).toFixed(1)} s`)

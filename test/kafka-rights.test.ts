@@ -27,7 +27,7 @@ import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
 import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 const USERS = {
   ingestion: 'ingestion-password',
@@ -163,10 +163,7 @@ test("creates and checks the topics with the operator's rights alone", async () 
 test('stores trades with exactly the rights of the table, as two users', async () => {
   await using ingestion = await startIngestion()
   await using consumer = await startConsumer()
-  await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
-    timeoutMs: 40_000,
-    what: '300 rows',
-  })
+  await until('300 rows', async () => (await consumer.status()).counters.inserted > 300)
   await ingestion.stop()
   await consumer.stop()
   for (const { command } of [ingestion, consumer]) assert.doesNotMatch(command.output(), /"level":(40|50)/)
@@ -202,7 +199,7 @@ async function rejection(work: () => Promise<unknown>): Promise<Error> {
       () => undefined,
       (error: unknown) => error,
     )
-  const error = await waitFor(attempt, { timeoutMs: 10_000, what: 'the refusal' })
+  const error = await until('the refusal', attempt, 10_000)
   assert.ok(error instanceof Error)
   return error
 }
@@ -228,7 +225,7 @@ for (const right of [...INGESTION, ...CONSUMER]) {
       await grant([right])
     }
     const granted = () => requireAccess(connection, user, needed(user))
-    await waitFor(granted, { timeoutMs: 10_000, what: 'access with the right' })
+    await until('access with the right', granted, 10_000)
     if (resource === 'topic') await within(10_000, 'its use', () => use(right, connection))
   })
 }
@@ -247,7 +244,7 @@ for (const right of [4, 9, 14].map((index) => OPERATOR[index])) {
       await grant([right])
     }
     const create = async () => (await initTopics(settingsOf('operator'))).length === TOPICS.length
-    await waitFor(create, { timeoutMs: 10_000, what: 'the topics' })
+    await until('the topics', create, 10_000)
   })
 }
 
@@ -276,13 +273,10 @@ test('reports a right revoked at runtime, loses nothing, and continues when it i
   const line = /lacks a right on a topic: binance\.trades\. Grant it with an ACL/
   for (const { command } of [ingestion, consumer]) await command.waitForLine(line, 30_000)
   await grant(taken)
-  await waitFor(
-    async () => {
-      const { counters, ready } = await ingestion.status()
-      return ready && counters.queued + counters.inFlight < 100 && counters.acknowledged > 500
-    },
-    { timeoutMs: 30_000, what: 'ingestion to have caught up' },
-  )
+  await until('ingestion to have caught up', async () => {
+    const { counters, ready } = await ingestion.status()
+    return ready && counters.queued + counters.inFlight < 100 && counters.acknowledged > 500
+  })
   await stopAndVerify(ingestion, consumer)
 })
 
@@ -299,26 +293,24 @@ test('K7 K9 a refused topic does not stop the others; discarded events are in th
   await ingestion.ready()
   await using consumer = await startConsumer()
   await revoke(writeTrades)
-  await waitFor(async () => (await ingestion.status()).counters.discarded > 300, {
-    timeoutMs: 90_000,
-    what: 'discarded events',
-  })
+  await until('discarded events', async () => (await ingestion.status()).counters.discarded > 300, 90_000)
   const during = await ingestion.status()
   assert.match(during.reason, /Kafka has not taken binance\.trades\/\d.*lacks a right on a topic/)
   assert.ok(during.heldPartitions.every(({ topic }) => topic === 'binance.trades'))
   assert.ok(during.connections.every(({ state }) => state === 'streaming'))
-  await waitFor(
+  await until(
+    'quotes, which are accepted',
     async () => (await ingestion.status()).counters.acknowledged > during.counters.acknowledged + 100,
-    { timeoutMs: 20_000, what: 'quotes, which are accepted' },
   )
   await grant([writeTrades])
-  await waitFor(
+  await until(
+    'the discarded trades to be filled',
     async () => {
       const { openGaps, heldPartitions } = await ingestion.status()
       const isFilled = (await ledgerRows('refused')).some(({ status }) => status === 'filled')
       return heldPartitions.length === 0 && openGaps.length === 0 && isFilled
     },
-    { timeoutMs: 90_000, what: 'the discarded trades to be filled' },
+    90_000,
   )
   const { counters } = await ingestion.status()
   assert.equal(
@@ -335,27 +327,18 @@ test('K9 rows of a refused ledger survive in checkpoints, and the next instance 
   await first.ready()
   await revoke(writeGaps)
   exchange.faults.add({ kind: 'cut', how: 'reset' })
-  await waitFor(async () => (await first.status()).heldPartitions.length > 0, {
-    timeoutMs: 30_000,
-    what: 'ledger rows that Kafka refuses',
-  })
+  await until('ledger rows that Kafka refuses', async () => (await first.status()).heldPartitions.length > 0)
   const rows = async () => (await ledgerRows('reconnect')).length
   const before = await rows()
-  await waitFor(
-    async () => {
-      const checkpoints = await readTopic('binance.checkpoints', [kafka.at.PLAINTEXT])
-      return checkpoints.some(({ value }) => /"pending_gaps":\[.*"cause":"reconnect"/.test(String(value)))
-    },
-    { timeoutMs: 20_000, what: 'a checkpoint with the rows' },
-  )
+  await until('a checkpoint with the rows', async () => {
+    const checkpoints = await readTopic('binance.checkpoints', [kafka.at.PLAINTEXT])
+    return checkpoints.some(({ value }) => /"pending_gaps":\[.*"cause":"reconnect"/.test(String(value)))
+  })
   assert.equal(await rows(), before)
   await first.command.kill()
   await grant([writeGaps])
   await using second = await startIngestion()
   await second.ready()
-  await waitFor(async () => (await rows()) > before, {
-    timeoutMs: 20_000,
-    what: 'the rows of the previous instance',
-  })
+  await until('the rows of the previous instance', async () => (await rows()) > before)
   await second.stop()
 })

@@ -18,7 +18,7 @@ import { outgoing, sendRecords } from './support/kafka-clients.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 const PASSWORD = 'correct-horse-battery'
 const TOPIC = 'echo'
@@ -112,10 +112,7 @@ test('stores trades over TLS, ingestion with a password and the consumer with a 
     DATABASE_URL: database.url,
     AUTO_OFFSET_RESET: 'earliest',
   })
-  await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
-    timeoutMs: 40_000,
-    what: '300 rows',
-  })
+  await until('300 rows', async () => (await consumer.status()).counters.inserted > 300)
   await ingestion.stop()
   await consumer.stop()
   const rows = openPostgres({ url: database.url, poolMin: 0, poolMax: 1, applicationName: 'test' })

@@ -17,7 +17,7 @@ import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { connectionTo, outgoing, sendRecords, withAdmin } from './support/kafka-clients.ts'
 import { type KafkaCluster, type PartitionState, startKafkaCluster } from './support/kafka-cluster.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const SYMBOL = 'BTCUSDT'
 const PARTITION = partitionOf(SYMBOL, 3)
@@ -72,7 +72,7 @@ async function untilAll(
       (states) => states.length === topics.length * PARTITIONS.length && states.every(isReached),
       () => false,
     )
-  await waitFor(look, { timeoutMs: 60_000, what })
+  await until(what, look)
 }
 
 async function createTopics(
@@ -131,10 +131,10 @@ async function consumeUntil(rows: number): Promise<{ readonly said: string; read
     BACKOFF_INITIAL_MS: '100',
     BACKOFF_MAX_MS: '1000',
   })
-  await waitFor(async () => (await tradeRows()).rows >= rows, {
-    timeoutMs: 60_000,
-    what: `${rows} trades; output of the consumer:\n${consumer.command.output()}`,
-  })
+  await until(
+    `${rows} trades; output of the consumer:\n${consumer.command.output()}`,
+    async () => (await tradeRows()).rows >= rows,
+  )
   const metrics = await (await fetch(`${consumer.url}/metrics`, { signal: AbortSignal.timeout(5000) })).text()
   const truncations = Number(/^tapeline_consumer_truncations_total (\d+)$/m.exec(metrics)?.[1])
   await consumer.stop()

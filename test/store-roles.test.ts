@@ -15,7 +15,7 @@ import { startTapeline } from './support/processes.ts'
 import { aggTradeValue, bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { runStatements } from './support/statements.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const options = { skip: databaseKinds()[0]?.skip ?? false }
 const open = (url: string) => openPostgres({ url, poolMin: 0, poolMax: 2, applicationName: 'test' })
@@ -112,13 +112,13 @@ describe('users who have one role each', options, () => {
       }
       await using consumer = await startConsumerProcess(env)
       await consumer.command.waitForLine(/Rows past RETENTION_DAYS were dropped/, 30_000)
-      await waitFor(
+      await until(
+        `everything to be stored; its output:\n${consumer.command.output()}`,
         async () =>
           (await count("SELECT count(*) FROM trades WHERE symbol = 'BTCUSDT'")) === 2 &&
           (await count('SELECT count(*) FROM book_ticker')) === 1 &&
           (await count("SELECT count(*) FROM gaps WHERE status = 'unrecoverable'")) === 1 &&
           (await count('SELECT count(*) FROM dead_letters')) === 1,
-        { timeoutMs: 30_000, what: `everything to be stored; its output:\n${consumer.command.output()}` },
       )
       await consumer.stop()
       assert.doesNotMatch(consumer.command.output(), /permission denied/)

@@ -9,7 +9,7 @@ import { type NativeTimescale, startNativeTimescale } from './support/native-tim
 import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { runStatements } from './support/statements.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
 const PASSWORD = 'staple-battery-horse'
@@ -122,7 +122,7 @@ const superuser = (): Login => ({ user: 'postgres', password: new URL(server?.ur
 
 /** The server takes a moment to reload its files. */
 async function settled(login: Login): Promise<void> {
-  await waitFor(() => encrypted(login), { timeoutMs: 10_000, what: 'the server to show its certificate' })
+  await until('the server to show its certificate', () => encrypted(login), 10_000)
 }
 
 test('connects in plain text with sslmode=disable, and encrypted in every other mode', async (t) => {

@@ -11,7 +11,7 @@ import { produce } from './support/messages.ts'
 import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { askedBy, type Exposition, parseExposition } from './support/promql.ts'
 import { type ConsumerProcess, type IngestionProcess, startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
@@ -54,7 +54,7 @@ after(async () => {
 })
 
 test('the metrics show a cut connection, its gap, the lost quotes, a refused request and a dead letter', async () => {
-  await until('data of all streams', [
+  await scraped('data of all streams', [
     ['tapeline_ingestion_streams', { type: 'bookTicker' }, (value) => value === SYMBOLS.length],
     ['tapeline_consumer_rows_inserted_total', { type: 'bookTicker' }, (value) => value > 100],
     ['tapeline_consumer_rows_inserted_total', { type: 'trade' }, (value) => value > 100],
@@ -63,7 +63,7 @@ test('the metrics show a cut connection, its gap, the lost quotes, a refused req
   parts.exchange.faults.add({ kind: 'unreachable', forMs: 1500 })
   parts.exchange.faults.add({ kind: 'cut' })
   await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('no JSON')])
-  exposed = await until('the cut, and the recovery', [
+  exposed = await scraped('the cut, and the recovery', [
     ['tapeline_ingestion_connections_lost_total', {}, (value) => value >= 1],
     ['tapeline_ingestion_gaps_opened_total', { type: 'trade', cause: 'reconnect' }, (value) => value > 0],
     ['tapeline_ingestion_gaps_closed_total', { type: 'trade', status: 'filled' }, (value) => value > 0],
@@ -220,24 +220,20 @@ async function scrape(): Promise<Exposition> {
 type Wanted = [name: string, labels: Record<string, string>, holds: (value: number) => boolean]
 
 /** Scrapes until all conditions are met. */
-async function until(what: string, wanted: readonly Wanted[]): Promise<Exposition> {
+async function scraped(what: string, wanted: readonly Wanted[]): Promise<Exposition> {
   let unmet: string[] = []
-  return waitFor(
-    async () => {
-      const now = await scrape()
-      unmet = wanted.flatMap(([name, labels, holds]) => {
-        const found = now.samples.find(
-          (one) =>
-            one.name === name &&
-            Object.entries(labels).every(([label, value]) => one.labels[label] === value),
-        )
-        return found !== undefined && holds(found.value)
-          ? []
-          : [`${name} ${JSON.stringify(labels)} is ${found?.value}`]
-      })
-      if (unmet.length > 0) throw new Error(unmet.join('; '))
-      return now
-    },
-    { timeoutMs: 60_000, what, everyMs: 200 },
-  )
+  return until(what, async () => {
+    const now = await scrape()
+    unmet = wanted.flatMap(([name, labels, holds]) => {
+      const found = now.samples.find(
+        (one) =>
+          one.name === name && Object.entries(labels).every(([label, value]) => one.labels[label] === value),
+      )
+      return found !== undefined && holds(found.value)
+        ? []
+        : [`${name} ${JSON.stringify(labels)} is ${found?.value}`]
+    })
+    if (unmet.length > 0) throw new Error(unmet.join('; '))
+    return now
+  })
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { startConsumerProcess } from './services.ts'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 /**
  * Runs one consumer until it has consumed and stored this many messages, then stops it.
@@ -13,7 +13,8 @@ export async function drain(env: Readonly<Record<string, string>>, messages: num
   const { pid } = consumer.command
   let startedMs: number | null = null
   const residentMiB: number[] = []
-  const status = await waitFor(
+  const status = await until(
+    `${messages} messages to be drained`,
     async () => {
       const now = await consumer.status()
       const { consumed, pending } = now.counters
@@ -21,7 +22,7 @@ export async function drain(env: Readonly<Record<string, string>>, messages: num
       if (consumed >= (messages / 10) * residentMiB.length) residentMiB.push(kernelMiB(pid, 'VmRSS'))
       return consumed >= messages && pending === 0 ? now : undefined
     },
-    { timeoutMs, what: `${messages} messages to be drained`, everyMs: 20 },
+    timeoutMs,
   )
   const seconds = (performance.now() - (startedMs ?? 0)) / 1000
   const peakMiB = kernelMiB(pid, 'VmHWM')

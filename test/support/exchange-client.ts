@@ -6,7 +6,7 @@ import {
   type SimulatedExchangeOptions,
   startSimulatedExchange,
 } from '../../src/sandbox/simulator/simulated-exchange.ts'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 export const TRADES = 'btcusdt@trade'
 
@@ -27,7 +27,7 @@ export async function startExchange(context: TestContext, options: SimulatedExch
 
 /** Polls more often than `until`. */
 export function soon<Result>(what: string, condition: () => Result) {
-  return waitFor(condition, { timeoutMs: 15_000, what, everyMs: 5 })
+  return until(what, condition, 15_000, 5)
 }
 
 /** A client of some streams, with everything it has received; it ends with the test. */

@@ -6,7 +6,7 @@ import { identify, type ProcessIdentity } from '../../src/sandbox/processes/proc
 import type { DataFolder } from './postgres-data.ts'
 import { descendantsOf, haveEnded, signalIfRunning } from './process-tree.ts'
 import { insideRoot, serverEnvironment, type TimescaleRoot } from './timescaledb-root.ts'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 const SERVER_SETTINGS = {
   listen_addresses: '127.0.0.1',
@@ -57,11 +57,7 @@ export async function startInRoot(
   const endedWith = () => spawnError ?? child.signalCode ?? child.exitCode
   const identity = child.pid === undefined ? null : identify(child.pid)
   try {
-    await waitFor(async () => endedWith() !== null || (await answers(url)), {
-      timeoutMs: 30_000,
-      what: `${name} to answer`,
-      everyMs: 100,
-    })
+    await until(`${name} to answer`, async () => endedWith() !== null || (await answers(url)))
     if (identity === null || endedWith() !== null) throw new Error(`${name} ended with ${endedWith()}`)
     return identity
   } catch (error) {

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 const TAPELINE = resolve(import.meta.dirname, '../../bin/tapeline')
 /** Longer than any command should take, on a busy machine too. */
@@ -39,16 +39,16 @@ export function startTapeline(
   /** Every failure shows the command's output so far. */
   const fail = (what: string, cause?: unknown) =>
     new Error(`${what}. Output of ${title}:\n${output}`, { cause })
-  const until = async <Result>(what: string, timeoutMs: number, condition: () => Result) => {
+  const waitFor = async <Result>(what: string, timeoutMs: number, condition: () => Result) => {
     try {
-      return await waitFor(condition, { timeoutMs, what })
+      return await until(what, condition, timeoutMs)
     } catch (error) {
       throw fail(`Waited ${timeoutMs} ms for ${what}`, error)
     }
   }
   /** Waits until it has exited and its output is complete. */
   const exit = async (timeoutMs = DEFAULT_TIMEOUT_MS) => {
-    await until('its end', timeoutMs, () => hasClosed(child))
+    await waitFor('its end', timeoutMs, () => hasClosed(child))
     return { code: child.exitCode, signal: child.signalCode }
   }
   /** Sends SIGKILL unless it has exited, and waits for the exit. */
@@ -64,7 +64,7 @@ export function startTapeline(
     output: () => output,
     /** Waits for a matching line of the output. Fails at once if the command exits without one. */
     async waitForLine(pattern: RegExp, timeoutMs = DEFAULT_TIMEOUT_MS): Promise<RegExpExecArray> {
-      const found = await until(`a line like ${pattern}`, timeoutMs, () => {
+      const found = await waitFor(`a line like ${pattern}`, timeoutMs, () => {
         const ended = hasClosed(child)
         const match = output.split('\n').map((line) => pattern.exec(line))
         return match.find((line) => line !== null) ?? (ended ? 'ended' : undefined)

@@ -9,9 +9,11 @@ import { describeError } from '../../src/foundation/runtime/errors.ts'
  *
  * @param what completes the sentence "Waited … for …"
  */
-export async function waitFor<Result>(
+export async function until<Result>(
+  what: string,
   condition: () => Promise<Result> | Result,
-  { timeoutMs, what, everyMs = 50 }: { timeoutMs: number; what: string; everyMs?: number },
+  timeoutMs = 60_000,
+  everyMs = 50,
 ): Promise<Exclude<Result, false | null | undefined>> {
   const deadline = performance.now() + timeoutMs
   let lastError: unknown
@@ -29,15 +31,6 @@ export async function waitFor<Result>(
     }
     await sleep(everyMs)
   }
-}
-
-/** The same with the usual limit. @param what completes the sentence "Waited … for …" */
-export function until<Result>(
-  what: string,
-  condition: () => Promise<Result> | Result,
-  timeoutMs = 60_000,
-): Promise<Exclude<Result, false | null | undefined>> {
-  return waitFor(condition, { timeoutMs, what })
 }
 
 /** Runs `work`, and rejects if it takes longer than `timeoutMs`. */
