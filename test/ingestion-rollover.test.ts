@@ -13,6 +13,7 @@ import { VirtualClock } from './support/virtual-clock.ts'
 
 const BUSY = 'btcusdt@bookTicker'
 const HOUR_MS = 3_600_000
+const SIMULATED = { named: 'simulated', timeUnit: null }
 
 /** So many that not all fit into the URL. */
 const MANY = Array.from({ length: 1000 }, (_, i) => `symbol${i}usdt@bookTicker`)
@@ -72,7 +73,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     assert.ok(socket !== undefined, `connection ${i} does not exist`)
     return socket
   }
-  const openAt = (i: number) => socketAt(i).events.onOpen('simulated')
+  const openAt = (i: number) => socketAt(i).events.onOpen(SIMULATED)
   /** Begins a rollover to connection `i`, and opens that. */
   const rollOverTo = async (i: number, act?: (socket: HandDrivenSocket, i: number) => void) => {
     slot.rollOver('a test')
@@ -283,7 +284,7 @@ test('U2 resends a refused or unanswered request, then replaces the connection, 
     await run(1, refuse)
     if (sockets.length === before) continue
     replacedAt.push(second)
-    sockets.at(-1)?.events.onOpen('simulated')
+    sockets.at(-1)?.events.onOpen(SIMULATED)
   }
   assert.equal(socketAt(0).closed, false, 'its delivered streams continue')
   assert.equal(slot.rollovers, 0)
@@ -315,7 +316,7 @@ test('P1 many short pauses drop a connection like one long pause', async () => {
   }
   assert.equal(socketAt(0).closed, true)
   await clock.advance(2000)
-  sockets.at(-1)?.events.onOpen('simulated')
+  sockets.at(-1)?.events.onOpen(SIMULATED)
   for (let i = 0; i < 20; i++) {
     await fullFor(sockets.at(-1), 2000)
     await clock.advance(2500)

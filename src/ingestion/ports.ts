@@ -1,6 +1,5 @@
-import { askExchange, type ExchangeAnswer } from '../foundation/binance/handshake.ts'
 import { fetchIdentity, fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
-import { openSocket } from '../foundation/binance/stream-socket.ts'
+import { askExchange, type ExchangeAnswer, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
 import type { ExchangeIdentity } from '../foundation/kafka/exchange-identity-mark.ts'
 import { kafkaPort } from '../foundation/kafka/kafka-port.ts'

@@ -224,7 +224,7 @@ export class WsConsumer {
     let session: Session | null = null
     const plan = this.#plan
     const socket = this.#options.ports.exchange.openSocket(plan.url, {
-      onOpen: (named) => {
+      onOpen: ({ named }) => {
         this.#options.gate.served('handshakes')
         try {
           this.#options.checkIdentity(named)

@@ -199,7 +199,7 @@ export class SimulatedExchange implements FaultListener {
         return
       }
       connection.state = 'open'
-      connection.events.onOpen('simulated')
+      connection.events.onOpen({ named: 'simulated', timeUnit: null })
       this.#ping(connection)
       this.#clock.schedule(MAX_AGE_MS, () => this.#closeByServer(connection, '1001'))
       if (closing !== undefined)

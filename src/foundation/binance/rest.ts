@@ -3,9 +3,9 @@ import { isTime } from '../market/fields.ts'
 import { exchangeTimeUnit, TIME_UNIT_HEADER, TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { readExchangeInfo, TRADING } from './exchange-info.ts'
-import { EXCHANGE_IDENTITY_HEADER, type ExchangeAnswer } from './handshake.ts'
 import { byProxy, fetchByProxy } from './proxy.ts'
 import { ExchangeRefusal, refusalOfResponse } from './refusal.ts'
+import { EXCHANGE_IDENTITY_HEADER, type ExchangeAnswer } from './stream-socket.ts'
 
 const SERVER_TIME = z.object({ serverTime: z.int() })
 

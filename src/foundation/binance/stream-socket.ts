@@ -1,13 +1,30 @@
+import { addAbortListener } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { WebSocket } from 'ws'
+import { parseTimeUnit, type TimeUnit } from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
-import { namedIn, refusedUpgrade } from './handshake.ts'
-import { tunnelTo } from './proxy.ts'
+import { byProxy, tunnelTo } from './proxy.ts'
+import { ExchangeRefusal, refusalOf } from './refusal.ts'
+
+/** The header in which our simulated exchanges announce their name, also in REST answers. */
+export const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
+
+/** The header in which a replay announces the time unit of its capture, which it cannot change. */
+const TIME_UNIT_HEADER = 'x-tapeline-time-unit'
+
+/** The identity that an exchange announces in its answers. */
+export interface ExchangeAnswer {
+  /** Null if it announces no name, like Binance. */
+  readonly named: string | null
+  /** Null if it uses the unit that the client requests. */
+  readonly timeUnit: TimeUnit | null
+}
 
 /** Callbacks of a connection to the combined stream. Nothing follows `onFailed` or `onClose`. */
 export interface SocketEvents {
-  /** The socket is open and paused: nothing is read before `resume`. @param named announced; null for none */
-  onOpen(named: string | null): void
+  /** The socket is open and paused: nothing is read before `resume`. */
+  onOpen(answer: ExchangeAnswer): void
   /** The connection did not open: an ExchangeRefusal if an HTTP status answered the handshake. */
   onFailed(error: unknown): void
   onFrame(frame: Buffer, isBinary?: boolean): void
@@ -46,11 +63,12 @@ export const openSocket: OpenSocket = (url, events) => {
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     agent: tunnelTo(url),
   })
-  let named: string | null = null
+  let answer: ExchangeAnswer = { named: null, timeUnit: null }
   let isOpen = false
   let problem: unknown = null
-  socket.once('upgrade', (response) => {
-    named = namedIn(response)
+  socket.once('upgrade', ({ headers }) => {
+    const timeUnit = parseTimeUnit(headers[TIME_UNIT_HEADER]?.toString())
+    answer = { named: headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? null, timeUnit }
   })
   socket.once('unexpected-response', (request, response) => {
     problem = refusedUpgrade(url, response)
@@ -60,7 +78,7 @@ export const openSocket: OpenSocket = (url, events) => {
   socket.once('open', () => {
     isOpen = true
     socket.pause()
-    events.onOpen(named)
+    events.onOpen(answer)
   })
   socket.on('error', (error) => {
     const first = problem === null
@@ -85,5 +103,29 @@ export const openSocket: OpenSocket = (url, events) => {
       setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref()
     },
     terminate: () => socket.terminate(),
+  }
+}
+
+/** Returns the error for a handshake that was answered with an HTTP status. */
+function refusedUpgrade(url: string, { statusCode = 0, headers }: IncomingMessage): ExchangeRefusal {
+  const refusal = refusalOf(statusCode, headers['retry-after'] ?? null, '', Date.now())
+  return new ExchangeRefusal(`${new URL(url).host} refused the WebSocket handshake${byProxy(url)}`, refusal)
+}
+
+/**
+ * Opens a connection without streams, to learn which exchange this is before anything is written.
+ *
+ * @throws ExchangeRefusal if it refuses the handshake; other errors if it cannot be reached
+ */
+export async function askExchange(baseUrl: string, signal: AbortSignal): Promise<ExchangeAnswer> {
+  const { promise, resolve, reject } = Promise.withResolvers<ExchangeAnswer>()
+  using _ = addAbortListener(signal, () => reject(signal.reason))
+  const ignore = () => {}
+  const ignored = { onFrame: ignore, onPing: ignore, onClose: ignore }
+  const socket = openSocket(`${baseUrl}/stream`, { ...ignored, onOpen: resolve, onFailed: reject })
+  try {
+    return await promise
+  } finally {
+    socket.terminate()
   }
 }

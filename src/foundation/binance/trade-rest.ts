@@ -11,9 +11,9 @@ import {
 } from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
-import { EXCHANGE_IDENTITY_HEADER } from './handshake.ts'
 import { fetchByProxy } from './proxy.ts'
 import { type Refusal, refusalOfResponse } from './refusal.ts'
+import { EXCHANGE_IDENTITY_HEADER } from './stream-socket.ts'
 import { otherUnit } from './venue.ts'
 
 /** A row of REST, with the fields of the stream's payload except the event time `E`. */

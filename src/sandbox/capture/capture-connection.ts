@@ -70,7 +70,7 @@ export class CaptureConnection {
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     let heardAtMs = 0
     const socket = openSocket(url, {
-      onOpen: (named) => {
+      onOpen: ({ named }) => {
         gate.served('handshakes')
         onOpen(named ?? knownVenue(url) ?? new URL(url).host)
         if (!this.#isPaused) socket.resume()

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { EXCHANGE_IDENTITY_HEADER } from '../../foundation/binance/handshake.ts'
+import { EXCHANGE_IDENTITY_HEADER } from '../../foundation/binance/stream-socket.ts'
 import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'

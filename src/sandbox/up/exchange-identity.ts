@@ -1,6 +1,6 @@
 import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
-import { askExchange } from '../../foundation/binance/handshake.ts'
 import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
+import { askExchange } from '../../foundation/binance/stream-socket.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import { systemClock } from '../../foundation/runtime/clock.ts'
 import { describeError, isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'

@@ -1,7 +1,7 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
-import { EXCHANGE_IDENTITY_HEADER } from '../../../foundation/binance/handshake.ts'
+import { EXCHANGE_IDENTITY_HEADER } from '../../../foundation/binance/stream-socket.ts'
 import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { AttemptLimit } from '../../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
