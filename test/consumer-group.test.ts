@@ -102,10 +102,7 @@ test('G2 a consumer paused for longer than its session does no harm when it cont
   await assertCommitted(parts)
 })
 
-/**
- * Number of consecutive take-overs; the figures in the documentation use
- * `TAPELINE_TEST_TAKEOVERS=10`.
- */
+/** Number of consecutive take-overs; the documentation uses `TAPELINE_TEST_TAKEOVERS=10`. */
 const TAKEOVERS = Number(process.env['TAPELINE_TEST_TAKEOVERS'] ?? 1)
 
 test('G5 a killed consumer is replaced, and one that pauses for 5 s meanwhile stays a member', async (context) => {

@@ -223,10 +223,7 @@ async function storedRows(
   return rows.map(({ texts }) => texts.map((text) => text ?? ''))
 }
 
-/**
- * Reads with another library, which would convert decimals to numbers: it is configured to return
- * bytes.
- */
+/** Reads with another library, set to return bytes: it would convert decimals to numbers. */
 async function parquetRows(path: string, type: EventType): Promise<string[][]> {
   const file = await asyncBufferFromFile(path)
   const metadata = await parquetMetadataAsync(file)

@@ -217,10 +217,7 @@ test('C1 reports and skips an unreadable checkpoint: the previous one counts, or
   assert.deepEqual(unreadable, [SYMBOL, SYMBOL])
 })
 
-/**
- * State after a start whose newest checkpoint covered `claimed` messages, of which Kafka has this
- * many.
- */
+/** A start whose newest checkpoint covered `claimed` messages, of which Kafka has `left`. */
 function startAfterLoss(claimed: number, left: number, events: readonly EventMark[] = []): AcknowledgedState {
   const before = new AcknowledgedState()
   for (const id of ids(1000, 1002)) before.event(trade(id))
@@ -261,10 +258,7 @@ test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it 
   assert.deepEqual(open_gaps, [rows[0], rows[2]])
 })
 
-/**
- * Rows that a start publishes, and those in its start record, for two instances in the ledger
- * topic.
- */
+/** Rows that a start publishes and records, given two instances in the ledger topic. */
 function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]>) {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('newer'), kind: 'start' })))

@@ -78,10 +78,7 @@ test('Q4 ids missing over a clock step have it as their cause', () => {
   assert.deepEqual(columns(rows, 'cause', 'from_id', 'to_id'), [['clock', 2, 8]])
 })
 
-/**
- * State of an instance whose last quote arrived at this time of its clock, this far ahead of the
- * exchange's.
- */
+/** State after a quote at this time of the instance's clock, so far ahead of the exchange's. */
 function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
   memory.event({ ...QUOTE, id: 1, timeMs: at(lastReceipt), clockAheadMs: clockAheadMs ?? undefined })

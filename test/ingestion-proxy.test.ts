@@ -15,10 +15,7 @@ import { startTapeline } from './support/processes.ts'
 import { startIngestionProcess } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
-/**
- * A simulated exchange under names that only the proxy resolves, with TLS of a private authority
- * and without.
- */
+/** A simulated exchange under names that only the proxy resolves, with and without private TLS. */
 async function scene() {
   const stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))

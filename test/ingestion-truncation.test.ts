@@ -27,10 +27,7 @@ interface LogMessage {
   readonly leaderEpoch: number
 }
 
-/**
- * Logs of one partition, each message with the epoch of the leader that appended it, read like a
- * leader's answers.
- */
+/** Reads logs of one partition like a leader; each message has the epoch of its leader. */
 function fetcherOf(logs: Readonly<Record<string, readonly LogMessage[]>>): RecordFetcher {
   const logOf = (topic: string) => logs[topic] ?? []
   const read = ({ topic, partition, offset, leaderEpoch = -1 }: Position): FetchedPartition => {

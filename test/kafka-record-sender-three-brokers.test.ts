@@ -10,9 +10,7 @@ import { until, within } from './support/wait-for.ts'
 const TOPICS = ['sent.one', 'sent.two'] as const
 const PARTITIONS = 3
 const NODES = [1, 2, 3]
-/**
- * From a SIGKILL to the next acknowledgement: the cluster needs up to 10 s to elect other leaders.
- */
+/** After a SIGKILL: the cluster needs up to 10 s to elect other leaders. */
 const ACKNOWLEDGED_WITHIN_MS = 20_000
 
 let cluster: KafkaCluster

@@ -27,10 +27,7 @@ const BOOK_TICKER = DEFINITIONS.KAFKA_BOOK_TICKER_TOPIC.fallback
 const GAPS = DEFINITIONS.KAFKA_GAPS_TOPIC.fallback
 const CHECKPOINTS = DEFINITIONS.KAFKA_CHECKPOINTS_TOPIC.fallback
 const OTHERS = [BOOK_TICKER, GAPS, CHECKPOINTS, DEFINITIONS.KAFKA_DEAD_LETTERS_TOPIC.fallback]
-/**
- * In the trades topic the follower becomes the leader without messages that only the old leader had
- * acknowledged.
- */
+/** The trades topic's follower becomes the leader without the old leader's last messages. */
 const [LEADER, FOLLOWER] = [1, 2]
 
 /** The third broker leads: the two others are killed. */
@@ -58,10 +55,7 @@ after(async () => {
   await cluster?.stop()
 })
 
-/**
- * Waits for a state of all partitions of topics. The description fails while one of them has no
- * leader.
- */
+/** Waits for a state of all partitions. Describing them fails while one has no leader. */
 async function untilAll(
   topics: readonly string[],
   isReached: (state: PartitionState) => boolean,
@@ -117,10 +111,7 @@ async function produce(topic: string, values: readonly Buffer[]): Promise<void> 
 
 const produceTrades = (from: number, to: number) => produce(TRADES, trades(from, to))
 
-/**
- * Consumes until this many rows are stored, and stops. @returns its log, and its number of
- * truncations
- */
+/** Consumes until so many rows are stored. @returns its log, and its number of truncations */
 async function consumeUntil(rows: number): Promise<{ readonly said: string; readonly truncations: number }> {
   await using consumer = await startConsumerProcess({
     KAFKA_BROKERS: cluster.brokers,

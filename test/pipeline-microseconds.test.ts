@@ -25,9 +25,7 @@ const CAPTURE = resolve(
 const LINES = 3000
 const skip = existsSync(CAPTURE) ? false : 'the captured frames are not next to this checkout'
 
-/**
- * Digits that cannot come from rounding: they follow from the id, and differ between `E` and `T`.
- */
+/** Digits that no rounding gives: they follow from the id, and differ between `E` and `T`. */
 const digits = (id: number, name: string) =>
   String((id * 37 + (name === 'E' ? 501 : 1)) % 1000).padStart(3, '0')
 

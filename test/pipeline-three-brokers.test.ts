@@ -17,10 +17,7 @@ import {
 } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
-/**
- * Number of kills of the current leader of BTCUSDT; `TAPELINE_TEST_BROKER_KILLS=20` for a longer
- * run.
- */
+/** Kills of the current leader of BTCUSDT; `TAPELINE_TEST_BROKER_KILLS=20` for a longer run. */
 const KILLS = Number(process.env['TAPELINE_TEST_BROKER_KILLS'] ?? 1)
 const MESSAGES_PER_SECOND = 1500
 const MESSAGES_BETWEEN = 3000

@@ -21,10 +21,7 @@ const MOST_SHORT_FILES = 20
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const manifest: unknown = JSON.parse(read('package.json'))
 
-/**
- * The lowest layer first. Folders of one layer never import each other; a file may import from its
- * own folder and lower layers.
- */
+/** The lowest first. A file may import from its own folder and lower layers, not beside it. */
 const LAYERS: ReadonlyArray<readonly string[]> = [
   ['foundation'],
   ['ingestion', 'consumer', 'sandbox'],
@@ -32,9 +29,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
   ['cli'],
 ]
 
-/**
- * Files below {@link SHORTEST_FILE} lines with one importer, and the reason to keep them separate.
- */
+/** Files below {@link SHORTEST_FILE} lines with one importer, and why they are separate. */
 const SMALL_FILES: Readonly<Record<string, string>> = {
   'src/tools/client/index.ts': 'what the package exports',
   'src/sandbox/processes/stop-with-parent.ts': 'preloaded into each Node child',

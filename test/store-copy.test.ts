@@ -17,10 +17,7 @@ const START = { topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset: 0, lead
 /** Enough rows that each integer part occurs with each fraction. */
 const ROWS = 360
 
-/**
- * Every kind of value: no event time, no trades, symbols that look like other values, the limits of
- * each column, decimals of every length.
- */
+/** Every kind of value: nulls, odd symbols, the limits of each column, decimals of every length. */
 function addMessages(batch: Batch): void {
   const symbols = ['BTCUSDT', 'NULL', 'N', '币安人生USDT', '1000SATS']
   const wholes = ['0', '7', '10', '999', '1234', '20000', '61837', '999999999999']
@@ -108,10 +105,7 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     describe('W4 a batch that exceeds a limit of a transaction (53400)', () => {
-      /**
-       * Limits the rows that a transaction may insert, as TimescaleDB limits the rows it may
-       * decompress.
-       */
+      /** Limits rows per transaction, as TimescaleDB limits the rows that it may decompress. */
       const limitTo = async (rows: number) => {
         await empty()
         await on.database.query(

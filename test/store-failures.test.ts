@@ -6,9 +6,7 @@ import { openTestDatabase } from './support/database.ts'
 import { SQLSTATES } from './support/sqlstates.ts'
 import { failureOf } from './support/wait-for.ts'
 
-/**
- * All SQLSTATEs that do not stop the consumer: classes of two characters, and single conditions.
- */
+/** All SQLSTATEs that do not stop the consumer: whole classes, and single conditions. */
 const RETRY = ['08', '53', '57', '58030', '40001', '40P01', '55P03', '25006', '25P03', '25P04']
 const ROW = ['22', '23']
 /** Other conditions of its class are retried; the same batch would exceed the same limit. */

@@ -11,10 +11,7 @@ import { startConsumerProcess } from './support/services.ts'
 
 const NEWEST = loadMigrations().length
 
-/**
- * Two rows of each table of version 1, with values that are easily lost: nulls, bytes,
- * microseconds, all digits.
- */
+/** Two rows per table of version 1, with easily lost values: nulls, bytes, microseconds, digits. */
 const ROWS_OF_VERSION_1 = `
 INSERT INTO meta (key, value) VALUES ('source', 'binance'), ('other', '');
 INSERT INTO trades VALUES

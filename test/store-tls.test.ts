@@ -13,10 +13,7 @@ import { until, within } from './support/wait-for.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
 const PASSWORD = 'staple-battery-horse'
-/**
- * Users whom the server accepts only over TLS, the second with a certificate and without a
- * password.
- */
+/** Users accepted only over TLS, the second with a certificate and without a password. */
 const HBA = `
 hostssl all tls_only 127.0.0.1/32 scram-sha-256
 hostssl all certificate_only 127.0.0.1/32 cert

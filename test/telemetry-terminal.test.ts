@@ -12,10 +12,7 @@ import { colourStyle } from '../src/sandbox/up/display/text-style.ts'
 
 const TAPELINE = resolve(import.meta.dirname, '../bin/tapeline')
 
-/**
- * Clears the screen, sets the title, hides text, changes the direction, and two sequences without
- * an escape character.
- */
+/** Clears the screen, sets the title, hides text, changes the direction; two have no escape. */
 const HOSTILE = 'a\u001b[2Jb\u001b]0;title\u0007c\u001b[8md\u202ee\u009b2Jf\rg'
 
 test('external text becomes one line of at most 200 characters, without control characters or an unpaired surrogate', () => {

@@ -118,10 +118,7 @@ export class MemoryDatabase implements Server {
     }
   }
 
-  /**
-   * Runs all statements between BEGIN and COMMIT. The server's time passes even if the client dies;
-   * only a living client gets the answer.
-   */
+  /** Runs a transaction. The server's time passes even if the client dies before the answer. */
   async #perform<Result>(
     session: MemorySession,
     life: LifeClock,

@@ -27,10 +27,7 @@ interface Member {
   joined: (() => void) | null
 }
 
-/**
- * The broker's side of a consumer group: members, generations, sessions, and accepted or refused
- * commits.
- */
+/** The broker's side of a group: members, generations, sessions, accepted or refused commits. */
 export class MemoryGroup {
   readonly committed = new Map<string, number>()
   /** Commits of partitions that the member did not own in the named generation. */

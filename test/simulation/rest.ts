@@ -19,10 +19,7 @@ interface Shown {
   readonly weightPerMinute: number
 }
 
-/**
- * The exchange's REST interface over the true events, with the exchange's faults. It records
- * requests that break its rules.
- */
+/** The exchange's REST over the true events, with faults. Records requests that break its rules. */
 export class SimulatedRest {
   readonly complaints: string[] = []
   readonly #clock: VirtualClock

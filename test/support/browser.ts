@@ -9,10 +9,7 @@ function executable(): string | undefined {
   return folders.flatMap((folder) => NAMES.map((name) => join(folder, name))).find((path) => existsSync(path))
 }
 
-/**
- * Test options that skip without a browser. With TAPELINE_TEST_NATIVE=required the test fails
- * instead.
- */
+/** Skips without a browser; with TAPELINE_TEST_NATIVE=required the test fails instead. */
 export function needsBrowser(): { skip?: string } {
   const isRequired = process.env['TAPELINE_TEST_NATIVE'] === 'required'
   return executable() !== undefined || isRequired ? {} : { skip: `no ${NAMES.join(', ')} on the PATH` }

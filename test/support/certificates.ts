@@ -15,10 +15,7 @@ const CONFIG = '[req]\ndistinguished_name = dn\n[dn]\n'
 
 export type TestAuthority = Awaited<ReturnType<typeof createAuthority>>
 
-/**
- * Creates an authority that signs certificates for a test, with `openssl` 3 from the PATH; its files
- * are in `folder`, under `name`.
- */
+/** Creates an authority for a test, with `openssl` 3; its files are in `folder`, under `name`. */
 export async function createAuthority(folder: string, name: string) {
   const config = join(folder, 'openssl.cnf')
   await writeFile(config, CONFIG)

@@ -15,10 +15,7 @@ export const DATABASE_VARIABLE = 'TAPELINE_TEST_DATABASE_URL'
 /** Why there is no native server, if there is none. */
 export const DATABASE_SKIP_VARIABLE = 'TAPELINE_TEST_DATABASE_SKIP'
 
-/**
- * If it is `pgbouncer`, tests that do not choose a kind use native databases through PgBouncer in
- * transaction mode.
- */
+/** If `pgbouncer`, tests that choose no kind use native databases in transaction mode. */
 export const POOLER_VARIABLE = 'TAPELINE_TEST_POOLER'
 
 /** PostgreSQL as a server with separate processes, or in WebAssembly as `up` starts it. */

@@ -5,10 +5,7 @@ import { closeServer, listen } from './loopback.ts'
 
 const USER = 'desk:s3cret-word'
 
-/**
- * A proxy that opens tunnels and requires a password. Only it resolves names ending in `.invalid`,
- * to this machine.
- */
+/** A tunnelling proxy with a password. Only it resolves `.invalid` names, to this machine. */
 export async function startForwardProxy() {
   /** The hosts and ports of its tunnels. */
   const tunnels: string[] = []

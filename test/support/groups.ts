@@ -18,9 +18,7 @@ export function committedOffsets(group: string): Promise<Map<string, number>> {
   })
 }
 
-/**
- * Deletes a group's offsets, as the broker does after a week without use. The group must be empty.
- */
+/** Deletes an empty group's offsets, as the broker does after a week without use. */
 export function forgetGroup(group: string): Promise<void> {
   return withAdmin(brokers(), (admin) => admin.deleteGroups({ groups: [group] }))
 }

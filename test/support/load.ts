@@ -6,10 +6,7 @@ import { produce } from './messages.ts'
 /** One symbol for each of three partitions: 2, 0 and 1. */
 export const LOAD_SYMBOLS = ['BTCUSDT', 'BNBUSDT', 'LTCUSDT']
 
-/**
- * About 3,000 messages per second: the consumer should recover from an outage of a minute within a
- * minute.
- */
+/** About 3,000 messages per second: an outage of a minute is to be made up within a minute. */
 const PAUSE_MS = 50
 
 /** Produces trades until stopped. */

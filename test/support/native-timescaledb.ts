@@ -13,10 +13,7 @@ export interface NativeTimescaleOptions {
   readonly onProgress?: (message: string) => void
   /** Default: a free port. */
   readonly port?: number
-  /**
-   * Name of the data folder, which is inside the changed root. An existing one is started
-   * unchanged; without a name the data is new.
-   */
+  /** Data folder inside the changed root. An existing one is kept; without a name data is new. */
   readonly dataName?: string
   /** Keeps the data at the stop, for a later start by name. Default false. */
   readonly keepData?: boolean

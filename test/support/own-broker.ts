@@ -9,9 +9,7 @@ import { BROKERS_VARIABLE, brokers } from './kafka.ts'
 
 export type OwnBroker = Awaited<ReturnType<typeof startOwnBroker>>
 
-/**
- * A broker that one test may stop, kill and freeze. Until it is disposed of, `brokers()` returns it.
- */
+/** A broker that one test may stop, kill and freeze. Until its disposal `brokers()` returns it. */
 export async function startOwnBroker() {
   const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
   const dataDir = mkdtempSync(join(tmpdir(), 'own-broker-'))

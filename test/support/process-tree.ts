@@ -49,10 +49,7 @@ export function descendantsOf(pid: number): ProcessIdentity[] {
   return found
 }
 
-/**
- * Returns all processes with this environment variable, which children inherit, with the beginning
- * of their command lines; [] without /proc.
- */
+/** Returns the processes with this inherited variable, with their commands; [] without /proc. */
 export function processesWithVariable(name: string) {
   const prefix = `${name}=`
   return runningPids().flatMap((pid) => {

@@ -52,10 +52,7 @@ export function messageRecords(messages: readonly AnyMessage[], topic = 't', par
   })
 }
 
-/**
- * Within 24 days: the client encodes a time wrongly if it is 2³¹ ms or more after the first of its
- * batch.
- */
+/** Within 24 days: the client encodes times wrongly that are 2³¹ ms after the first of a batch. */
 export const messagesOfAMonth = anyMessages.map((messages) =>
   messages.map((message) => ({
     ...message,

@@ -24,10 +24,7 @@ export function unitFiles(files: readonly string[], root: string): string[] {
   })
 }
 
-/**
- * Returns the test files whose path contains one of the names, or those of every run without a
- * name. A complete file name, as a shell completes it, matches too.
- */
+/** Returns the test files whose path contains one of the names; those of every run without any. */
 export function selectTestFiles(files: readonly string[], names: readonly string[]): string[] {
   if (names.length === 0) return files.filter((file) => !LONG.test(file))
   return files.filter((file) => names.some((name) => file.includes(name.replace(/^\.\//, ''))))

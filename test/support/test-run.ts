@@ -5,9 +5,7 @@ import { sleep } from '../../src/foundation/runtime/backoff.ts'
 import { ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
 import { isOwned, markFolder, markIn, processesWithVariable, signalIfRunning } from './process-tree.ts'
 
-/**
- * Inherited by every process of a run, so that all can be found. Its value is the run's identity.
- */
+/** Inherited by every process of a run, to find them all. Its value is the run's identity. */
 export const MARK = 'TAPELINE_TEST_RUN'
 const FOLDER_PREFIX = 'tapeline-test-'
 

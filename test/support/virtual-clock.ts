@@ -9,16 +9,10 @@ interface Entry {
   run: (() => void) | null
 }
 
-/**
- * A shorter wait could be lost in rounding, and a loop with such waits would never advance time.
- * Real timers wait longer.
- */
+/** A shorter wait could be lost in rounding, and a loop of such waits would never advance time. */
 const LEAST_WAIT_MS = 0.001
 
-/**
- * Steps prepared at once. Promises settle after each, and a turn of the event loop costs as much as
- * a step.
- */
+/** Steps prepared at once: a turn of the event loop costs as much as a step. */
 const STEPS_A_TURN = 64
 
 /** A clock that advances only on request; timers run in the order of their times. */
@@ -49,10 +43,7 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /**
-   * Advances the time, runs due timers and lets promises settle after each. Rejects with the error
-   * of a timer.
-   */
+  /** Advances the time, and lets promises settle after each timer. Rejects with a timer's error. */
   advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms
     return new Promise((resolve, reject) => {
