@@ -8,9 +8,8 @@ import { fetchSymbols, thatTrade } from '../src/foundation/binance/rest.ts'
 import { type RestOutcome, tradeRest } from '../src/foundation/binance/trade-rest.ts'
 import { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
-import type { Gap } from '../src/foundation/market/gap.ts'
 import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
-import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { ledgerAlone } from './support/ledger-alone.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 1)
 const NEVER = new AbortController().signal
@@ -33,6 +32,11 @@ async function served<Result>(
   }
 }
 
+const restOf = (url: string, unit: TimeUnit = 'millisecond', key?: string) =>
+  tradeRest(url, unit, () => NOW_MS, key)
+
+const symbolsFrom = (answer: string) => served((response) => response.end(answer), fetchSymbols)
+
 function outcome(
   status: number,
   headers: Readonly<Record<string, string>> = {},
@@ -40,7 +44,7 @@ function outcome(
 ): Promise<RestOutcome> {
   return served(
     (response) => response.writeHead(status, headers).end(body),
-    (url) => tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, NEVER),
+    (url) => restOf(url)(LATEST, NEVER),
   )
 }
 
@@ -87,7 +91,7 @@ test('returns exact times, and rejects rows in another time unit than requested'
         assert.equal(response.req.headers['x-mbx-time-unit'], unit.toUpperCase())
         response.end(JSON.stringify([{ ...row, T }]))
       },
-      (url) => tradeRest(url, unit, () => NOW_MS)(LATEST, NEVER),
+      (url) => restOf(url, unit)(LATEST, NEVER),
     )
     if (found.kind === 'rows') return found.rows.map(({ timeUs }) => timeUs)
     return found.kind === 'failed' ? found.reason : found.kind
@@ -141,7 +145,7 @@ test('abandons an endless response after 64 MiB', async () => {
     return undefined
   }
   await served(more, async (url) => {
-    const found = await tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, NEVER)
+    const found = await restOf(url)(LATEST, NEVER)
     assert.deepEqual(found, { kind: 'failed', reason: 'The answer has more than 64 MiB' })
   })
   assert.ok(sent < 128, `${sent} MiB`)
@@ -155,14 +159,14 @@ test('sends the API key only for trades by id, and to no host of a redirect', as
       response.writeHead(302, { location: '/elsewhere' }).end()
     },
     async (url) => {
-      const ask = tradeRest(url, 'millisecond', () => NOW_MS, 'the-key')
+      const ask = restOf(url, 'millisecond', 'the-key')
       const trades = { ...LATEST, type: 'trade' } as const
       const found = await ask(trades, NEVER)
       assert.ok(found.kind === 'refused' && found.refusal.status === 302)
       assert.deepEqual(keys, ['the-key'])
       await ask(LATEST, NEVER)
       assert.ok(keys.slice(1).every((key) => key === undefined))
-      await tradeRest(url, 'millisecond', () => NOW_MS)(trades, NEVER)
+      await restOf(url)(trades, NEVER)
       assert.ok(keys.slice(1).every((key) => key === undefined))
     },
   )
@@ -175,11 +179,7 @@ test('B7 turns every message of the exchange into a valid reason for the ledger,
     assert.ok(found.kind === 'refused')
     const { reason } = found.refusal
     assert.match(reason, /^HTTP 400:.* \(-1000\)$/)
-    const rows: Gap[] = []
-    const ledger = new GapLedger(
-      (row) => rows.push(row),
-      () => NOW_MS,
-    )
+    const { ledger, rows } = ledgerAlone(NOW_MS)
     const sequence = { symbol: 'BTCUSDT', event_type: 'trade', epoch: 0 } as const
     const gap = ledger.open(sequence, { from: 5, to: 14 }, 'reconnect', { fromMs: null, toMs: null })
     ledger.unrecoverable(gap, { from: 5, to: 14 }, reason)
@@ -201,7 +201,7 @@ test('B10 closes the socket of an aborted request', { timeout: 10_000 }, async (
       asked.resolve()
     },
     async (url) => {
-      const answer = tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, stop.signal)
+      const answer = restOf(url)(LATEST, stop.signal)
       await asked.promise
       stop.abort(new Error('stopping'))
       await closed.promise
@@ -217,19 +217,14 @@ test('lists a halted symbol as known but not trading', async () => {
     { symbol: 'LUNAUSDT', status: 'BREAK', isSpotTradingAllowed: true },
     { symbol: 'FUTURE', status: 'TRADING', isSpotTradingAllowed: false },
   ]
-  await served(
-    (response) => response.end(JSON.stringify({ symbols })),
-    async (url) => {
-      const statuses = await fetchSymbols(url)
-      assert.deepEqual(Object.fromEntries(statuses), {
-        ETHUSDT: 'TRADING',
-        BTCUSDT: 'TRADING',
-        LUNAUSDT: 'BREAK',
-        FUTURE: 'NOT_SPOT',
-      })
-      assert.deepEqual(thatTrade(statuses), ['BTCUSDT', 'ETHUSDT'])
-    },
-  )
+  const statuses = await symbolsFrom(JSON.stringify({ symbols }))
+  assert.deepEqual(Object.fromEntries(statuses), {
+    ETHUSDT: 'TRADING',
+    BTCUSDT: 'TRADING',
+    LUNAUSDT: 'BREAK',
+    FUTURE: 'NOT_SPOT',
+  })
+  assert.deepEqual(thatTrade(statuses), ['BTCUSDT', 'ETHUSDT'])
 })
 
 test('parses exchangeInfo in pieces, whatever its strings contain, and never accepts a truncated one', async () => {
@@ -239,23 +234,11 @@ test('parses exchangeInfo in pieces, whatever its strings contain, and never acc
     filters: [{ filterType: 'LOT_SIZE', text: '}]{[\\"' }],
   }))
   const text = JSON.stringify({ rateLimits: [{ limit: 1 }], symbols, sors: [{ baseAsset: 'BTC' }] })
-  const read = (answer: string) =>
-    served(
-      (response) => response.end(answer),
-      async (url) => {
-        await fetchSymbols(url)
-      },
-    )
-  await served(
-    (response) => response.end(text),
-    async (url) => {
-      const statuses = await fetchSymbols(url)
-      assert.equal(statuses.size, 2000)
-      assert.equal(thatTrade(statuses).length, 1000)
-    },
-  )
+  const statuses = await symbolsFrom(text)
+  assert.equal(statuses.size, 2000)
+  assert.equal(thatTrade(statuses).length, 1000)
   for (const answer of ['{}', '[]', '{"symbols":[{"symbol":"A"}]}', text.slice(0, -200), text.slice(0, 9000)])
-    await assert.rejects(read(answer))
+    await assert.rejects(symbolsFrom(answer))
 })
 
 test('requests the whole exchangeInfo from an exchange that does not know the parameter for the small form', async () => {

@@ -6,7 +6,12 @@ import { headersNamed } from '../src/foundation/kafka/headers.ts'
 import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
 import type { GapCause } from '../src/foundation/market/gap-causes.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
-import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
+import {
+  type Checkpoint,
+  checkpointText,
+  emptyCheckpoint,
+  parseCheckpoint,
+} from '../src/ingestion/checkpoint/checkpoint.ts'
 import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { takeOverMemory } from '../src/ingestion/checkpoint/take-over-memory.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
@@ -37,10 +42,20 @@ function holes(memory: AcknowledgedState): Array<[number, number]> {
   return (memory.snapshot(SYMBOL).trade?.holes ?? []).map(({ from, to }) => [from, to])
 }
 
+type Fact = EventMark | Gap
+
+function learn(memory: AcknowledgedState, facts: readonly Fact[]): AcknowledgedState {
+  for (const fact of facts) {
+    if ('gap_id' in fact) memory.gap(fact)
+    else memory.event(fact)
+  }
+  return memory
+}
+
+const memoryOf = (...facts: Fact[]) => learn(new AcknowledgedState(), facts)
+
 test('C1 knows ids that only the ledger contains: requested over REST and not yet forwarded', () => {
-  const memory = new AcknowledgedState()
-  memory.event(trade(100))
-  memory.gap(row(101, 104, 'open'))
+  const memory = memoryOf(trade(100), row(101, 104, 'open'))
   assert.deepEqual(holes(memory), [[101, 104]])
   assert.equal(memory.snapshot(SYMBOL).trade?.last, 104)
   memory.event(trade(102))
@@ -51,10 +66,7 @@ test('C1 knows ids that only the ledger contains: requested over REST and not ye
 })
 
 test('C1 does not search again for abandoned ids, also beyond the last forwarded one', () => {
-  const memory = new AcknowledgedState()
-  memory.event(trade(100))
-  memory.gap(row(101, 104, 'open'))
-  memory.gap(row(101, 104, 'unrecoverable'))
+  const memory = memoryOf(trade(100), row(101, 104, 'open'), row(101, 104, 'unrecoverable'))
   assert.deepEqual(holes(memory), [])
   assert.deepEqual(memory.snapshot(SYMBOL).open_gaps, [])
   memory.event(trade(200))
@@ -62,18 +74,13 @@ test('C1 does not search again for abandoned ids, also beyond the last forwarded
 })
 
 test('C2 keeps the newest revision of each row in any reading order', () => {
-  const memory = new AcknowledgedState()
-  memory.gap(row(101, 104, 'open', { revision: 3 }))
-  memory.gap(row(101, 200, 'open', { revision: 2 }))
+  const memory = memoryOf(row(101, 104, 'open', { revision: 3 }), row(101, 200, 'open', { revision: 2 }))
   assert.deepEqual(columns(memory.snapshot(SYMBOL).open_gaps, 'revision', 'to_id'), [[3, 104]])
 })
 
 test('C2 a row that an older instance opens after the newer one closed it does not count, but its other ids do', () => {
-  const memory = new AcknowledgedState()
-  memory.event(trade(100))
-  memory.gap(row(101, 104, 'open'))
-  memory.gap(row(101, 104, 'filled', { revision: 3 }))
-  memory.gap(row(101, 110, 'open'))
+  const closed = row(101, 104, 'filled', { revision: 3 })
+  const memory = memoryOf(trade(100), row(101, 104, 'open'), closed, row(101, 110, 'open'))
   assert.deepEqual(memory.snapshot(SYMBOL).open_gaps, [])
   assert.deepEqual(holes(memory), [[105, 110]])
   memory.gap(row(101, 104, 'open', { revision: 2 }))
@@ -83,12 +90,8 @@ test('C2 a row that an older instance opens after the newer one closed it does n
 })
 
 test('C2 a row of restarted ids counts also when it is read after their first events', () => {
-  const memory = new AcknowledgedState()
-  memory.event(trade(5000))
-  memory.event(trade(675, 1))
-  memory.event(trade(676, 1))
-  memory.gap(row(0, 674, 'open', { epoch: 1 }))
-  memory.gap(row(4000, 4001, 'open'))
+  const late = [row(0, 674, 'open', { epoch: 1 }), row(4000, 4001, 'open')]
+  const memory = memoryOf(trade(5000), trade(675, 1), trade(676, 1), ...late)
   assert.deepEqual(holes(memory), [[0, 674]], 'a row of the ids before the restart does not count')
 })
 
@@ -133,69 +136,57 @@ test('L2 a clock window exists next to others with the same start: a longer one 
   assert.equal(new Set(rows.map(({ gap_id }) => gap_id)).size, 3)
 })
 
-type Fact = { readonly event: EventMark } | { readonly gap: Gap }
-
 /** Events and rows as ingestion releases them: the row of a gap precedes the event after it. */
 const history = fc
   .array(fc.record({ jump: fc.nat({ max: 4 }), fill: fc.boolean(), lose: fc.boolean() }), { maxLength: 40 })
   .map((steps) => {
-    const facts: Fact[] = [{ event: trade(1000) }]
+    const facts: Fact[] = [trade(1000)]
     let id = 1000
     for (const { jump, fill, lose } of steps) {
       const from = id + 1
       id += jump + 1
       if (jump > 0) {
-        facts.push({ gap: row(from, id - 1, 'open') })
-        if (fill) for (let one = from; one < id; one++) facts.push({ event: trade(one) })
-        if (fill) facts.push({ gap: row(from, id - 1, 'filled') })
-        else if (lose) facts.push({ gap: row(from, id - 1, 'unrecoverable') })
+        facts.push(row(from, id - 1, 'open'))
+        if (fill) for (let one = from; one < id; one++) facts.push(trade(one))
+        if (fill) facts.push(row(from, id - 1, 'filled'))
+        else if (lose) facts.push(row(from, id - 1, 'unrecoverable'))
       }
-      facts.push({ event: trade(id) })
+      facts.push(trade(id))
     }
     return facts
   })
-
-function learn(memory: AcknowledgedState, facts: readonly Fact[]): void {
-  for (const fact of facts) {
-    if ('event' in fact) memory.event(fact.event)
-    else memory.gap(fact.gap)
-  }
-}
 
 /** State of a start from a checkpoint of this state. The topics are read in turn: all rows, then all events. */
 function started(before: AcknowledgedState, later: readonly Fact[] = []): AcknowledgedState {
   const after = new AcknowledgedState()
   const memory = { ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), counter: 1 }
   after.restore(SYMBOL, parseCheckpoint(checkpointText(memory)))
-  learn(after, [...later.filter((fact) => 'gap' in fact), ...later.filter((fact) => 'event' in fact)])
-  return after
+  const isRow = (fact: Fact) => 'gap_id' in fact
+  return learn(after, [...later.filter(isRow), ...later.filter((fact) => !isRow(fact))])
 }
 
 test('C2 a start has the state of the previous instance, wherever its checkpoint was taken', () => {
   fc.assert(
     fc.property(history, fc.nat({ max: 100 }), (facts, at) => {
-      const whole = new AcknowledgedState()
-      learn(whole, facts)
       const cut = Math.min(at, facts.length)
-      const before = new AcknowledgedState()
-      learn(before, facts.slice(0, cut))
-      const after = started(before, facts.slice(cut))
-      assert.deepEqual(after.snapshot(SYMBOL), whole.snapshot(SYMBOL))
+      const after = started(memoryOf(...facts.slice(0, cut)), facts.slice(cut))
+      assert.deepEqual(after.snapshot(SYMBOL), memoryOf(...facts).snapshot(SYMBOL))
     }),
   )
 })
 
 /** A checkpoint of {@link SYMBOL} whose memory ends at this trade. */
 function checkpointAt(lastId: number, counter: number, writtenAtMs: number): FetchedMessage {
-  const memory = new AcknowledgedState()
-  memory.event(trade(lastId))
-  const written = { counter, written_at: writtenAtMs }
-  return message(checkpointText({ ...emptyCheckpoint('one'), ...memory.snapshot(SYMBOL), ...written }))
+  const { trade: last } = memoryOf(trade(lastId)).snapshot(SYMBOL)
+  return messageOf({ trade: last, counter, written_at: writtenAtMs })
 }
 
 function message(text: string): FetchedMessage {
   return new FetchedMessage(0, Buffer.from(SYMBOL), [], Buffer.from(text))
 }
+
+const messageOf = (fields: Partial<Checkpoint>) =>
+  message(checkpointText({ ...emptyCheckpoint('one'), ...fields }))
 
 test('C1 the checkpoint with the highest counter counts, whatever its clock time', () => {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
@@ -219,12 +210,11 @@ test('C1 reports and skips an unreadable checkpoint: the previous one counts, or
 
 /** A start whose newest checkpoint covered `claimed` messages, of which Kafka has `left`. */
 function startAfterLoss(claimed: number, left: number, events: readonly EventMark[] = []): AcknowledgedState {
-  const before = new AcknowledgedState()
-  for (const id of ids(1000, 1002)) before.event(trade(id))
-  before.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 7, timeMs: NOW_MS })
+  const quote: EventMark = { symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 7, timeMs: NOW_MS }
+  const before = memoryOf(trade(1000), trade(1001), trade(1002), quote)
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['trades:0', left]]))
   const held = { offsets: { trades: claimed }, partitions: { trades: 0 } }
-  fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), ...held })))
+  fold.checkpoint(messageOf({ ...before.snapshot(SYMBOL), ...held }))
   for (const event of events) fold.memory.event(event)
   fold.addDisbelieved('trades')
   return fold.memory
@@ -249,7 +239,7 @@ test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it 
   const rows = [row(10, 19, 'open'), row(30, 39, 'open'), row(50, 59, 'open')]
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['gaps:0', 2]]))
   const held = { offsets: { gaps: 3 }, partitions: { gaps: 0 }, open_gaps: rows }
-  fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('one'), ...held })))
+  fold.checkpoint(messageOf(held))
   fold.addDisbelievedRows()
   for (const one of [row(10, 19, 'open'), row(30, 39, 'open'), row(30, 39, 'filled')])
     fold.gap('gaps', message(JSON.stringify(one)))
@@ -261,7 +251,7 @@ test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it 
 /** Rows that a start publishes and records, given two instances in the ledger topic. */
 function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]>) {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
-  fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('newer'), kind: 'start' })))
+  fold.checkpoint(messageOf({ instance: 'newer', kind: 'start' }))
   for (const [by, gap] of written) {
     const headers: Array<[Buffer, Buffer]> = [[Buffer.from('instance'), Buffer.from(by)]]
     fold.gap('gaps', new FetchedMessage(0, Buffer.from(SYMBOL), headers, Buffer.from(JSON.stringify(gap))))
@@ -420,25 +410,16 @@ test('L5 a start after a reopen request finds the ids that have not been seen si
   const request = row(100, 109, 'open', { revision: 3, gap_id: 'asked' })
   const taken = { ...request, revision: 4 }
   const closed = { ...taken, revision: 5, status: 'filled' as const }
-  const facts: Fact[] = [
-    { event: trade(99) },
-    { event: trade(100) },
-    ...ids(101, 120).map((id) => ({ event: trade(id) })),
-    { gap: request },
-    { gap: taken },
-    ...ids(100, 104).map((id) => ({ event: trade(id) })),
-    { event: trade(121) },
-  ]
+  const trades = (from: number, to: number) => ids(from, to).map((id) => trade(id))
+  const facts: Fact[] = [...trades(99, 120), request, taken, ...trades(100, 104), trade(121)]
   for (const [all, expected] of [
     [facts, [[105, 109]]],
-    [[...facts, ...ids(105, 109).map((id) => ({ event: trade(id) })), { gap: closed }], []],
+    [[...facts, ...trades(105, 109), closed], []],
   ] as const) {
-    const asked = all.findIndex((fact) => 'gap' in fact)
+    const asked = all.findIndex((fact) => 'gap_id' in fact)
     // Events before the request may fill it: they are read after it, and are still to be stored.
     for (const cut of ids(asked, all.length)) {
-      const before = new AcknowledgedState()
-      learn(before, all.slice(0, cut))
-      const after = started(before, all.slice(cut))
+      const after = started(memoryOf(...all.slice(0, cut)), all.slice(cut))
       assert.deepEqual(holes(after), expected, `cut ${cut}`)
       assert.equal(after.snapshot(SYMBOL).open_gaps.length, expected.length, `cut ${cut}`)
     }
@@ -446,9 +427,7 @@ test('L5 a start after a reopen request finds the ids that have not been seen si
 })
 
 test('L5 a request for ids below all known ones implies nothing about the ids in between', () => {
-  const memory = new AcknowledgedState()
-  memory.gap(row(100, 109, 'open', { revision: 2 }))
-  memory.gap(row(100, 109, 'open', { revision: 3 }))
+  const memory = memoryOf(row(100, 109, 'open', { revision: 2 }), row(100, 109, 'open', { revision: 3 }))
   for (const one of [memory, started(memory)]) {
     assert.deepEqual(holes(one), [[100, 109]])
     one.event(trade(5000))
@@ -458,8 +437,7 @@ test('L5 a request for ids below all known ones implies nothing about the ids in
     one.event(trade(5001))
     assert.deepEqual(holes(one), [[101, 109]])
   }
-  const other = new AcknowledgedState()
-  other.event(trade(5000, 1))
+  const other = memoryOf(trade(5000, 1))
   for (const epoch of [0, 2]) other.gap(row(100, 109, 'open', { revision: 2, epoch }))
   assert.deepEqual(holes(other), [], 'ids of another epoch are different ids')
 })

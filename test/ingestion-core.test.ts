@@ -3,13 +3,14 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import { Continuity } from '../src/ingestion/continuity/continuity.ts'
-import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 import type { StampedEvent } from '../src/ingestion/forwarder.ts'
 import { EventMessage, type OutgoingMessage, Router } from '../src/ingestion/messages/message.ts'
 import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
+import { column } from './support/columns.ts'
 import { coreAlone, outgoing } from './support/core-alone.ts'
+import { ledgerAlone } from './support/ledger-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
@@ -74,9 +75,7 @@ function handler() {
   const router = new Router(TOPICS, METADATA, 'millisecond')
   let us = 1_723_161_256_000_000
   const clock: { aheadMs: number | null } = { aheadMs: null }
-  const zero = () => 0
-  const ledger = new GapLedger(zero, zero)
-  const continuity = new Continuity<StampedEvent>(ledger)
+  const continuity = new Continuity<StampedEvent>(ledgerAlone().ledger)
   const core = coreAlone({
     stamp: () => ({ ms: Math.floor(++us / 1000), us }),
     clock: new VirtualClock(),
@@ -101,15 +100,14 @@ const quote = (s: string, u: number) =>
   `{"stream":"${s.toLowerCase()}@bookTicker","data":{"u":${u},"s":"${s}","b":"1","B":"2","a":"3","A":"4"}}`
 
 test('L1 the window of a reset and a gap from the first of the new ids are two rows', () => {
-  const rows: string[] = []
-  const ledger = new GapLedger(
-    ({ gap_id }) => rows.push(gap_id),
-    () => 0,
-  )
+  const { ledger, rows } = ledgerAlone()
   const sequence = { symbol: 'BTCUSDT', event_type: 'trade', epoch: 1 } as const
   ledger.reset(sequence, 1_795_920_000_000, 1_795_920_005_000)
   const gap = ledger.open(sequence, { from: 1, to: 9 }, 'refused', { fromMs: 0, toMs: 0 })
-  assert.deepEqual([...rows, gap.revision], ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1', 1])
+  assert.deepEqual(
+    [...column(rows, 'gap_id'), gap.revision],
+    ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1', 1],
+  )
 })
 
 test('S8 a reset without a free epoch ends ingestion with an error that names the symbol', () => {

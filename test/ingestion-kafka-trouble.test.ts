@@ -11,6 +11,7 @@ import { type KafkaLiveness, kafkaLiveness } from '../src/ingestion/kafka-livene
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
 import { TopicWatch } from '../src/ingestion/topic-watch.ts'
 import { outgoing } from './support/core-alone.ts'
+import { PRODUCED } from './support/record-batches.ts'
 import { gapRow } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -93,17 +94,7 @@ class Trouble {
       throttleTimeMs: 0,
       responses: answers.map(({ topic, partition, code }) => ({
         name: topic,
-        partitionResponses: [
-          {
-            index: partition,
-            errorCode: code ?? 0,
-            baseOffset: 0n,
-            logAppendTimeMs: -1n,
-            logStartOffset: 0n,
-            recordErrors: [],
-            errorMessage: null,
-          },
-        ],
+        partitionResponses: [{ ...PRODUCED, index: partition, errorCode: code ?? 0 }],
       })),
     }
   }

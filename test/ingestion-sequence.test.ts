@@ -8,6 +8,22 @@ import { column } from './support/columns.ts'
 
 const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
 
+/** A sequence that has observed these events. */
+function after(...events: Observed[]) {
+  const sequence = new Sequence<Observed>()
+  for (const event of events) sequence.observe(event)
+  return sequence
+}
+
+const kindsOf = (sequence: Sequence<Observed>, ...events: Observed[]) =>
+  events.map((event) => sequence.observe(event).kind)
+
+/** The verdict on an event, which is to be a reset. */
+function resetBy(sequence: Sequence<Observed>, event: Observed) {
+  const verdict = sequence.observe(event)
+  return verdict.kind === 'reset' ? verdict : assert.fail(verdict.kind)
+}
+
 test('S1–S4 forwards each id once in any order, with duplicates and jumps, and knows the holes', () => {
   const ids = fc.array(fc.integer({ min: 100, max: 160 }), { minLength: 1, maxLength: 120 })
   fc.assert(
@@ -51,30 +67,22 @@ test('S2 names the ids missing between two events', () => {
 })
 
 test('S5 duplicates on a slower connection cause no reset when an id has an earlier time than its predecessor', () => {
-  const sequence = new Sequence<Observed>()
-  for (const id of [7, 8, 9]) sequence.observe(at(id, 1009, 1))
-  sequence.observe(at(10, 1008, 1))
-  assert.deepEqual(
-    [7, 8, 9].map((id) => sequence.observe(at(id, 1009, 2)).kind),
-    ['duplicate', 'duplicate', 'duplicate'],
-  )
+  const events = (connection: number) => [7, 8, 9].map((id) => at(id, 1009, connection))
+  const sequence = after(...events(1), at(10, 1008, 1))
+  assert.deepEqual(kindsOf(sequence, ...events(2)), ['duplicate', 'duplicate', 'duplicate'])
 })
 
 test('S5 detects restarted ids: three far below the last, later in time, on one connection', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(1000, 5000))
-  assert.equal(sequence.observe(at(1, 6000)).kind, 'held')
-  assert.equal(sequence.observe(at(2, 6001)).kind, 'held')
-  const verdict = sequence.observe(at(4, 6002))
-  assert.ok(verdict.kind === 'reset')
+  const sequence = after(at(1000, 5000))
+  assert.deepEqual(kindsOf(sequence, at(1, 6000), at(2, 6001)), ['held', 'held'])
+  const verdict = resetBy(sequence, at(4, 6002))
   assert.deepEqual(column(verdict.events, 'id'), [1, 2, 4])
   assert.deepEqual(verdict.missing, [{ from: 3, to: 3 }], 'the new sequence begins with its first id')
   assert.deepEqual([sequence.epoch, sequence.memory.first, sequence.last], [1, 1, 4])
 })
 
 test('S5 a ledger row raises the last id without a time: redelivered ids that fill it do not count as new', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(100))
+  const sequence = after(at(100))
   sequence.lack(0, { from: 101, to: 110 })
   for (let id = 101; id <= 104; id++) assert.equal(sequence.observe(at(id)).kind, 'late')
   // Over REST.
@@ -83,8 +91,7 @@ test('S5 a ledger row raises the last id without a time: redelivered ids that fi
 })
 
 test('S6 recognises duplicates: older in time, on two connections, or followed by the old sequence', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(1000, 5000))
+  const sequence = after(at(1000, 5000))
   assert.equal(sequence.observe(at(999, 4000)).kind, 'duplicate')
   sequence.observe(at(1, 6000, 0))
   assert.deepEqual(
@@ -97,25 +104,20 @@ test('S6 recognises duplicates: older in time, on two connections, or followed b
 })
 
 test('S5 detects new ids over two connections that deliver in turn, and forwards the events of both', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(5_000_000, 5000))
+  const sequence = after(at(5_000_000, 5000))
   const held = [at(7, 6000, 0), at(7, 6000, 1), at(8, 6001, 1), at(9, 6002, 0)]
-  for (const event of held) assert.equal(sequence.observe(event).kind, 'held')
-  const verdict = sequence.observe(at(10, 6003, 0))
-  assert.ok(verdict.kind === 'reset')
+  assert.deepEqual(kindsOf(sequence, ...held), ['held', 'held', 'held', 'held'])
+  const verdict = resetBy(sequence, at(10, 6003, 0))
   assert.deepEqual(column(verdict.events, 'id'), [7, 8, 9, 10])
   assert.equal(held.length + 1, verdict.events.length + verdict.released, 'each frame in one counter')
   assert.deepEqual(verdict.missing, [])
   assert.equal(sequence.observe(at(9, 6002, 1)).kind, 'duplicate')
   // Another connection delivers lower ids of the new sequence, and the rest of the old one.
-  assert.deepEqual(sequence.observe(at(5, 6000, 1)), {
-    kind: 'next',
-    missing: { from: 6, to: 6 },
-    released: 0,
-  })
+  const lower = { kind: 'next', missing: { from: 6, to: 6 }, released: 0 }
+  assert.deepEqual(sequence.observe(at(5, 6000, 1)), lower)
   assert.deepEqual(sequence.observe(at(6, 5999, 1)), { kind: 'late' })
-  const lagging = [1, 2].map((connection) => sequence.observe(at(5_000_001, 6004, connection)).kind)
-  assert.deepEqual(lagging, ['over', 'duplicate'], 'no jump of the new ids')
+  const lagging = [1, 2].map((connection) => at(5_000_001, 6004, connection))
+  assert.deepEqual(kindsOf(sequence, ...lagging), ['over', 'duplicate'], 'no jump of the new ids')
   assert.deepEqual([sequence.memory.first, sequence.last, sequence.holes], [5, 10, []])
 })
 
@@ -135,13 +137,12 @@ test('S5 any number of wrong times of ids near the last cause no reset', () => {
 
 test('S5 detects ids set back by a few thousand, a minute later', () => {
   const sequence = new Sequence<Observed>({ epoch: 0, last: 4_000_000_000, last_time: 5000, holes: [] })
-  const kinds = [0, 1, 2].map((i) => sequence.observe(at(3_999_995_000 + i, 70_000 + i)).kind)
-  assert.deepEqual(kinds, ['held', 'held', 'reset'])
+  const back = [0, 1, 2].map((i) => at(3_999_995_000 + i, 70_000 + i))
+  assert.deepEqual(kindsOf(sequence, ...back), ['held', 'held', 'reset'])
 })
 
 test('S5 abandoned ids without a known time cause no reset', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(4_000_000_000, 5000))
+  const sequence = after(at(4_000_000_000, 5000))
   sequence.lack(0, { from: 4_000_000_001, to: 4_000_000_010 })
   sequence.fill({ from: 4_000_000_001, to: 4_000_000_010 })
   for (let id = 4_000_000_001; id <= 4_000_000_010; id++)
@@ -150,17 +151,10 @@ test('S5 abandoned ids without a known time cause no reset', () => {
 })
 
 test('S6 an old id on a slower connection does not refute the new ids; one later in time does', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(5_000_000, 5000, 2))
-  sequence.observe(at(7, 6000, 1))
-  sequence.observe(at(8, 5999, 1))
+  const sequence = after(at(5_000_000, 5000, 2), at(7, 6000, 1), at(8, 5999, 1))
   assert.deepEqual(sequence.observe(at(5_000_001, 5001, 2)), { kind: 'next', missing: null, released: 0 })
-  const verdict = sequence.observe(at(9, 6001, 1))
-  assert.ok(verdict.kind === 'reset')
-  assert.deepEqual(column(verdict.events, 'id'), [7, 8, 9])
-  const other = new Sequence<Observed>()
-  other.observe(at(5_000_000, 5000, 2))
-  other.observe(at(7, 6000, 1))
+  assert.deepEqual(column(resetBy(sequence, at(9, 6001, 1)).events, 'id'), [7, 8, 9])
+  const other = after(at(5_000_000, 5000, 2), at(7, 6000, 1))
   assert.deepEqual(other.observe(at(5_000_001, 6000, 2)), { kind: 'next', missing: null, released: 1 })
   assert.deepEqual(
     column(other.takeSecond(), 'id'),
@@ -170,14 +164,9 @@ test('S6 an old id on a slower connection does not refute the new ids; one later
 })
 
 test('S7 continues from memory: an event in Kafka is a duplicate, one that Kafka lacks is not', () => {
-  const sequence = new Sequence<Observed>({
-    epoch: 0,
-    last: 50,
-    last_time: 50,
-    holes: [{ from: 20, to: 22 }],
-  })
-  assert.equal(sequence.observe(at(21)).kind, 'late')
-  assert.equal(sequence.observe(at(21)).kind, 'duplicate')
+  const holes = [{ from: 20, to: 22 }]
+  const sequence = new Sequence<Observed>({ epoch: 0, last: 50, last_time: 50, holes })
+  assert.deepEqual(kindsOf(sequence, at(21), at(21)), ['late', 'duplicate'])
   assert.deepEqual(sequence.observe(at(60)), { kind: 'next', missing: { from: 51, to: 59 }, released: 0 })
   assert.deepEqual(sequence.expect(65, 65), { from: 61, to: 65 })
   assert.equal(sequence.fill({ from: 0, to: 100 }), 2 + 9 + 5)
@@ -188,18 +177,14 @@ test('S10 an aggTrade with later trades is no duplicate, whatever its time, but 
   const sequence = new Sequence<Observed>()
   const kind = (id: number, lastTradeId: number) =>
     sequence.observe({ id, timeMs: 1000, lastTradeId, connection: 0 }).kind
-  assert.deepEqual(
-    [kind(10, 99), kind(11, 100), kind(11, 101), kind(11, 101)],
-    ['next', 'next', 'second', 'duplicate'],
-  )
+  const first = [kind(10, 99), kind(11, 100), kind(11, 101), kind(11, 101)]
+  assert.deepEqual(first, ['next', 'next', 'second', 'duplicate'])
   assert.deepEqual([kind(12, 102), kind(11, 101), kind(11, 100)], ['next', 'duplicate', 'duplicate'])
   // Backfill has delivered ids of which only the time is known.
   assert.deepEqual(sequence.expect(15, 1000), { from: 13, to: 15 })
   sequence.fill({ from: 13, to: 15 }, 1000)
-  assert.deepEqual(
-    [kind(14, 104), kind(16, 106), kind(15, 105), kind(16, 107)],
-    ['duplicate', 'next', 'duplicate', 'second'],
-  )
+  const later = [kind(14, 104), kind(16, 106), kind(15, 105), kind(16, 107)]
+  assert.deepEqual(later, ['duplicate', 'next', 'duplicate', 'second'])
   // Trade ids restart while a lagging connection still delivers the old ones.
   assert.deepEqual([kind(17, 3), kind(16, 106), kind(16, 107)], ['next', 'duplicate', 'duplicate'])
   const remembered = new Sequence<Observed>({ epoch: 0, last: 50, last_time: 1000, holes: [] })
@@ -207,8 +192,7 @@ test('S10 an aggTrade with later trades is no duplicate, whatever its time, but 
 })
 
 test('S7 searches for ranges below the first id that another instance lacks, in any order', () => {
-  const sequence = new Sequence<Observed>()
-  sequence.observe(at(4667))
+  const sequence = after(at(4667))
   for (const [from, to] of [
     [141, 185],
     [233, 298],
@@ -241,10 +225,8 @@ test('Q2 forgets ids after a minute or two, so that memory does not grow over ti
 
 test('Q1–Q2 forwards each quote once, including late ones, and follows restarted update ids', () => {
   const order = new QuoteSequence()
-  assert.deepEqual(
-    [10, 12, 11, 12, 10].map((u) => order.observe(u)),
-    ['forward', 'forward', 'forward', 'duplicate', 'duplicate'],
-  )
+  const verdicts = [10, 12, 11, 12, 10].map((u) => order.observe(u))
+  assert.deepEqual(verdicts, ['forward', 'forward', 'forward', 'duplicate', 'duplicate'])
   for (let u = 100; u < 30_000; u++) order.observe(u)
   assert.equal(order.observe(5), 'duplicate', 'older than all remembered ids')
   const restarted = Array.from({ length: 200 }, (_, u) => order.observe(u))

@@ -6,6 +6,7 @@ import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { outgoing } from './support/kafka-clients.ts'
+import { PRODUCED } from './support/record-batches.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
@@ -82,7 +83,7 @@ class FakeBrokers implements Brokers {
         return {
           responses: responses.map(({ name, errorCode }) => ({
             name,
-            partitionResponses: [{ ...ANSWERED, errorCode: errorCode ?? 0 }],
+            partitionResponses: [{ ...PRODUCED, errorCode: errorCode ?? 0 }],
           })),
           throttleTimeMs: 0,
         }
@@ -93,15 +94,6 @@ class FakeBrokers implements Brokers {
       },
     }
   }
-}
-
-const ANSWERED = {
-  index: 0,
-  baseOffset: 0n,
-  logAppendTimeMs: -1n,
-  logStartOffset: 0n,
-  recordErrors: [],
-  errorMessage: null,
 }
 
 const recordOf = (topic: string) => outgoing({ topic, value: Buffer.from('{}') })

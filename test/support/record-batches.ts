@@ -6,6 +6,7 @@ import {
   Reader,
 } from '@platformatic/kafka'
 import fc from 'fast-check'
+import type { ProduceAnswer } from '../../src/foundation/kafka/broker-requests.ts'
 
 /** A message's bytes; Kafka distinguishes null and empty. */
 export interface AnyMessage {
@@ -16,6 +17,17 @@ export interface AnyMessage {
 }
 
 export const COMPRESSIONS = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
+
+/** A broker's answer for a partition that has stored its batch. */
+export const PRODUCED: ProduceAnswer['responses'][number]['partitionResponses'][number] = {
+  index: 0,
+  errorCode: 0,
+  baseOffset: 0n,
+  logAppendTimeMs: -1n,
+  logStartOffset: 0n,
+  recordErrors: [],
+  errorMessage: null,
+}
 
 const bytes = (maxLength: number) => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array))
 

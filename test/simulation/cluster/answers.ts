@@ -7,6 +7,7 @@ import type { FetchAnswer, PartitionAnswer } from '../../../src/foundation/kafka
 import type { PartitionBatch } from '../../../src/foundation/kafka/codec/produce-request.ts'
 import type { TopicPartition } from '../../../src/foundation/kafka/partition.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
+import { PRODUCED } from '../../support/record-batches.ts'
 import type { VirtualClock } from '../../support/virtual-clock.ts'
 import type { Broker } from './broker.ts'
 import { type Cluster, PARTITIONS } from './cluster.ts'
@@ -36,10 +37,7 @@ interface ProduceRequest {
   readonly sentAtMs: number
 }
 
-/**
- * Serves Produce with acks=all: answers once each partition is refused, replicated or has timed
- * out.
- */
+/** Serves Produce with acks=all: answers once each partition is refused, replicated or timed out. */
 export function produceTo(
   { cluster, clock }: { readonly cluster: Cluster; readonly clock: VirtualClock },
   broker: Broker,
@@ -119,16 +117,7 @@ function answerOf(results: readonly ProduceResult[]): ProduceAnswer {
 }
 
 function resultOf(name: string, index: number, errorCode: number, offset: number): ProduceResult {
-  return {
-    name,
-    index,
-    errorCode,
-    baseOffset: BigInt(offset),
-    logAppendTimeMs: -1n,
-    logStartOffset: 0n,
-    recordErrors: [],
-    errorMessage: null,
-  }
+  return { ...PRODUCED, name, index, errorCode, baseOffset: BigInt(offset) }
 }
 
 /** A broker's view of the topics. */
