@@ -30,11 +30,7 @@ const USE = {
   narrower: 'Audit less at a time: --symbol, --from and --to.',
 }
 
-/**
- * Audits the database of DATABASE_URL, else that of the running `up`, else the default.
- *
- * @param withExchange also compares samples with the exchange's REST
- */
+/** Audits the stored data. @param withExchange also compares samples with the exchange's REST */
 export async function verifyStored(
   settings: Settings,
   options: Omit<AuditOptions, 'readEnds'> & { readonly signal: AbortSignal },

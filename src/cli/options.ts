@@ -23,12 +23,7 @@ export function countUpTo(max: number): (text: string) => number {
   }
 }
 
-/**
- * Returns symbols in upper case, without repeats.
- *
- * @param option names the wrong one in the error
- * @throws TapelineError `INPUT`
- */
+/** Returns symbols in upper case, without repeats. @throws TapelineError `INPUT` naming the option */
 export function parseSymbols(given: readonly string[], option = ''): string[] {
   const symbols = given.flatMap((text) => text.split(',')).map((text) => text.trim().toUpperCase())
   const odd = symbols.find((symbol) => !isSymbol(symbol))

@@ -40,11 +40,7 @@ interface Use {
   readonly narrower?: string
 }
 
-/**
- * Opens the stored data, and closes it after the work.
- *
- * @throws TapelineError `DATABASE` when the work failed there
- */
+/** Opens the stored data, and closes it after the work. @throws TapelineError `DATABASE` */
 export async function withStoredData<Result>(
   settings: Settings,
   use: Use,
@@ -75,11 +71,7 @@ function fixFor(error: unknown, { rights, narrower }: Use): string {
   return state === SQLSTATE.insufficientPrivilege ? rights : START
 }
 
-/**
- * Reads the stored data as text, over a read-only connection.
- *
- * @throws TapelineError `DATABASE` when the work failed there
- */
+/** Reads the stored data as text, over a read-only connection. @throws TapelineError `DATABASE` */
 export async function withTextReader<Result>(
   settings: Settings,
   options: Omit<TextReaderOptions, 'url'>,

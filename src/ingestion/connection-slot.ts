@@ -128,8 +128,8 @@ export class ConnectionSlot implements ConnectionListener {
   }
 
   /**
-   * Returns how long only pings have arrived; null if no longer than the rates of its streams make
-   * likely, and while a connection is paused.
+   * Returns how long only pings have arrived; null while paused, or if the rates of its streams
+   * explain it.
    */
   silentMs(nowMs: number): number | null {
     const open = this.connections.flatMap((connection) => connection.open ?? [])
@@ -222,10 +222,7 @@ export class ConnectionSlot implements ConnectionListener {
     }
   }
 
-  /**
-   * Abandons a successor that does not open, or is silent while events are due or the old one
-   * delivers.
-   */
+  /** Abandons a successor that does not open, or is silent while events are due or the old one delivers. */
   #limitSilence(): void {
     const sinceMs = this.#nowMs()
     const look = () => {

@@ -20,11 +20,9 @@ import type { Ports } from './ports.ts'
 const SEND_LIMIT_MS = 5000
 
 /**
- * Asks the stream endpoint for the name of the exchange and its time unit; a replay announces its
- * unit. If REST answers, checks that it is the same exchange and uses the same unit.
- *
- * @throws TapelineError `SETTINGS` or `EXCHANGE` if the two differ; other errors if the stream
- *   endpoint cannot be reached
+ * Asks the streams, and REST if it answers, for the exchange's name and time unit; a replay
+ * announces it.
+ * @throws TapelineError `SETTINGS` or `EXCHANGE` if the two differ; other errors without streams
  */
 export async function askIdentity(
   { exchange }: Pick<Ports, 'exchange'>,
@@ -53,11 +51,9 @@ export async function askIdentity(
 }
 
 /**
- * Ensures that the topics hold data of this exchange only, in one time unit, and that the
- * checkpoints belong to these topics. Writes all three into the checkpoints topic before the first
- * message, and refuses topics that name others.
- *
- * @throws TapelineError `SOURCE` if they do; other errors if Kafka does not answer
+ * Ensures that the topics hold data of one exchange in one time unit, and that the checkpoints
+ * belong to them. Writes all three into the checkpoints topic before the first message, or refuses.
+ * @throws TapelineError `SOURCE` if the topics name others; other errors if Kafka does not answer
  */
 export async function claimExchangeIdentity(
   { kafka, clock }: Pick<Ports, 'kafka' | 'clock'>,

@@ -7,17 +7,13 @@ import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import type { IngestionConfig } from './config.ts'
 
-/**
- * Everything outside ingestion: time, randomness, the exchange and Kafka. A simulation supplies its
- * own, in which the same code runs a day in seconds.
- */
+/** Everything outside ingestion. A simulation supplies its own, and runs a day in seconds. */
 export type Ports = Readonly<ReturnType<typeof ports>>
 
 /** The real ports. Requests throw if the exchange cannot be reached or refuses. */
 export function ports(config: IngestionConfig, clock: Clock) {
   return {
     clock,
-    /** A number in [0, 1). */
     random: Math.random,
     exchange: {
       /** Returns the identity that the stream endpoint announces. */

@@ -28,9 +28,8 @@ import { SymbolWatch } from './symbol-watch.ts'
 import { checkpointedSymbols, firstTradeMs, streamNames } from './symbols.ts'
 
 /**
- * Starts the ingestion service. Its HTTP server answers from the start, with 503 until every
- * connection is open and Kafka acknowledges.
- *
+ * Starts ingestion. Its HTTP server answers 503 until every connection is open and Kafka
+ * acknowledges.
  * @throws TapelineError `ENVIRONMENT` if its port is in use
  */
 export async function startIngestion(

@@ -26,10 +26,7 @@ export interface SelectionChange {
 /** A symbol is dropped after so many consecutive answers without it: one may be truncated. */
 const ABSENT_ANSWERS = 2
 
-/**
- * Decides which symbols this instance takes: its shard of the named ones, or for `*` of all that
- * trade. Specification: N1 to N6.
- */
+/** Selects symbols: this shard of the named ones, or for `*` of all that trade. Specification: N1 to N6. */
 export class SymbolSelection {
   readonly #config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>
   readonly isAll: boolean
@@ -69,7 +66,6 @@ export class SymbolSelection {
 
   /**
    * Selects the first symbols.
-   *
    * @param statuses null if the exchange does not answer, which a named list tolerates
    * @param known the symbols that have checkpoints
    * @throws TapelineError `EXCHANGE` for a name unknown to the exchange and to the checkpoints, and

@@ -12,8 +12,8 @@ export function streamNames(symbols: Iterable<string>, eventTypes: readonly Even
 }
 
 /**
- * Returns when a symbol first traded, milliseconds since the Unix epoch; null if it never did.
- * @throws if REST refuses or fails
+ * Returns when a symbol first traded, ms since the Unix epoch; null if it never did. @throws if
+ * REST fails
  */
 export async function firstTradeMs(
   rest: Pick<RestCaller, 'ask'> | undefined,

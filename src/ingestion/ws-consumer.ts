@@ -71,10 +71,7 @@ export interface WsConsumerOptions {
   readonly sink: Pick<Core, 'onFrame' | 'connected' | 'joining' | 'left' | 'subscribed' | 'disconnected'>
   /** The queue that the sink fills. */
   readonly queue: Pick<MessageQueue, 'isFull' | 'whenRoom'>
-  /**
-   * Throws a `TapelineError` if this is not the exchange that the topics belong to. `named` is its
-   * name in the upgrade response; null for Binance.
-   */
+  /** Throws a `TapelineError` if this is not the exchange of the topics. `named` is null for Binance. */
   readonly checkIdentity: (named: string | null) => void
   /** Called when the exchange cannot be used and waiting does not help. */
   readonly onFatal: (error: unknown) => void

@@ -29,11 +29,7 @@ export function planConnections(
   return plans
 }
 
-/**
- * Removes the leaving streams, and adds the joining ones, to connections with room first.
- *
- * @returns the plans in the same order, identical objects where nothing changed, new ones at the end
- */
+/** Changes the streams, on connections with room first. @returns the same plans where nothing changed */
 export function changePlans(
   baseUrl: string,
   plans: readonly ConnectionPlan[],

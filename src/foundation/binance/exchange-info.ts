@@ -21,10 +21,8 @@ const PORTION_BYTES = 16_384
 const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST, QUOTE, BACKSLASH] = Buffer.from('{}[]"\\')
 
 /**
- * Reads the status of each symbol from an `exchangeInfo` answer in portions: one `JSON.parse` of several
- * megabytes would block the event loop for tens of milliseconds.
- *
- * @throws if the answer is not JSON, is truncated, or has no list of symbols
+ * Reads the status of each symbol from an `exchangeInfo` answer in portions: parsing several
+ * megabytes at once would block for tens of milliseconds. @throws without a valid list of symbols
  */
 export async function readExchangeInfo(body: AsyncIterable<Uint8Array>): Promise<Map<string, string>> {
   const reader = new ExchangeInfoReader()

@@ -1,7 +1,6 @@
 /**
- * Returns the exact text of a member of the outermost object of a JSON text, without surrounding
- * whitespace; null if there is none. With repeated keys the last one counts, as in `JSON.parse`.
- * The text must be valid JSON.
+ * Returns the exact text of a member of the outermost object of a valid JSON text; null if there is
+ * none. With repeated keys the last one counts, as in `JSON.parse`.
  */
 export function memberText(json: string, key: string): string | null {
   let found: string | null = null

@@ -10,7 +10,6 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
 /**
  * Returns the proxy for a URL from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either
  * case; null for none. `wss` counts as `https`, `ws` as `http`. Local addresses are never proxied.
- *
  * @throws TapelineError `SETTINGS` for another text than a URL, without it: it may contain a password
  */
 function proxyFor(url: string): string | null {

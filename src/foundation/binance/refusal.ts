@@ -22,10 +22,7 @@ export interface RefusalStatus extends Pick<Refusal, 'status' | 'reason'> {
 
 /** The reaction to a refusal. */
 export interface RefusalRule {
-  /**
-   * What pauses: only the `request`; the refused `side` (REST or handshakes); or `both` sides. With
-   * `Retry-After`, a refused request also stops its side for that time.
-   */
+  /** What pauses. With `Retry-After`, a refused `request` also stops its side for that time. */
   readonly stops: 'request' | 'side' | 'both'
   /** The wait without `Retry-After`, doubled with each consecutive refusal up to the maximum. */
   readonly wait: BackoffPolicy
@@ -92,10 +89,8 @@ export function ruleOf({ status, code }: Pick<Refusal, 'status' | 'code'>): Refu
 }
 
 /**
- * Returns how long to pause: the `Retry-After` time, otherwise with backoff.
- *
- * @param times consecutive equal refusals, from 1
- * @param random a number in [0, 1)
+ * Returns how long to pause: `Retry-After`, or with backoff. @param times equal refusals in a row,
+ * from 1
  */
 export function refusalWaitMs(refusal: Refusal, times: number, random: number): number {
   const { wait } = ruleOf(refusal)
@@ -126,10 +121,7 @@ export class ExchangeRefusal extends Error {
 
 const ERROR_BODY = z.object({ code: z.int(), msg: z.string() })
 
-/**
- * @param body the answer's body; empty if it was not read
- * @param nowMs the wall clock, milliseconds since the Unix epoch, for a `Retry-After` with a date
- */
+/** @param body empty if it was not read @param nowMs of the wall clock, for a `Retry-After` with a date */
 export function refusalOf(status: number, retryAfter: string | null, body: string, nowMs: number): Refusal {
   const wait = retryAfterMs(retryAfter, nowMs)
   const parsed = ERROR_BODY.safeParse(parseJson(body))
@@ -154,10 +146,7 @@ export async function refusalOfResponse(response: Response, nowMs: number): Prom
 /** The exchange's longest ban is three days; a longer value in the header is ignored. */
 const LONGEST_MS = 3 * 24 * 3_600_000
 
-/**
- * Parses seconds or an HTTP date (RFC 9110, 10.2.3) into milliseconds from now; null for any other text, 0
- * and the past.
- */
+/** Parses seconds or an HTTP date (RFC 9110, 10.2.3) into ms from now; null for other text, 0, the past. */
 function retryAfterMs(header: string | null, nowMs: number): number | null {
   const text = header?.trim() ?? ''
   const waitMs = /^\d+$/.test(text) ? Number(text) * 1000 : httpDateMs(text) - nowMs

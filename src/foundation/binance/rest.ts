@@ -21,9 +21,8 @@ export const EXCHANGE_INFO_WEIGHT = 20
 export const SERVER_TIME_WEIGHT = 1
 
 /**
- * Returns the status of each symbol (`GET /api/v3/exchangeInfo`): `TRADING`, or `HALT`, `BREAK` and others
- * after which it may trade again.
- *
+ * Returns the status of each symbol (`GET /api/v3/exchangeInfo`): `TRADING`, `HALT`, `BREAK` and
+ * others.
  * @throws ExchangeRefusal for an HTTP error; other errors without a valid answer
  */
 export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promise<Map<string, string>> {
@@ -42,11 +41,7 @@ export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Pr
   return SERVER_TIME.parse(await response.json()).serverTime
 }
 
-/**
- * Returns the identity that REST announces (`GET /api/v3/time`). @throws like `fetchSymbols`
- *
- * @returns also the unit of its times; null if its time is invalid
- */
+/** Returns name and time unit that REST announces (`GET /api/v3/time`). @throws like `fetchSymbols` */
 export async function fetchIdentity(
   restUrl: string,
   unit: TimeUnit,

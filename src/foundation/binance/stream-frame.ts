@@ -59,10 +59,7 @@ const CLOSING_BRACE = 0x7d
 /** A symbol has at most 40 characters; the stream's type follows it. */
 const STREAM_MAX_BYTES = 200
 
-/**
- * Reads frames. Events in the exchange's usual layout are read from their bytes
- * ({@link EventScanner}). Everything else goes through `JSON.parse`, with the same result.
- */
+/** Reads frames: the usual layout from its bytes ({@link EventScanner}), others with `JSON.parse`. */
 export class FrameReader {
   readonly #event = new EventFields()
   readonly #scanner = new EventScanner(this.#event)
@@ -72,10 +69,7 @@ export class FrameReader {
   /** Events in another layout. */
   parsedEvents = 0
 
-  /**
-   * @param unit of the exchange's times; null accepts both
-   * @param isOurs accepts members that only Tapeline writes, not an exchange
-   */
+  /** @param unit of the times; null accepts both @param isOurs accepts members that only Tapeline writes */
   constructor(unit: TimeUnit | null, isOurs = false) {
     this.#unit = unit
     this.#isOurs = isOurs

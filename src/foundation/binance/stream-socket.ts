@@ -29,7 +29,6 @@ export interface SocketEvents {
   onFailed(error: unknown): void
   onFrame(frame: Buffer, isBinary?: boolean): void
   onPing(): void
-  /** Called when the open connection has closed. */
   onClose(reason: string): void
 }
 
@@ -55,7 +54,6 @@ const CLOSE_TIMEOUT_MS = 1000
 /** The exchange sends a ping every 20 s. After three missed ones the connection is dead. */
 export const SILENCE_LIMIT_MS = 60_000
 
-/** Opens a WebSocket. */
 export const openSocket: OpenSocket = (url, events) => {
   const socket = new WebSocket(url, {
     perMessageDeflate: false,
@@ -106,17 +104,12 @@ export const openSocket: OpenSocket = (url, events) => {
   }
 }
 
-/** Returns the error for a handshake that was answered with an HTTP status. */
 function refusedUpgrade(url: string, { statusCode = 0, headers }: IncomingMessage): ExchangeRefusal {
   const refusal = refusalOf(statusCode, headers['retry-after'] ?? null, '', Date.now())
   return new ExchangeRefusal(`${new URL(url).host} refused the WebSocket handshake${byProxy(url)}`, refusal)
 }
 
-/**
- * Opens a connection without streams, to learn which exchange this is before anything is written.
- *
- * @throws ExchangeRefusal if it refuses the handshake; other errors if it cannot be reached
- */
+/** Asks which exchange this is. @throws ExchangeRefusal if it refuses; other errors without a connection */
 export async function askExchange(baseUrl: string, signal: AbortSignal): Promise<ExchangeAnswer> {
   const { promise, resolve, reject } = Promise.withResolvers<ExchangeAnswer>()
   using _ = addAbortListener(signal, () => reject(signal.reason))

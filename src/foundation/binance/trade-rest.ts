@@ -57,10 +57,7 @@ export interface TradeRequest {
 export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promise<RestOutcome>
 
 /**
- * Returns requests over HTTP, as the declarations say.
- *
  * @param wallMs milliseconds since the Unix epoch, for a Retry-After with a date
- * @param apiKey for exchanges that require one; undefined to send none
  * @param source name of the exchange; checked here, because REST may have been down at the start
  */
 export function tradeRest(

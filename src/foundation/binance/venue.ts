@@ -39,10 +39,8 @@ export function venueProblems({ wsUrl, restUrl, venue }: VenueSettings): string[
 }
 
 /**
- * Returns the name under which data is recorded: the announced one, as of our simulators, or the venue.
- *
- * @param named announced in the WebSocket upgrade; null for none
- * @throws TapelineError `SETTINGS` if it is unknown, or if streams and REST are of different exchanges
+ * Returns the name under which data is recorded: the announced one, or the venue.
+ * @throws TapelineError `SETTINGS` if it is unknown, or if streams and REST are of different ones
  */
 export function exchangeIdentity(named: string | null, { wsUrl, restUrl, venue }: VenueSettings): string {
   if (named !== null) {

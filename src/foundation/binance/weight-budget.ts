@@ -5,8 +5,8 @@ const IP_WEIGHT = 6000
 const IP_WEIGHT_KEPT_FREE = 600
 
 /**
- * The REST weight that this process may use: a limit per minute, and nothing while the whole IP is near its
- * limit or the exchange has told us to wait.
+ * The REST weight that this process may use per minute; none while the IP must wait or is near its
+ * limit.
  */
 export class WeightBudget {
   readonly #perMinute: number
@@ -46,7 +46,6 @@ export class WeightBudget {
     if (ipWeight > IP_WEIGHT - IP_WEIGHT_KEPT_FREE) this.wait(MINUTE_MS, nowMs)
   }
 
-  /** The limit per minute. */
   get perMinute(): number {
     return this.#perMinute
   }

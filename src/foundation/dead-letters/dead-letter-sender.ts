@@ -13,16 +13,10 @@ export interface DeadLetterSenderOptions {
   readonly backoff: BackoffPolicy
 }
 
-/**
- * A source message is at most 1 MiB, and the dead-letter topic accepts 2 MiB per send and
- * partition.
- */
+/** A source message has at most 1 MiB; the topic accepts 2 MiB per send and partition. */
 const SEND_MAX_BYTES = 1 << 20
 
-/**
- * Sends messages that cannot be stored to the dead-letter topic, unchanged, with the reason in
- * headers.
- */
+/** Sends messages that cannot be stored to the dead-letter topic, with the reason in headers. */
 export class DeadLetterSender {
   readonly #options: DeadLetterSenderOptions
   readonly #ports: ServicePorts

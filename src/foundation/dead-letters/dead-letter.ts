@@ -5,10 +5,7 @@ import { isTime } from '../market/fields.ts'
 import { outsideText } from '../runtime/outside-text.ts'
 import type { Queryable } from '../store/database.ts'
 
-/**
- * A message that could not be stored, by its position in Kafka. A message with other bytes at the
- * same position is another row.
- */
+/** A message that could not be stored. One with other bytes at the same position is another row. */
 export interface DeadLetterRow extends PartitionOrigin {
   readonly offset: number
   readonly origin: 'ingestion' | 'consumer'
@@ -20,12 +17,7 @@ export interface DeadLetterRow extends PartitionOrigin {
   readonly failedAtMs: number
 }
 
-/**
- * Creates the dead letter of a message that cannot be stored: its original bytes, its topic,
- * partition and offset, and the reason.
- *
- * @param failedAtMs of the wall clock
- */
+/** Creates the dead letter of a message: its original bytes and position, and the reason. */
 export function deadLetter(
   { topic, topicId, partition }: PartitionOrigin,
   { offset, key, value: payload, headers }: FetchedMessage,
@@ -59,12 +51,9 @@ export function headersOf(letter: DeadLetterRow): Array<[name: string, text: str
 }
 
 /**
- * Converts a message of the dead-letter topic to a row of the table. A frame that ingestion
- * rejected is identified by its position in the dead-letter topic, a message that a consumer set
- * aside by its original position. The table already has the latter, unless it was restored from an
- * older backup.
- *
- * @param nowMs of the wall clock, for messages without a time
+ * Converts a message of the dead-letter topic to a row. A frame that ingestion rejected is
+ * identified by its position there, a message that a consumer set aside by its original one; the
+ * table has the latter already, unless it was restored from an older backup.
  * @returns null for a message that is neither, or lacks the original position
  */
 export function mirroredLetter(
@@ -105,8 +94,8 @@ const TOPIC_NAME = /^[\w.-]{1,249}$/
 const TOPIC_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 
 /**
- * The original position of a message that a consumer set aside; null when the headers do not give
- * it exactly.
+ * The original position of a message that a consumer set aside; null unless the headers give it
+ * exactly.
  */
 function placeOf(text: (name: string) => string | null): (PartitionOrigin & { offset: number }) | null {
   const topic = text(HEADER.originTopic) ?? ''

@@ -23,7 +23,6 @@ const BITS: Readonly<Record<TopicRight, number>> = {
 /**
  * Connects like the services and checks that they have their rights. A missing right would
  * otherwise show days later, at the first gap. A producer would retry even a refused certificate.
- *
  * @returns ids and partition counts of the topics
  * @throws TapelineError `ACCESS` naming the wrong setting or all missing rights, `KAFKA` naming
  *   missing topics or a request whose versions the brokers do not support; other errors if no

@@ -70,7 +70,6 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
 
   /**
    * Drops the connections.
-   *
    * @param failed the value of {@link connects} when the failed request was sent: others may have
    *   reconnected since
    */
@@ -86,7 +85,6 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
 
   /**
    * Returns the outcome of a request; rejects after the limit or when this is closed.
-   *
    * @param checkLate called after each {@link REQUEST_MS} before the limit; an error ends the wait
    */
   async ask<Result>(

@@ -86,9 +86,8 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
 }
 
 /**
- * Returns the security problem in an error, as one that an operator can fix; or null. Never throws.
- *
- * @param where the action and its target, for the message: `Kafka at kafka:9092`
+ * Returns the security problem in an error; or null. Never throws. @param where like `Kafka at
+ * kafka:9092`
  */
 export function kafkaSecurityError(error: unknown, where: string): TapelineError | null {
   for (const one of errorsWithin(error)) {
@@ -135,7 +134,6 @@ function byKind(error: Error): Refusal | undefined {
  * Like {@link kafkaSecurityError}, with the settings of the connection. A broker that closes the
  * connection gives no reason, but may require what is not set here. Do not use it for requests
  * about single topics: for a missing topic the client has the same code as for missing TLS.
- *
  * @returns null for any other error
  */
 export function kafkaConnectionError(

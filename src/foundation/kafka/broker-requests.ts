@@ -6,7 +6,6 @@ import type { KafkaConnection } from './config.ts'
 import type { TopicPartition } from './partition.ts'
 import type { ClusterLayout } from './topic-metadata.ts'
 
-/** The address of a broker. */
 export interface BrokerAddress {
   readonly host: string
   readonly port: number
@@ -27,16 +26,10 @@ interface MetadataRequests {
   close(): Promise<void>
 }
 
-/**
- * The requests of a producer. Each is sent once, without a time limit; an answer has a result per
- * partition.
- */
+/** The requests of a producer, each sent once, without a limit. An answer has a result per partition. */
 export interface ProduceRequests extends MetadataRequests {
   initProducerId(broker: BrokerAddress): Promise<ProducerId>
-  /**
-   * @param replicasMs how long the broker may wait for its replicas
-   * @param isGivenUp checked before the batches are sent: they may have been retried elsewhere
-   */
+  /** @param isGivenUp checked before the batches are sent: they may have been retried elsewhere */
   produce(
     broker: BrokerAddress,
     replicasMs: number,
@@ -49,10 +42,7 @@ export interface FetchLimits {
   /** How long the broker may wait for `minBytes` to arrive. */
   readonly maxWaitMs: number
   readonly minBytes: number
-  /**
-   * Limit of the answer, in the broker's (compressed) bytes. One batch per partition is returned
-   * whatever its size.
-   */
+  /** In the broker's (compressed) bytes. One batch per partition is returned whatever its size. */
   readonly maxBytes: number
   /** The same per partition; 1 MiB by default. */
   readonly partitionMaxBytes?: number
@@ -62,29 +52,20 @@ export interface PartitionOffset extends TopicPartition {
   readonly offset: number
 }
 
-/**
- * The requests of a reader. An answer to Fetch has a result per partition; it rejects if the whole
- * request failed.
- */
+/** The requests of a reader. Fetch has a result per partition; it rejects if the whole request failed. */
 export interface FetchRequests extends MetadataRequests {
   /**
-   * Asks one broker for offsets of partitions that it leads.
-   *
-   * @param timestamp −2: the oldest offset; −1: the one after the last message that all in-sync
-   *   replicas have
-   * @returns those that it names
+   * Asks one broker for offsets of partitions that it leads. @returns those that it names
+   * @param timestamp −2: the oldest; −1: the one after the last message that all in-sync replicas
+   * have
    */
   offsets(node: number, partitions: readonly TopicPartition[], timestamp: bigint): Promise<PartitionOffset[]>
   fetch(node: number, topics: fetchV17.FetchRequestTopic[], limits: FetchLimits): Promise<FetchAnswer>
 }
 
-/**
- * Everything below `RecordSender` and `PartitionFetcher`: requests to brokers, time and randomness.
- * A simulation has an in-memory cluster.
- */
+/** Everything below `RecordSender` and `PartitionFetcher`. A simulation has an in-memory cluster. */
 export interface Brokers {
   readonly clock: Clock
-  /** A number in [0, 1). */
   readonly random: () => number
   /** @param clientId shown in the broker's logs and metrics */
   openProducer(connection: KafkaConnection, clientId: string): ProduceRequests

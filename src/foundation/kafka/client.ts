@@ -8,11 +8,7 @@ const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000
 const CLOSE_TIMEOUT_MS = 1000
 
-/**
- * Returns the options of every client: validation on, no automatic creation of topics.
- *
- * @param clientId shown in the broker's logs and metrics
- */
+/** Returns the options of every client. @param clientId shown in the broker's logs and metrics */
 export function clientOptions(connection: KafkaConnection, clientId: string): BaseOptions {
   return {
     clientId,
@@ -52,7 +48,6 @@ export function guardConnections<Client extends Base>(client: Client): Client {
 /**
  * Closes a client, and cuts the connections after a second if a broker does not answer. A member
  * that could not leave its group stays until its session ends.
- *
  * @param close a method of the client, if it takes arguments
  */
 export async function closeClient(
@@ -96,10 +91,7 @@ export function hasKafkaError(error: unknown, name: string): boolean {
   return errorsWithin(error).some((one) => Reflect.get(one, 'apiId') === name)
 }
 
-/**
- * Returns the broker's answer within an error: the client throws one in which a topic or partition
- * has an error. Any other error is thrown again.
- */
+/** Returns the answer in the client's error about one topic or partition. Other errors are thrown again. */
 export function partialAnswer<Answer>(error: unknown, isAnswer: (value: unknown) => value is Answer): Answer {
   const answer = errorsWithin(error)
     .map((one): unknown => Reflect.get(one, 'response'))
@@ -112,9 +104,7 @@ export function partialAnswer<Answer>(error: unknown, isAnswer: (value: unknown)
 const ranges = new WeakMap<Base, ReturnType<Base['listApis']>>()
 
 /**
- * Returns the newest of our versions of a request that the brokers support, as ApiVersions says.
- *
- * @param ours newest first
+ * Returns the newest version of a request that the brokers support. @param ours newest first
  * @throws TapelineError `KAFKA` if there is none: the brokers are too old, or newer than our codec
  */
 export async function usableApi<Api extends { readonly version: number }>(

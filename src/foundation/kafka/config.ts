@@ -16,7 +16,6 @@ export interface KafkaConnection {
   } | null
 }
 
-/** The names of the five topics. */
 export interface TopicNames {
   readonly trades: string
   readonly bookTicker: string
@@ -35,10 +34,7 @@ export function topicNames(settings: Settings): TopicNames {
   }
 }
 
-/**
- * @throws TapelineError `SETTINGS` if a certificate or key is unreadable or invalid, or if they do
- *   not match
- */
+/** @throws TapelineError `SETTINGS` if a certificate or key is unreadable, invalid or does not match */
 export function kafkaConnection(settings: Settings): KafkaConnection {
   const {
     KAFKA_SASL_MECHANISM: mechanism,

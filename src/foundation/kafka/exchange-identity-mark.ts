@@ -42,10 +42,8 @@ export function parseMark(text: string, topic: string): Mark {
 
 /**
  * Refuses checkpoints of other data topics: they would stop another ingestion or mark new ids as
- * repeats. The id of a topic tells whether it was recreated under its name.
- *
- * @param topic of the checkpoints
- * @throws TapelineError `SOURCE`
+ * repeats. The id of a topic tells whether it was recreated under its name. @throws TapelineError
+ * `SOURCE`
  */
 export function rejectOtherTopics(topic: string, marked: Mark, own: Mark): void {
   const differing = DATA_TOPICS.filter((name) => marked.topics[name] !== own.topics[name])
@@ -56,12 +54,7 @@ export function rejectOtherTopics(topic: string, marked: Mark, own: Mark): void 
   })
 }
 
-/**
- * Refuses to mix data of two exchanges: live and simulated ids would open a gap of billions.
- *
- * @param holder what is marked, for the message: `These Kafka topics`, `This database`
- * @throws TapelineError `SOURCE`
- */
+/** Refuses data of two exchanges: their ids would open a gap of billions. @throws TapelineError `SOURCE` */
 export function rejectOtherExchange(holder: string, marked: string, source: string, fix: string): void {
   if (marked === source) return
   throw new TapelineError(
@@ -72,10 +65,8 @@ export function rejectOtherExchange(holder: string, marked: string, source: stri
 }
 
 /**
- * Refuses to record in another unit than before. The trade time is part of a row's identity, so a
- * repeated trade would be stored twice.
- *
- * @throws TapelineError `SOURCE`
+ * Refuses another unit than before: a repeated trade would be stored twice. @throws TapelineError
+ * `SOURCE`
  */
 export function rejectOtherTimeUnit(holder: string, marked: string, unit: TimeUnit, fix: string): void {
   if (marked === unit) return

@@ -8,11 +8,7 @@ import { schemaHeader } from './schema-of.ts'
 /** Maximum rows per send, which keeps it below the brokers' limit of 1 MiB. */
 const ROWS_PER_SEND = 500
 
-/**
- * Returns the message of a ledger row, in the partition of its symbol's checkpoints.
- *
- * @param instance the ingestion process that writes it; null for a request to reopen the gap
- */
+/** Returns the message of a ledger row. @param instance its writer; null for a request to reopen the gap */
 export function gapRecord(
   gap: Gap,
   topic: string,
@@ -31,11 +27,7 @@ export function gapRecord(
   }
 }
 
-/**
- * Requests that ingestion reopens gaps. Resolves once Kafka has acknowledged all requests.
- *
- * @throws the last error after 30 s, or when the signal aborts; some may have been written by then
- */
+/** Requests to reopen gaps. @throws after 30 s or on abort; some may have been written by then */
 export async function sendRequests(
   connection: KafkaConnection,
   topic: string,

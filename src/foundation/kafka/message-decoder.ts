@@ -37,10 +37,9 @@ export class Decoder {
   readonly #scanner = new EventScanner(this.event)
 
   /**
-   * @returns null on success, otherwise why it cannot be stored: a short stable text that names the
-   *   field
-   * @throws TapelineError `SCHEMA` if the message has a newer schema than this program supports:
-   *   such a message is valid and must not be skipped
+   * @returns null, or why it cannot be stored: a short stable text that names the field
+   * @throws TapelineError `SCHEMA` for a newer schema: such a message is valid and must not be
+   * skipped
    */
   decode(kind: Exclude<TopicKind, 'deadLetters'>, message: FetchedMessage): string | null {
     const { bytes, start, end } = message

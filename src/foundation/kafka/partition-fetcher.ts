@@ -71,8 +71,8 @@ export class PartitionFetcher {
   }
 
   /**
-   * Requests the leaders again after a failure. A topic that was deleted and recreated keeps its
-   * old id, so reading it fails until {@link connect} takes over the new one.
+   * Requests the leaders again. A recreated topic keeps its old id until {@link connect} takes the
+   * new one.
    */
   async #refreshLeaders(): Promise<void> {
     if (!this.#isStale) return
@@ -127,9 +127,8 @@ export class PartitionFetcher {
   }
 
   /**
-   * Returns the ends of the partitions whose leaders answer within 3 s.
-   *
-   * @throws if no broker names the leaders
+   * Returns the ends of partitions whose leaders answer within 3 s. @throws if no broker names the
+   * leaders
    */
   async ends(): Promise<Array<PartitionOffset & { readonly topicId: string }>> {
     const layouts = await this.connect()
@@ -146,10 +145,7 @@ export class PartitionFetcher {
     )
   }
 
-  /**
-   * Fetches once from one broker, for partitions that it leads. Errors of partitions are in the
-   * answer; it rejects if the whole request failed.
-   */
+  /** Fetches once from one broker. Errors of partitions are in the answer; rejects if all of it failed. */
   async fetch(
     node: number,
     positions: readonly Position[],
@@ -177,7 +173,6 @@ export class PartitionFetcher {
 
   /**
    * Fetches from the leader of one partition, and retries for a second while the leader changes.
-   *
    * @throws for an error of the partition other than `OFFSET_OUT_OF_RANGE`
    */
   async read(position: Position, limits: FetchLimits): Promise<FetchedPartition> {

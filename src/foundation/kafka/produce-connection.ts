@@ -46,9 +46,7 @@ export class ProduceConnection extends BrokerConnections<ProduceRequests> {
   }
 
   /**
-   * Requests the leaders of unknown topics. A missing topic does not hide the others.
-   *
-   * @returns why a topic is unknown; undefined if all are known
+   * Requests the leaders of unknown topics. @returns why one is unknown; undefined if all are known
    * @throws if no leaders can be requested
    */
   async learnLeaders(topics: ReadonlySet<string>): Promise<unknown> {
@@ -82,10 +80,7 @@ export class ProduceConnection extends BrokerConnections<ProduceRequests> {
     }
   }
 
-  /**
-   * Sends one request; the answer has a result per partition. A silent broker gets more time for
-   * the next request, until another leader is named.
-   */
+  /** Sends one request. A silent broker gets more time for the next one, until another leader is named. */
   async produce(
     node: number,
     replicasMs: number,

@@ -42,11 +42,7 @@ export function isStoredUpTo(
   })
 }
 
-/**
- * Reads a range of a partition from its leader.
- *
- * @throws if retention or a truncation removes messages of it meanwhile
- */
+/** Reads a range of a partition. @throws if retention or a truncation removes messages of it meanwhile */
 export async function readRange(
   fetcher: RecordFetcher,
   { topic, partition, start, end }: OffsetRange,
@@ -75,10 +71,8 @@ const LIMIT_MS = 30_000
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
 
 /**
- * Returns the newest value of a key in a compacted topic; null without one. Reads the key's
- * partition from the start to its end at the time of the call; meant for topics with one message
- * per symbol.
- *
+ * Returns the newest value of a key in a compacted topic with one message per symbol; null without
+ * one.
  * @param fetcher of that topic; it is closed at the end
  * @throws after `limitMs`, or the error of a request
  */

@@ -14,7 +14,6 @@ import type { TopicMetadata } from './topic-metadata.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
-/** A message to produce. */
 export interface OutgoingRecord extends TopicPartition, ProducedRecord {
   readonly headers: ReadonlyMap<Buffer, Buffer>
 }
@@ -42,9 +41,8 @@ export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
   /** Called with records that their topic does not accept. Without it they are retried. */
   readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
   /**
-   * Called after each attempt that left partitions unacknowledged.
-   *
-   * @param namedAtMs when a broker named the leaders during it, on the monotonic clock; or null
+   * Called after each attempt that left partitions. @param namedAtMs when a broker named leaders;
+   * or null
    */
   readonly onRetry?: (
     error: unknown,
@@ -76,7 +74,6 @@ interface PendingBatch<Sent extends OutgoingRecord> extends PartitionBatch, Part
   readonly producer: ProducerId
 }
 
-/** A running send. */
 interface Sending<Sent extends OutgoingRecord> {
   readonly options: SendOptions<Sent>
   /** By {@link keyOf}. */
@@ -122,7 +119,6 @@ export class RecordSender {
 
   /**
    * Resolves once all in-sync replicas have every record, or have refused it as too large.
-   *
    * @throws the last error after `limitMs`, or when closed; some partitions may have been written
    */
   async send<Sent extends OutgoingRecord>(

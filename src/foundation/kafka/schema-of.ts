@@ -30,13 +30,9 @@ export interface MessageSchema {
 }
 
 /**
- * Returns the schema that the header names. Other producers set no header: then the payload
- * decides.
- *
- * @param allowed those of the topic
- * @returns null if it is none of them
- * @throws TapelineError `SCHEMA` if the message has a newer schema than this program supports: such
- *   a message is valid and must not be skipped
+ * Returns the schema that the header names; without one the payload decides. Null if not `allowed`.
+ * @throws TapelineError `SCHEMA` for a newer schema: such a message is valid and must not be
+ * skipped
  */
 export function schemaOf(
   allowed: readonly SchemaName[],

@@ -10,7 +10,6 @@ import { TapelineError } from '../runtime/errors.ts'
 import { addressOf, partialAnswer, usableApi, withAdmin } from './client.ts'
 import type { KafkaConnection } from './config.ts'
 
-/** The metadata of a topic that clients need. */
 export interface TopicMetadata {
   /** Kafka's id of the topic; a recreated topic has another. */
   readonly id: string
@@ -54,9 +53,8 @@ export async function describeTopics(
 }
 
 /**
- * Requests the topics, which must all exist. A partition without a leader is accepted.
- *
- * @throws TapelineError `KAFKA` naming the missing topics; other errors if no broker answers
+ * Requests the topics. @throws TapelineError `KAFKA` if some are missing; other errors without an
+ * answer
  */
 export async function clusterLayout(
   client: Base,
@@ -101,7 +99,6 @@ function isMetadata(value: unknown): value is MetadataAnswer {
 
 export const RETENTION = 'retention.ms'
 
-/** Returns settings of topics, by name. */
 export async function topicConfigs(
   admin: Admin,
   topics: readonly string[],

@@ -65,11 +65,7 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
   }))
 }
 
-/**
- * Creates missing topics and compares existing ones, which it never changes. Safe to repeat.
- *
- * @throws TapelineError `KAFKA` if the brokers cannot be reached or refuse
- */
+/** Creates missing topics; never changes existing ones. @throws TapelineError `KAFKA` if brokers refuse */
 export function initTopics(settings: Settings): Promise<TopicReport[]> {
   return lookAtTopics(settings, true)
 }

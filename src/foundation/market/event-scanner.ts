@@ -101,11 +101,7 @@ export class EventScanner {
     this.fields = fields
   }
 
-  /**
-   * Reads an event as the exchange sends it, from its opening brace to after the closing one.
-   *
-   * @returns false if it is not in the layout
-   */
+  /** Reads an event as the exchange sends it, braces included. @returns false if it is not in the layout */
   readEvent(bytes: Buffer, start: number, end: number): boolean {
     return this.#readData(bytes, start, end) && this.#isClosedAtEnd()
   }

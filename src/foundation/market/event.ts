@@ -166,7 +166,6 @@ export function isTradeType(type: EventType): type is TradeType {
   return EVENT_DECLARATIONS[type].topic === 'trades'
 }
 
-/** Returns a record with a value for each type. */
 export function byEventType<Value>(value: (type: EventType) => Value): Record<EventType, Value> {
   return Object.fromEntries(EVENT_TYPES.map((type) => [type, value(type)])) as Record<EventType, Value>
 }

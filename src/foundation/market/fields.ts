@@ -19,10 +19,7 @@ export const LAST_TIME_US = LAST_TIME_MS * 1000
 /** Valid as Kafka key and text column: no NUL, no lone surrogate, limited length. */
 export const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
-/**
- * The maximum number of restarts of an id sequence: with ten bits, `(epoch::bigint << 53) + trade_id`
- * orders all trades of a symbol.
- */
+/** Maximum restarts of ids: with ten bits, `(epoch::bigint << 53) + trade_id` orders all trades. */
 export const EPOCH_MAX = 1023
 
 export function isDecimal(value: unknown): value is string {
@@ -39,7 +36,6 @@ export function isTime(value: unknown, unit: TimeUnit): value is number {
   return Number.isSafeInteger(value) && isTimeUs((value as number) * MICROSECONDS_IN[unit])
 }
 
-/** Microseconds since the Unix epoch. */
 export function isTimeUs(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= FIRST_TIME_US && (value as number) < LAST_TIME_US
 }

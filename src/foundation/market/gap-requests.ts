@@ -41,7 +41,6 @@ export interface Unstored {
 
 /**
  * Returns requests for ids that are not stored, although the ledger has them neither open nor unrecoverable.
- *
  * @param filled `filled` rows with the ids of each that are not stored
  * @param lost ids that are not stored, wherever they are in the ledger
  */

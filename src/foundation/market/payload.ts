@@ -21,12 +21,9 @@ const checked = byEventType((type) =>
 )
 
 /**
- * Reads an event that was parsed as JSON, except stamps and epoch. Ignores fields that are not declared.
- *
+ * Reads an event that was parsed as JSON, except stamps and epoch. Ignores undeclared fields.
  * @param unit of the times; undefined if their digits decide
- * @param into meaningless after a failure
- * @returns null, or why the event cannot be stored exactly: a stable text that names the field, used as a
- *   metric label and as the reason of a dead letter
+ * @returns null, or why it cannot be stored: a stable text that names the field
  */
 export function readPayload(
   type: EventType,

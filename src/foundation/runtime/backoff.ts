@@ -7,12 +7,8 @@ export interface BackoffPolicy {
 }
 
 /**
- * Returns the wait after a number of failures. The delay doubles from `initialMs` to `maxMs`. The
- * wait is random within its upper half, so that instances that failed together do not retry
- * together. It is at least `floorMs` (a `Retry-After`).
- *
- * @param attempt the failures so far, from 1
- * @param random a number in [0, 1)
+ * Returns the wait after `attempt` failures: doubled from `initialMs` to `maxMs`, and random within
+ * its upper half, so that instances do not retry together. At least `floorMs` (a `Retry-After`).
  */
 export function delayFor(attempt: number, policy: BackoffPolicy, random: number, floorMs = 0): number {
   const delay = Math.min(policy.maxMs, policy.initialMs * 2 ** Math.min(attempt - 1, 30))
@@ -45,10 +41,8 @@ export interface RetryPorts {
 }
 
 /**
- * Repeats `attempt` until it succeeds.
- *
+ * Repeats `attempt` until it succeeds. @throws the signal's reason after a failure, once it aborts
  * @param onFailure throws if a further attempt cannot help
- * @throws the signal's reason after a failure, once it aborts
  */
 export async function retry<Result>(
   attempt: () => Promise<Result>,
@@ -89,11 +83,7 @@ export async function unlessAborted<Result>(promise: Promise<Result>, signal: Ab
   }
 }
 
-/**
- * Settles like `work`, or rejects after the limit; the work continues.
- *
- * @param what completes the sentence "… within 5 s"
- */
+/** Settles like `work`, or rejects after the limit; the work continues. @param what for "… within 5 s" */
 export async function withinLimit<Result>(
   work: Promise<Result>,
   limitMs: number,
@@ -108,11 +98,7 @@ export async function withinLimit<Result>(
   }
 }
 
-/**
- * A sliding-window limit on attempts, for exchanges that count connections per IP.
- *
- * Binance allows 300 connection attempts in 5 minutes per IP; Tapeline stays at half of that.
- */
+/** A sliding-window limit on attempts. Binance allows 300 connection attempts in 5 minutes per IP. */
 export class AttemptLimit {
   readonly #limit: number
   readonly #windowMs: number

@@ -3,11 +3,7 @@ import { TapelineError } from './errors.ts'
 /** Under npm, one Ctrl-C arrives twice: from the terminal and from npm. The second is ignored. */
 const ECHO_MS = 500
 
-/**
- * Calls back at the first of these signals; a second one ends the process with 1.
- *
- * @returns ends the listening
- */
+/** Calls back at the first of these signals; a second one exits with 1. @returns ends the listening */
 export function onStopSignal(
   stop: (name: NodeJS.Signals) => void,
   signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'],
@@ -25,11 +21,7 @@ export function onStopSignal(
   }
 }
 
-/**
- * Runs work that SIGINT and SIGTERM abort. A second signal ends the process at once.
- *
- * @throws TapelineError `INTERRUPTED` when the work rejects for that reason
- */
+/** Runs work that SIGINT and SIGTERM abort; a second one exits. @throws TapelineError `INTERRUPTED` */
 export async function interruptible<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const interrupted = new AbortController()
   const stopListening = onStopSignal((name) =>

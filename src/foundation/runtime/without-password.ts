@@ -12,9 +12,7 @@ const HARMLESS_PARAMETERS: ReadonlySet<string> = new Set([
   'connect_timeout',
 ])
 
-/**
- * Returns a URL that may be shown: without its password, or `***` if another part may contain one.
- */
+/** Returns a URL to show: without its password, or `***` if another part may contain one. */
 export function withoutPassword(url: string): string {
   const parsed = URL.parse(url)
   // `user:password` alone is a URL without a host. A slash in a password ends the host, and the

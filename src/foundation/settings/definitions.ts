@@ -15,10 +15,7 @@ const optional = <Schema extends z.ZodType>(schema: Schema) => ({
   fallback: undefined,
 })
 
-/**
- * All settings with their defaults, as text. From them and `.env.example`, which explains each, comes
- * `docs/settings.md`. CONTRIBUTING.md 3.6: how to add a setting.
- */
+/** All settings with their defaults, as text. How to add one: CONTRIBUTING.md 3.6. */
 export const DEFINITIONS = {
   SYMBOLS: required(kind.symbols, 'BTCUSDT,ETHUSDT,BNBUSDT'),
   SYMBOLS_REFRESH_SECONDS: required(kind.integer(1, 86_400), '300'),

@@ -19,7 +19,6 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /**
  * Reads the environment, then the file `.env` of `cwd` if it exists. An empty text counts as unset.
- *
  * @throws TapelineError `SETTINGS` naming every wrong setting, its value (secrets as `***`) and a right one
  */
 export function loadSettings(environment: Environment, options: { cwd: string }): Settings {

@@ -10,9 +10,7 @@ const CANCELLED_LIMIT_MS = 1000
 export type StopCancelling = () => Promise<void>
 
 /**
- * Cancels the statement that runs on this connection, in the server, when the signal aborts. If the server
- * does not do so within a few seconds, the connection is closed.
- *
+ * Cancels the running statement in the server when the signal aborts; else closes the connection.
  * @param client in a transaction, so that its server process stays the same even through a pooler
  */
 export async function cancelOnAbort(

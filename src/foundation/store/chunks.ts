@@ -8,8 +8,8 @@ export interface Dropped {
 }
 
 /**
- * Drops the oldest whole chunks beyond `keepDays` days and records it in `meta`: see migration 3. Call it
- * again until the result is empty.
+ * Drops the oldest chunks beyond `keepDays` days (migration 3). Call it again until the result is
+ * empty.
  */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
   const { rows } = await connection.query<Dropped>(

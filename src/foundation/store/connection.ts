@@ -21,7 +21,6 @@ const PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslpassword'
  * Returns options with libpq's meaning of `sslmode` (PostgreSQL manual, 32.19 "SSL Support"). `require`
  * trusts any certificate, but becomes `verify-ca` with `sslrootcert`. `verify-ca` verifies the signer,
  * `verify-full` also the host. Without `sslmode` there is no TLS, unless a file is given.
- *
  * @throws TapelineError `SETTINGS` if a file is unreadable
  */
 export function connectionOptions(url: string): PostgresConnection {
@@ -105,11 +104,7 @@ const LOGIN: Readonly<Record<string, readonly [what: string, fix: string]>> = {
   '3D000': ['the database does not exist', 'Create it, or correct its name in DATABASE_URL.'],
 }
 
-/**
- * Returns the reason for a refused connection as an error that a person can act on; null for other errors.
- *
- * @param where without a password: `host:port`
- */
+/** Returns the reason for a refused connection; null for other errors. @param where without a password */
 export function databaseConnectionError(error: unknown, where: string): TapelineError | null {
   if (!(error instanceof Error) || isTapelineError(error)) return null
   const code: unknown = Reflect.get(error, 'code')

@@ -71,7 +71,6 @@ export async function takeBackOffset(
 /**
  * Moves partitions forward whose stored offset has reached the first one of the step: then everything below
  * `nextOffset` is stored, by any consumer.
- *
  * @returns `moved` if the table went back (a restored backup): roll back, and read the positions again.
  *   `recreated` if all that did not move belong to a deleted topic: the rows are valid
  */

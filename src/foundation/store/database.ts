@@ -17,7 +17,6 @@ export interface Queryable {
 export interface Connection extends Queryable {
   /**
    * Copies rows into a table, all or none: an existing row is an error, 23505. Costs half of an INSERT.
-   *
    * @param statement `COPY table (columns) FROM STDIN (FORMAT binary)`
    */
   copyIn(statement: string, rows: Buffer): Promise<number>
@@ -32,15 +31,9 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/**
- * A pool of sessions in PostgreSQL with TimescaleDB. A single statement runs in a separate transaction.
- * Use {@link transaction} for writes.
- */
+/** A pool of sessions. A statement alone is a transaction; use {@link transaction} for writes. */
 export interface Database extends Queryable {
-  /**
-   * Runs `work` between BEGIN and COMMIT on one connection. After a failure it is rolled back and returned to
-   * the pool, or closed.
-   */
+  /** Runs `work` in a transaction on one connection, which is rolled back or closed after a failure. */
   transaction<Result>(
     work: (connection: Connection) => Promise<Result>,
     options?: TransactionOptions,

@@ -19,10 +19,8 @@ const UPSERT = `INSERT INTO gaps AS stored (gap_id, revision, symbol, event_type
   WHERE excluded.revision > stored.revision`
 
 /**
- * Stores the highest revision of each gap. Only a higher revision replaces a row, so a redelivered
- * message reverts nothing.
- *
- * @returns how many rows were new or updated
+ * Stores the highest revision of each gap: a redelivered one reverts nothing. @returns how many
+ * rows changed
  */
 export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): Promise<number> {
   if (gaps.length === 0) return 0
@@ -32,7 +30,6 @@ export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): P
   return (await connection.query(UPSERT, [JSON.stringify([...highest.values()])])).rowCount
 }
 
-/** A ledger row with ids. */
 export type StoredIdGap = IdRow & { readonly event_type: TradeType }
 
 export interface LedgerFilter {

@@ -41,11 +41,9 @@ export class MigrationUnderWayError extends Error {
 }
 
 /**
- * Brings the schema up to date in one transaction under an advisory lock, also if several start at once.
- *
- * @throws TapelineError `DATABASE` if the database is newer than this program or has no TimescaleDB
- * @throws MigrationUnderWayError
- * @throws UnansweredError naming the migration that exceeded its limit
+ * Brings the schema up to date in one transaction under an advisory lock.
+ * @throws TapelineError `DATABASE` if the database is newer or has no TimescaleDB
+ * @throws UnansweredError naming the migration that exceeded its limit; or MigrationUnderWayError
  */
 export async function migrate(
   database: Database,

@@ -34,7 +34,6 @@ export const OPENING_LIMIT_MS = 10_000
  * Returns the text that opens every transaction, in one round trip. It sets whatever Tapeline needs that
  * the database or the role may have set otherwise, for this transaction: a pooler may use another session
  * for the next one. `search_path` is left to the database's owner.
- *
  * @param limitMs for each statement, including its wait for locks
  */
 export function openingText(mode: TransactionMode, limitMs: number): string {
@@ -80,14 +79,12 @@ function hasCode(error: unknown): boolean {
   return error instanceof Error && Reflect.get(error, 'code') !== undefined
 }
 
-/** A session of the pool. */
 export interface Session {
   /** @param limitMs that {@link openingText} has set in the server; the client waits a little longer */
   run<Row>(limitMs: number, text: string, values?: readonly unknown[]): Promise<QueryAnswer<Row>>
   copyIn(statement: string, rows: Buffer): Promise<number>
   /** Lets the signal cancel the running statement. Call the result before the session is used again. */
   cancelOnAbort(signal: AbortSignal): Promise<() => Promise<void>>
-  /** Returns the session to the pool. */
   release(): void
   /** Closes the session and removes it from the pool. */
   close(): void
@@ -102,7 +99,6 @@ type Transact = <Result>(
 
 /**
  * Returns the only way to send statements. A session with state that outlives a transaction is closed.
- *
  * @param limitMs for COMMIT, and for statements of a transaction without a limit
  */
 export function transactionsOn(acquire: () => Promise<Session>, limitMs: number): Transact {
@@ -198,9 +194,8 @@ const CAN_COPY = `SELECT current_setting('tapeline.copy', true) IS DISTINCT FROM
 const CLOSE_TIMEOUT_MS = 1000
 
 /**
- * Opens a pool. The first statement connects, and rejects with a TapelineError `ACCESS` if it is refused.
- *
- * @throws TapelineError `SETTINGS` if a file that the URL names is unreadable
+ * Opens a pool. @throws TapelineError `SETTINGS` for an unreadable file; `ACCESS` from the first
+ * statement
  */
 export function openPostgres(options: PostgresOptions): Database {
   const limitMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS

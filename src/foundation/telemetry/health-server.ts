@@ -19,11 +19,7 @@ export interface HealthServer {
   close(): Promise<void>
 }
 
-/**
- * Serves `/`, `/livez`, `/readyz`, `/metrics` and `/status`.
- *
- * @throws TapelineError `ENVIRONMENT` if the port is in use
- */
+/** Serves `/`, `/livez`, `/readyz`, `/metrics` and `/status`. @throws TapelineError `ENVIRONMENT` */
 export async function startHealthServer(
   address: { host: string; port: number; portSetting: string },
   sources: HealthSources,

@@ -26,11 +26,7 @@ export function isCounter(name: string): boolean {
 /** Each check wakes the process, by default 100 times a second; a relevant lag is longer than this. */
 const EVENT_LOOP_CHECK_MS = 50
 
-/**
- * Returns the metrics as Prometheus' text, with Node's process metrics. Each scrape takes the sources once.
- *
- * @param service the name in `tapeline_build_info`
- */
+/** Returns our and Node's metrics as Prometheus' text. @param service the name in `tapeline_build_info` */
 export function createMetrics<Sources>(
   service: 'ingestion' | 'consumer',
   take: () => Sources,

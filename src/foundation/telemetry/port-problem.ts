@@ -1,8 +1,6 @@
 import { createServer } from 'node:net'
 
-/**
- * @returns the system's code for why a port cannot be opened, mostly `EADDRINUSE`; null if it can
- */
+/** @returns the system's code for why a port cannot be opened, like `EADDRINUSE`; null if it can */
 export function portProblem(port: number, host: string): Promise<string | null> {
   return new Promise((resolve) => {
     const server = createServer()

@@ -10,11 +10,7 @@ const WINDOW_MS = 5000
 export class Rates {
   readonly #samples = new Map<string, Sample[]>()
 
-  /**
-   * @param total of a counter; a lower value means that it restarted
-   * @param nowMs of a monotonic clock
-   * @returns the rate per second
-   */
+  /** @param total of a counter; lower after a restart @returns the rate per second */
   of(name: string, total: number, nowMs: number): number {
     const samples = this.#samples.get(name) ?? []
     this.#samples.set(name, samples)

@@ -2,8 +2,8 @@ import { describeError } from '../runtime/errors.ts'
 import type { Logger } from './log.ts'
 
 /**
- * Logs the problems of repeated work: the second failure in a row, once per reason, and the recovery. A
- * single one is usual while leaders move or a server restarts.
+ * Logs repeated failures: the second in a row, once per reason, and the recovery. A single one is
+ * usual.
  */
 export class RepeatedProblem {
   readonly #log: Logger

@@ -173,7 +173,6 @@ export interface ConsumerStatus {
 /**
  * Summarises the open gaps whose last request failed. Leaves out those for which REST answered without the
  * trades: the answer must repeat before it counts.
- *
  * @returns null if there are none; `fix` is empty if waiting is enough
  */
 export function unfilledGaps(

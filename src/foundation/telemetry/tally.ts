@@ -11,12 +11,10 @@ export class Tally {
     names.set(name, (names.get(name) ?? 0) + by)
   }
 
-  /** The counts of a group, by name. */
   of(group: string): Record<string, number> {
     return Object.fromEntries(this.#counts.get(group) ?? [])
   }
 
-  /** All counts, by group and name. */
   groups(): Record<string, Record<string, number>> {
     return Object.fromEntries([...this.#counts].map(([group, names]) => [group, Object.fromEntries(names)]))
   }

@@ -21,10 +21,7 @@ export function terminalText(text: string): string {
   )
 }
 
-/**
- * Passes all text for a terminal through {@link terminalText}: errors, ledger rows and log lines contain
- * what the exchange, Kafka and the database wrote.
- */
+/** Passes all text for a terminal through {@link terminalText}, since parts of it come from outside. */
 export function guardTerminal(stream: Pick<WriteStream, 'write'> & { readonly isTTY?: boolean }): void {
   if (stream.isTTY !== true || unguarded.has(stream)) return
   const { write } = stream

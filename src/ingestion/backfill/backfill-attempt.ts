@@ -25,7 +25,6 @@ export type GapProblem = Pick<IngestionStatus['openGaps'][number], 'problem' | '
 /** What decides when a request is retried. */
 export interface RetryTiming {
   readonly clock: Clock
-  /** A number in [0, 1). */
   readonly random: () => number
   readonly backoff: BackoffPolicy
 }
@@ -66,10 +65,8 @@ export class BackfillAttempt {
   }
 
   /**
-   * Records an answer without the requested ids.
-   *
-   * @returns true if the answer is to be believed: it came often enough, over long enough, with
-   *   nothing else in between
+   * Records an answer without the ids. @returns whether to believe it: it came often and for long
+   * enough
    */
   negative(kind: Negative, answer: string): boolean {
     const nowMs = this.#timing.clock.monotonicMs()

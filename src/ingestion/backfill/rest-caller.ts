@@ -19,8 +19,8 @@ interface Call {
 export type Urgency = 'urgent' | 'patient'
 
 /**
- * Requests trades from the exchange: one request at a time for the whole process, within the weight
- * budget, and none while the exchange refuses REST. Specification: B5 to B7.
+ * Requests trades: one request at a time, within the weight, none while refused. Specification: B5
+ * to B7.
  */
 export class RestCaller {
   readonly #fetch: FetchTrades
@@ -61,11 +61,7 @@ export class RestCaller {
     }
   }
 
-  /**
-   * Queues a request and returns its outcome.
-   *
-   * @throws the signal's reason as soon as it aborts, at any stage of the request
-   */
+  /** Queues a request. @throws the signal's reason as soon as it aborts, at any stage of the request */
   async ask(request: TradeRequest, urgency: Urgency, signal: AbortSignal): Promise<RestOutcome> {
     signal.throwIfAborted()
     const call: Call = { request, signal, answer: Promise.withResolvers() }

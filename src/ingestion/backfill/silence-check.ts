@@ -84,9 +84,8 @@ export class SilenceCheck {
   }
 
   /**
-   * Expects these streams on a connection that has just opened. A stream that was expected already
-   * gets a new deadline instead of a second check, so reconnects cause neither requests nor a
-   * backlog.
+   * Expects these streams on a connection that has just opened. One that was expected already gets
+   * a new deadline instead of a second check, so reconnects cause no requests.
    */
   watch(symbols: Iterable<string>, streams: ReadonlySet<string>): void {
     const nowMs = this.#options.clock.monotonicMs()

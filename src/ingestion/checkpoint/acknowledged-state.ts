@@ -53,7 +53,6 @@ export class AcknowledgedState {
   /** Published rows that are in no checkpoint, because more wait for Kafka than one holds. */
   unsavedRows = 0
 
-  /** Restores a symbol from a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
     const { bookTicker, open_gaps, pending_gaps } = memory
     this.#pending += pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
@@ -132,12 +131,7 @@ export class AcknowledgedState {
     state.pendingGaps.set(gap.gap_id, gap)
   }
 
-  /**
-   * Like {@link published}, unless too many rows wait for Kafka: then this one is lost if the
-   * process ends before Kafka has it.
-   *
-   * @returns false if the row is not remembered
-   */
+  /** Like {@link published}, unless too many rows wait for Kafka. @returns false if it is not remembered */
   publishedNow(gap: Gap): boolean {
     const { pendingGaps } = this.#stateOf(gap.symbol)
     const hasRoom = pendingGaps.size < PENDING_MAX && this.#pending < PENDING_ALL_MAX
@@ -150,9 +144,8 @@ export class AcknowledgedState {
   }
 
   /**
-   * Records a ledger row that Kafka has.
-   *
-   * @param mayBeLost whether Kafka may since have lost the ids of a filled row
+   * Records a ledger row that Kafka has. @param mayBeLost Kafka may since have lost the ids of a
+   * filled row
    */
   gap(gap: Gap, mayBeLost = false): void {
     const state = this.#stateOf(gap.symbol)

@@ -20,7 +20,6 @@ type Place = Pick<Position, 'offset' | 'leaderEpoch'>
 export interface InstanceWatchOptions {
   readonly checkpoints: string
   readonly gaps: string
-  /** This instance. */
   readonly instance: string
   /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
@@ -78,11 +77,7 @@ export class InstanceWatch {
     )
   }
 
-  /**
-   * Reads what other instances wrote. A partition that fails does not prevent reading the others.
-   *
-   * @throws OvertakenError if another instance has started over one of our symbols after we did
-   */
+  /** Reads what others wrote. A partition that fails does not stop the rest. @throws OvertakenError */
   async check(rows: ForeignRows): Promise<void> {
     const incarnations = this.#incarnations
     if (!this.#isConnected) await this.connect()

@@ -51,10 +51,7 @@ export class RecoveryFold {
   /** The newest checkpoint of a symbol that covers messages which Kafka has lost; not accepted. */
   readonly #disbelieved = new Map<string, Checkpoint>()
 
-  /**
-   * @param onUnreadable called for a checkpoint that is skipped
-   * @param truncations checkpoints that cover more than these offsets are not accepted
-   */
+  /** @param truncations checkpoints that cover more than these offsets are not accepted */
   constructor(
     symbols: readonly string[],
     topics: ReadonlyMap<string, TopicMetadata>,

@@ -17,7 +17,6 @@ const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
  * Reads the state of the symbols from Kafka: their newest checkpoints, and the events and ledger
  * rows after them. The result tells as ranges which ids Kafka has, whether or not a ledger message
  * survived. A symbol without a checkpoint is new, unless the topics have messages of it.
- *
  * @returns also the end of each partition when it was read
  */
 export async function recover(
@@ -112,12 +111,7 @@ export interface RecoveredParts
   readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close' | 'recreated'>
 }
 
-/**
- * Recovers the state and connects the clients that continue to read the topics from there.
- *
- * @param symbols grows while ingestion runs
- * @throws the signal's reason if it aborts
- */
+/** Recovers the state and connects the clients that read on from there. @throws when the signal aborts */
 export async function recoverParts(
   { kafka, clock }: { readonly kafka: Pick<KafkaPort, 'fetcher'>; readonly clock: Clock },
   names: TopicNames,

@@ -29,8 +29,8 @@ interface Treatment {
 }
 
 /**
- * Watches one connection for streams that go quiet while others deliver. Renews their subscription,
- * and replaces the connection if that did not help. Specification: W1 to W5.
+ * Renews streams that go quiet while others deliver, then replaces the connection. Specification:
+ * W1 to W5.
  */
 export class StallDetector {
   readonly #rates: StreamRates
@@ -44,10 +44,8 @@ export class StallDetector {
   }
 
   /**
-   * Looks for quiet streams. Call it every few seconds while the connection is open and subscribed,
-   * and not paused.
-   *
-   * @param streams of the connection
+   * Looks for quiet streams. Call it every few seconds while the connection is open, subscribed and
+   * read.
    * @param sinceMs when its streams were subscribed; silence is counted from then
    */
   check(streams: readonly string[], nowMs: number, connection: number, sinceMs: number): StallRemedy | null {

@@ -63,10 +63,7 @@ interface StreamState {
   readonly lastSeenOn: Map<number, number>
 }
 
-/**
- * Tracks when each stream last delivered and how often it does, so that a symbol that trades once
- * in ten minutes raises no alarm. Specification: W1 to W3.
- */
+/** Tracks when and how often streams deliver, so that slow ones raise no alarm. Specification: W1 to W3. */
 export class StreamRates {
   readonly #streams = new Map<string, StreamState>()
   /** All frames, whether they are events or not. */
@@ -144,8 +141,8 @@ export class StreamRates {
   }
 
   /**
-   * The silence after which the stream counts as quiet. Without a rate, a similar type of the
-   * symbol stands in; infinite if that is unknown too.
+   * The silence after which a stream is quiet. A similar type stands in for an unknown rate; else
+   * infinite.
    */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)

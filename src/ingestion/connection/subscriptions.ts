@@ -30,10 +30,7 @@ const MAX_TRIES = 2
 
 const CHUNK = 200
 
-/**
- * Sends the subscription requests of one connection, each after the answer to the one before.
- * Specification: U1 to U3.
- */
+/** Sends subscription requests, each after the answer to the one before. Specification: U1 to U3. */
 export class Subscriptions {
   readonly #ports: SubscriptionsPorts
   readonly #requests: Request[] = []

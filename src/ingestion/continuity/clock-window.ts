@@ -14,7 +14,6 @@ function backOf({ fromMs, toMs, backMs = Math.max(0, fromMs - toMs) }: ClockStep
 /**
  * Returns a window of receipt times that no single clock covers: the outage as either clock shows
  * it, and everything between. After a step back it contains all receipt times that occur twice.
- *
  * @param lastMs the last receipt before the step
  * @param nextMs the first receipt after it
  */

@@ -79,7 +79,6 @@ export class Continuity<Event extends StreamEvent> {
 
   /**
    * Restores a trade stream; holes that no open gap covers become gaps.
-   *
    * @param cause why events may be missing before the next one
    */
   restore(symbol: string, type: TradeType, memory: SequenceMemory, cause: GapCause = 'restart'): void {

@@ -10,10 +10,7 @@ const REMEMBERED_LEAST = 512
 /** Maximum, however busy the stream is. */
 const REMEMBERED_MOST = 8192
 
-/**
- * The order of one bookTicker stream. Update ids are not contiguous, so missing quotes cannot be
- * detected; only ids that were forwarded are duplicates.
- */
+/** The order of a bookTicker stream. Its ids have holes: only ids that were forwarded are duplicates. */
 export class QuoteSequence {
   #last: number | null
   /** Ascending. Grows to twice the limit, so that trimming is rare and in bulk. */
@@ -30,10 +27,7 @@ export class QuoteSequence {
     return this.#last
   }
 
-  /**
-   * Decides about a quote. `reset`: forward it; the exchange restarted its ids, so the quotes
-   * before it were wrongly taken for repeats.
-   */
+  /** `reset`: forward it; ids were restarted, so the quotes before it were wrongly taken for repeats. */
   observe(updateId: number): 'forward' | 'duplicate' | 'reset' {
     if (this.#last !== null && updateId <= this.#last) {
       const at = this.#placeOf(updateId)

@@ -65,7 +65,6 @@ export class ResetEvidence<Event extends Observed> {
    * Refutes suspects, because the old sequence has continued with an event. Refuted are those that
    * its connection received before it and those not later in time; another connection may only lag.
    * They become second events.
-   *
    * @returns how many
    */
   refute({ connection, timeMs, receiptMs = Number.POSITIVE_INFINITY }: Event): number {

@@ -138,10 +138,8 @@ export class Sequence<Event extends Observed> {
   }
 
   /**
-   * Notes that the exchange has ids up to `to`. Ids that have not arrived become a hole, which is
-   * returned; null if there is none.
-   *
-   * @param timeMs of the last id; 0 if unknown
+   * Notes that the exchange has ids up to `to`. @returns the new hole, or null @param timeMs 0 if
+   * unknown
    */
   expect(to: number, timeMs: number): IdRange | null {
     if (this.#last === null || to <= this.#last) return null
@@ -212,7 +210,6 @@ export class Sequence<Event extends Observed> {
 
   /**
    * Removes ids from the holes that were forwarded another way. Returns how many.
-   *
    * @param timeMs of the trade. A ledger row may have raised the last id without a time; without
    *   this time, repeats of events since then would look like a new sequence
    */

@@ -72,10 +72,8 @@ export class StreamMerge<Event extends StreamEvent> {
   }
 
   /**
-   * Adds an open connection with its streams.
-   *
-   * @param later those of them that count as subscribed only after `subscribed`
-   * @returns those that no other connection delivers
+   * Adds a connection. @param later those that count only after `subscribed` @returns those only it
+   * delivers
    */
   opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
     this.#sources.set(connection, {
@@ -118,12 +116,7 @@ export class StreamMerge<Event extends StreamEvent> {
     }
   }
 
-  /**
-   * Removes a connection.
-   *
-   * @param cause why streams that no other connection has delivered without a break are interrupted
-   * @returns these streams
-   */
+  /** Removes a connection. @returns the streams that it interrupts, because no other has delivered them */
   closed(connection: number, streams: readonly string[], cause: GapCause): string[] {
     this.#sources.delete(connection)
     return this.left(connection, streams, cause)

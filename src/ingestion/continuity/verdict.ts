@@ -15,8 +15,8 @@ export interface Observed {
 }
 
 /**
- * The decision about an observed event. `released`: how many held events turn out to be duplicates.
- * Specification: S1 to S10.
+ * The decision about an event. `released`: held ones that prove to be duplicates. Specification: S1
+ * to S10.
  */
 export type Verdict<Event extends Observed> =
   /** Forward it; `missing` are the ids between it and those known before, if any. */

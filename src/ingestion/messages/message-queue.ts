@@ -109,8 +109,8 @@ interface QueueSender {
 }
 
 /**
- * The queue before Kafka, first in, first out. It never refuses a message. When it is full, the
- * sockets pause until half of it is free.
+ * The queue before Kafka. It never refuses: when it is full, the sockets pause until half of it is
+ * free.
  */
 export class MessageQueue {
   readonly #maxBytes: number

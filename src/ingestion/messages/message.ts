@@ -72,10 +72,7 @@ export interface Route {
   readonly epoch: number
 }
 
-/**
- * Routes by event type to a topic, and by Java's murmur2 of the symbol to a partition; computed
- * once per symbol and type. `topics`: the partition counts at start.
- */
+/** Routes by event type to a topic and by symbol to a partition; computed once per symbol and type. */
 export class Router {
   readonly #names: TopicNames
   readonly #topics: ReadonlyMap<string, TopicMetadata>

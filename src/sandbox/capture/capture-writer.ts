@@ -40,9 +40,8 @@ export class CaptureWriter {
   }
 
   /**
-   * @param overwrite whether to replace an existing file
-   * @param onRoom called when there is room again, after `write` returned false
-   * @throws {TapelineError} `INPUT` when the file exists already or cannot be created
+   * @param onRoom called when there is room again @throws {TapelineError} `INPUT` for a file that
+   * exists
    */
   static async open(
     path: string,

@@ -49,9 +49,8 @@ export interface RunningCapture {
 }
 
 /**
- * Records the frames of some streams, with their time of receipt, over separate connections until
- * it is stopped. When the disk is slow the sockets pause, so memory stays bounded.
- *
+ * Records frames of streams with their receipt. A slow disk pauses the sockets, so memory stays
+ * bounded.
  * @throws {TapelineError} `INPUT` when the file exists already or cannot be created
  */
 export async function startCapture(options: CaptureOptions): Promise<RunningCapture> {

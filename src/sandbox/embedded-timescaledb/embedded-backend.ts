@@ -19,16 +19,12 @@ const BASELINE = `SET client_min_messages = notice; SET search_path TO public; S
 SET tapeline.copy = off`
 
 /**
- * Shares one PostgreSQL backend among many connections, one at a time.
- *
- * A real server forks a backend per connection. The embedded database has only one, so a session
- * acquires it with its first message and keeps it until the backend is idle and outside a
- * transaction. Transactions never mix, and a reader waits for the writer before it. Other state of
- * the backend is kept per session: prepared statements are renamed, and settings made by SET are
- * applied again when the session changes.
- *
- * State that is not kept per session, since no client here needs it: temporary tables, LISTEN,
- * session-level advisory locks, SET in a transaction or through a prepared statement.
+ * Shares one PostgreSQL backend among many connections. A session acquires it with its first
+ * message and keeps it until the backend is idle outside a transaction, so transactions never mix.
+ * Prepared statements are renamed, and settings made by SET are applied again when the session
+ * changes.
+ * Not kept per session, since no client needs it: temporary tables, LISTEN, session-level advisory
+ * locks, SET in a transaction or through a prepared statement.
  */
 export class SharedBackend {
   readonly execute: ExecuteMessage

@@ -28,11 +28,8 @@ export interface EmbeddedDatabase extends RunningProcess {
 }
 
 /**
- * Starts TimescaleDB in a separate process, which ends with this one. All connections share one
- * backend (see `SharedBackend`), so a long query delays the others.
- *
- * @throws TapelineError `ENVIRONMENT` when another process uses the directory or the port, or it
- *   cannot start
+ * Starts TimescaleDB in a process that ends with this one. All connections share one backend.
+ * @throws TapelineError `ENVIRONMENT` when the directory or the port is in use, or it cannot start
  */
 export async function startEmbeddedDatabase(options: EmbeddedDatabaseOptions): Promise<EmbeddedDatabase> {
   const { child, running } = await spawnNode({

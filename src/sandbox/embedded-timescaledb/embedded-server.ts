@@ -51,10 +51,7 @@ export interface EmbeddedServer {
   close(): Promise<void>
 }
 
-/**
- * Serves the PostgreSQL protocol on 127.0.0.1 for a shared backend. Cancel requests have no effect,
- * since the backend runs each query to its end. Rejects when the port is taken.
- */
+/** Serves the PostgreSQL protocol on 127.0.0.1, without cancel requests. Rejects when the port is taken. */
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
   const sockets = new Set<Socket>()
   const serving = new Set<Promise<void>>()
@@ -117,10 +114,7 @@ async function converse(
   }
 }
 
-/**
- * Returns the client's startup parameters after it has authenticated; null if it did not, or only
- * sent a cancel request. Declines encryption, since the connection is local.
- */
+/** Returns the startup parameters of a client that knows the password; else null. Declines encryption. */
 async function admit(
   socket: Socket,
   reader: MessageReader,

@@ -7,10 +7,7 @@ const FIX =
   'Install it (Debian, Ubuntu: apt-get install -y openjdk-17-jre-headless maven; macOS: brew install openjdk maven), ' +
   'or set KAFKA_BROKERS to a broker that is already running.'
 
-/**
- * @returns the version text of Java
- * @throws TapelineError `ENVIRONMENT` when there is no Java of at least version 17 in PATH
- */
+/** @returns Java's version text @throws TapelineError `ENVIRONMENT` without Java of at least version 17 */
 export async function javaVersion(): Promise<string> {
   const text = await versionText('java', '-version')
   const version = parseJavaVersion(text)

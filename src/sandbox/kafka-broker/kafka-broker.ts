@@ -52,12 +52,9 @@ export interface KafkaBroker extends RunningProcess {
 }
 
 /**
- * Starts a KRaft broker on loopback and waits until it answers requests for metadata and for
- * groups. Reuses an existing data directory, even after a SIGKILL. The broker outlives this process
- * unless it is stopped, so the caller must keep its pid.
- *
- * @throws TapelineError `ENVIRONMENT` when Java is missing, the port is taken, or the broker ends
- *   or does not answer
+ * Starts a KRaft broker on loopback and waits until it answers. Reuses a data directory, even after
+ * a SIGKILL. It outlives this process unless it is stopped, so the caller must keep its pid.
+ * @throws TapelineError `ENVIRONMENT` without Java, or when the port is taken or the broker ends
  */
 export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<KafkaBroker> {
   const [dataDir, distributionDir] = [resolve(given.dataDir), resolve(given.distributionDir)]

@@ -46,9 +46,7 @@ export interface DistributionOptions {
 
 /**
  * Returns the directory of the Kafka distribution, with its jars in `libs`. Downloads it through
- * Maven on first use (43 MB). The directory appears only when it is complete, even if a download is
- * interrupted or two run at once.
- *
+ * Maven on first use (43 MB); it appears only when it is complete.
  * @throws TapelineError `ENVIRONMENT` when Java or Maven is missing, or Maven cannot download it
  */
 export async function ensureKafkaDistribution(options: DistributionOptions): Promise<string> {

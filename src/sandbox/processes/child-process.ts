@@ -50,10 +50,8 @@ export async function spawnLogged(
 }
 
 /**
- * Starts a script on the Node of this process. The child notices over an IPC channel when this
- * process ends.
- *
- * @param options `env` is the complete environment, except for the Node options of `bin/tapeline`
+ * Starts a script on this Node, which ends with this process. @param options `env` is the whole
+ * environment
  */
 export function spawnNode(
   options: LoggedOptions & { script: string; args: readonly string[]; env: NodeJS.ProcessEnv },
@@ -101,11 +99,7 @@ export async function runningProcess(child: ChildProcess, graceMs = STOP_GRACE_M
   }
 }
 
-/**
- * Polls until `ready`.
- *
- * @returns how the process ended before that; `late` when the time is up, null when it is ready
- */
+/** Polls until `ready`. @returns null then; how the process ended before, or `late` when the time is up */
 export async function untilReady(
   ready: () => Promise<boolean>,
   running: RunningProcess,

@@ -11,12 +11,10 @@ const LOCK_FILE = 'lock'
 const ROUNDS = 5
 
 /**
- * Makes this process the only user of a folder until it unlocks it or ends. The lock of a process
- * that no longer runs is taken over.
- *
- * @param fix what the user can do when another process holds the lock
- * @returns unlocks the folder
- * @throws TapelineError `ENVIRONMENT` naming the process that holds it
+ * Makes this process the only user of a folder until it unlocks it or ends. A dead process's lock
+ * is taken.
+ * @param fix for the user when another process holds it @returns unlocks the folder
+ * @throws TapelineError `ENVIRONMENT` naming that process
  */
 export function lockFolder(
   folder: string,

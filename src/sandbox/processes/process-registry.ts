@@ -27,12 +27,7 @@ export function recordProcess(runDir: string, role: Role, { pid, exited }: Runni
   })
 }
 
-/**
- * Ends the processes that a killed `up` left running: SIGTERM, then SIGKILL after the grace period.
- * Never touches a process that only has a reused pid.
- *
- * @returns the processes that were still running
- */
+/** Ends processes that a killed `up` left running, never one with a reused pid. @returns those that ran */
 export async function cleanUpLeftOvers(
   runDir: string,
   graceMs: number = STOP_GRACE_MS,

@@ -50,7 +50,6 @@ export interface Exchange {
 
 /**
  * Serves streams and REST on one port of 127.0.0.1.
- *
  * @param served what the exchange serves. `setTrading` is undefined in a replay; `stop` ends what
  *   feeds the streams, at the beginning of `close`.
  * @throws {TapelineError} `ENVIRONMENT` when the port stays taken or may not be opened

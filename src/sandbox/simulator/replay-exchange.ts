@@ -20,7 +20,6 @@ export interface ReplayExchangeOptions extends ExchangeOptions {
  * Serves a capture with the exchange's protocol. `finished` resolves when its last frame has been
  * sent; the connections then stay open without data. It rejects with `INPUT` at an invalid line
  * after the first thousand, and with an `AbortError` when the exchange is closed before the end.
- *
  * @throws {TapelineError} `INPUT` for an invalid file, `ENVIRONMENT` for a port that stays taken
  */
 export async function startReplayExchange(

@@ -32,9 +32,7 @@ export function cacheDirectory(dataDir: string): string {
 }
 
 /**
- * Determines the name of a source. Reads the whole file of a replay. Asks the exchange at
- * `BINANCE_WS_URL` if that is not Binance's default address.
- *
+ * Determines the name of a source. Asks the exchange if its address is not Binance's default.
  * @throws TapelineError `INPUT` when the file cannot be read, `EXCHANGE` when no exchange answers
  */
 export async function exchangeName(choice: ExchangeChoice, settings: Settings): Promise<string> {

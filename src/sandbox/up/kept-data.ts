@@ -31,9 +31,8 @@ export async function listKeptData(dataDir: string): Promise<KeptData[]> {
 }
 
 /**
- * Removes a directory, after ending the processes that a killed run left there.
- *
- * @throws TapelineError `ENVIRONMENT` when a running `up` uses it
+ * Removes a directory and its left-over processes. @throws TapelineError `ENVIRONMENT` while `up`
+ * uses it
  */
 export async function removeKeptData(kept: KeptData): Promise<void> {
   const unlock = lockFolder(kept.path, inUseFix)

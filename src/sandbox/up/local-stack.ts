@@ -139,10 +139,9 @@ export class LocalStack {
   }
 
   /**
-   * Stops everything in order: input, consumer once Kafka is drained, the rest. Never rejects.
-   *
-   * @param onDrained called when the consumer is drained or the time is up, while it still answers
-   * @returns whether each part stopped regularly and in order
+   * Stops input, the consumer once Kafka is drained, and the rest. Never rejects.
+   * @param onDrained called when it is drained or late, and still answers @returns whether all
+   * stopped in order
    */
   async stop(onDrained: () => Promise<void>): Promise<boolean> {
     const { directory, display } = this.#options

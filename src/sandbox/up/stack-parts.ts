@@ -144,10 +144,7 @@ async function spawnCommand(
 const HOPELESS = new Set<string | null>(['SETTINGS', 'INPUT', 'SOURCE', 'SCHEMA', 'EXCHANGE', 'ENVIRONMENT'])
 const SETTINGS_EXIT_CODE = 2
 
-/**
- * Decides from a service's exit and its messages why a restart cannot help; null when it may. An
- * error at the very first start would repeat; later it may come from a part that is restarting.
- */
+/** Returns why a restart cannot help; else null. Only an error at the very first start would repeat. */
 export function hopelessEnd(
   name: string,
   exit: Exit,

@@ -32,7 +32,6 @@ export interface UpOptions extends Omit<LocalStackOptions, 'directory' | 'displa
 
 /**
  * Runs the whole pipeline on this machine until Ctrl-C, SIGTERM, or the end of `forMs`.
- *
  * @returns 0 when everything stopped in order, 1 when something was killed or data undelivered
  * @throws TapelineError when a part cannot be started or kept running; by then all are stopped
  */
@@ -170,9 +169,8 @@ class Run {
   }
 
   /**
-   * The first signal stops everything in order. The second, like any other exit of this process,
-   * stops it at once, since the broker would outlive it. A closed output (`up | head`) stops in
-   * order.
+   * The first signal, or a closed output (`up | head`), stops everything in order; the second, like
+   * any other exit of this process, at once, since the broker would outlive it.
    */
   #listenForSignals(): () => void {
     const stop = () => this.#stopWanted.resolve()

@@ -8,7 +8,6 @@ const decoder = new Decoder()
 
 /**
  * Decodes the event of a message as the consumer does.
- *
  * @param kind of its topic
  * @returns a short text that names the missing or wrong field when it is not an event
  * @throws TapelineError `SCHEMA` when it has a newer schema than this version knows

@@ -44,7 +44,6 @@ const FINAL = new Set(['TOPIC_AUTHORIZATION_FAILED', 'UNSUPPORTED_COMPRESSION_TY
  * Yields the events of the topics as they arrive. Events of a symbol and type come in the order of
  * receipt. Joins no group and commits nothing: keep `position` to resume after it. Fetches only
  * while the caller asks for the next event. Waits while brokers are unavailable.
- *
  * @throws TapelineError `SCHEMA` for a message of a newer schema, `ACCESS` when a broker refuses
  *   certificate, login or rights, `KAFKA` when a position has expired or a topic is missing
  */

@@ -9,12 +9,7 @@ interface DisplayBytes {
   readonly leftOut: number
 }
 
-/**
- * Converts the beginning of some bytes: to text if they are UTF-8, otherwise to hex.
- *
- * @param bytes the beginning, which may end within a character
- * @param total length of the whole in bytes
- */
+/** Converts the beginning of some bytes: to text if they are UTF-8, else to hex. @param total in bytes */
 function displayBytes(bytes: Buffer, total: number): DisplayBytes {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   try {

@@ -15,11 +15,7 @@ export interface LockedDeadLetter {
 
 const HOUR_US = 3_600_000_000
 
-/**
- * Locks an unresolved dead letter until the transaction ends.
- *
- * @returns null when another transaction has locked it, or it is resolved or gone
- */
+/** Locks an unresolved dead letter until the transaction ends; null when it is locked, resolved or gone. */
 export async function lockUnresolved(
   connection: Queryable,
   key: DeadLetterKey,

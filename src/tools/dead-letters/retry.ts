@@ -41,12 +41,7 @@ export interface RetryOptions {
 
 const PAGE = 500
 
-/**
- * Retries every unresolved dead letter that matches the filter once, each in one transaction.
- *
- * @throws the database's error when it is unavailable or rejects the work as a whole; earlier
- *   results stay
- */
+/** Retries each matching dead letter once, in a transaction. @throws if the database fails; results stay */
 export async function retryDeadLetters(
   database: Database,
   filter: DeadLetterFilter,
@@ -63,10 +58,7 @@ export async function retryDeadLetters(
   }
 }
 
-/**
- * Runs in a transaction: the message's row and the state of the dead letter are committed together
- * or not at all.
- */
+/** In a transaction: the row and the state of the dead letter are committed together or not at all. */
 async function retryOne(
   connection: Queryable,
   key: DeadLetterKey,

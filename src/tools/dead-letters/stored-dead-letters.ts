@@ -62,11 +62,7 @@ function valuesOf(filter: DeadLetterFilter): unknown[] {
 /** The columns of a {@link DeadLetterKey}. */
 const KEY = `topic, topic_id AS "topicId", partition, kafka_offset::float8 AS "offset", encode(digest, 'hex') AS digest`
 
-/**
- * Lists the dead letters that match the filter, newest first.
- *
- * @param payloadBytes number of payload bytes to return for each
- */
+/** Lists matching dead letters, newest first. @param payloadBytes how many bytes to return of each */
 export async function listDeadLetters(
   connection: Queryable,
   filter: DeadLetterFilter,
@@ -118,10 +114,8 @@ export async function countByReason(connection: Queryable, filter: DeadLetterFil
 }
 
 /**
- * Returns a page of keys of unresolved dead letters, in the order of their key. That order does not
- * depend on reasons and times, which a retry changes.
- *
- * @param after the last key of the previous page; null for the first page
+ * Returns a page of unresolved keys, in an order that retries keep. @param after null for the first
+ * page
  */
 export async function unresolvedAfter(
   connection: Queryable,

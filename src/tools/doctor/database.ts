@@ -136,10 +136,7 @@ async function clock(database: Queryable): Promise<Finding> {
   return ofClock('database clock', Number(rows[0]?.ms) - (before + Date.now()) / 2)
 }
 
-/**
- * Compares the exchange's clock as a running ingestion sees it: from its events, minus the fastest
- * transfer.
- */
+/** Compares the exchange's clock as ingestion sees it: from its events, minus the fastest transfer. */
 export function ofReceipts(status: IngestionStatus): Finding[] {
   const { clockOffsetMs } = status
   return clockOffsetMs === null ? [] : [ofClock('exchange clock, by its events', -clockOffsetMs)]

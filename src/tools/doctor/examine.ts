@@ -13,11 +13,7 @@ import { checkDisk, checkJava, checkNode, checkPorts } from './machine.ts'
 
 const LIMIT_MS = 15_000
 
-/**
- * Runs all checks concurrently, each with a time limit. Changes nothing.
- *
- * @param running the running `up`, whose parts `settings` then names; null when there is none
- */
+/** Runs all checks concurrently, each with a limit. Changes nothing. @param running the running `up` */
 export async function examine(settings: Settings, running: Endpoints | null): Promise<Finding[]> {
   const [usesKafka, usesDatabase] = [settings.isSet('KAFKA_BROKERS'), settings.isSet('DATABASE_URL')]
   const isSimulated = running !== null && /^(simulated|replay:)/.test(running.source)

@@ -18,12 +18,7 @@ export interface Day {
 /** Maximum number of days in one call: ten years. */
 const MAX_DAYS = 3660
 
-/**
- * Returns the days of a range, including both ends.
- *
- * @param from like `to`: `2026-01-31`, `today` or `yesterday`
- * @throws TapelineError `INPUT`
- */
+/** Returns the days of a range, both ends included. @throws TapelineError `INPUT` */
 export function parseDays(from: string, to: string, nowMs: number): Day[] {
   const first = parseDay('--from', from, nowMs)
   const last = parseDay('--to', to, nowMs)
@@ -36,11 +31,7 @@ export function parseDays(from: string, to: string, nowMs: number): Day[] {
   return Array.from({ length: count }, (_, i) => dayAt(first.fromMs + i * DAY_MS))
 }
 
-/**
- * @param option named in the error
- * @param text `2026-01-31`, `today` or `yesterday`
- * @throws TapelineError `INPUT`
- */
+/** @param text `2026-01-31`, `today` or `yesterday` @throws TapelineError `INPUT` naming the option */
 export function parseDay(option: string, text: string, nowMs: number): Day {
   const ago = { today: 0, yesterday: 1 }[text]
   const given = text.includes(':') ? null : utcMs(text)

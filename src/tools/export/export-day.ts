@@ -28,10 +28,7 @@ import { type Format, openRowFile } from './row-files.ts'
 
 /** Audits the same moment whose rows are exported. */
 export interface DayAudit {
-  /**
-   * @param connection reads exactly that moment
-   * @returns null when missing ids may still arrive, so that the export should use a later moment
-   */
+  /** @returns null when missing ids may still arrive, so that the export should use a later moment */
   of(connection: Queryable): Promise<Report | null>
   /** Waits for that moment without holding a connection. */
   wait(): Promise<void>
@@ -61,7 +58,6 @@ const ROWS_AT_ONCE = 20_000
  * Writes a day's rows, one file per type, and a manifest: rows, ledger and audit of one moment.
  * Files get their names only when all of them are complete and synced to disk. The manifest comes
  * last.
- *
  * @param read provides a reader whose rows are all of one moment
  * @returns null when nothing is stored of that day; then no file is left
  * @throws TapelineError `INPUT` when a file exists already
@@ -128,10 +124,7 @@ async function atOneMoment<Result>(
   }
 }
 
-/**
- * Gives the file its final name. Does not replace a file created in the meantime, except with
- * `force`.
- */
+/** Gives the file its final name. Only `force` replaces a file created in the meantime. */
 function publish(from: string, to: string, force: boolean): void {
   try {
     if (force) renameSync(from, to)

@@ -34,20 +34,14 @@ export interface ManifestGap {
   readonly reason: string | null
 }
 
-/**
- * Description of an export, written next to its files. Fields may be added and never change their
- * meaning.
- */
+/** Describes an export, next to its files. Fields may be added and never change their meaning. */
 export interface Manifest {
   readonly format: 1
   readonly symbol: string
   readonly day: string
   /** False while the UTC day is not over. */
   readonly dayIsOver: boolean
-  /**
-   * The exchange of the data: `binance`, `simulated…`, `replay:…`; null when the database does not
-   * name it.
-   */
+  /** The exchange of the data: `binance`, `simulated…`, `replay:…`; null when the database names none. */
   readonly source: string | null
   /** Unit of the exchange's times; null when the database does not name it. */
   readonly timeUnit: string | null

@@ -31,11 +31,7 @@ export type RetryOutcome =
   | { readonly row: IdRow; readonly request: IdRow }
   | { readonly row: IdRow; readonly request: null; readonly reason: string }
 
-/**
- * Plans the requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id.
- *
- * @param nowMs of the wall clock
- */
+/** Plans the requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id. */
 export async function planRetry(
   connection: Queryable,
   filter: GapFilter,

@@ -13,7 +13,6 @@ export type Announced = ReadonlyMap<string, ReadonlyMap<EventType, readonly Peri
 /**
  * An announcement ends with the next one of its shard. One with another number of shards ends all earlier ones, since
  * their shards no longer exist.
- *
  * @param recordings the oldest first
  * @param range nothing before or after it counts
  */

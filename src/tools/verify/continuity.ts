@@ -118,7 +118,6 @@ export interface Continuity {
 /**
  * Checks that every id between the first and the last row is stored, or named by the ledger or a
  * dead letter.
- *
  * @param letters the ids in dead letters, as a multirange
  * @param isRange whether later rows are excluded on request: then ledger ranges end at the last row
  */

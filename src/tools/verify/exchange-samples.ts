@@ -53,7 +53,6 @@ export function withComparison(report: Report, { findings, notChecked, compared 
  * type the first id, the last id and some random ones. Searches for trades after the last row, too.
  * Covers only the latest epoch, since REST has no other. A refusal that stops REST, such as a ban,
  * ends the comparison. A type of which no row could be compared is a finding.
- *
  * @param report of the same rows
  */
 export async function compareWithExchange(

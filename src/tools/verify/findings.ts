@@ -45,7 +45,6 @@ export type Cases = Pick<Finding, 'symbol' | 'eventType' | 'epoch' | 'kind' | 'e
 /**
  * Ends a query that returns {@link Cases}, whose rows of `from` are single cases with the columns
  * symbol, event_type, epoch, kind, from_id, to_id and detail. A case without detail only counts.
- *
  * @param limit parameter with the maximum number of examples of a kind
  */
 export function firstCases(from: string, limit: string, order = 'from_id'): string {

@@ -27,7 +27,6 @@ type LastTimes = Partial<Record<EventType, number>>
 /**
  * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
  * delivering, leaves no gap between ids.
- *
  * @param quotesFromMs start of the retention, or of the scope, for quotes; null if there is none
  * @param asksExchange whether a comparison with the exchange follows
  */

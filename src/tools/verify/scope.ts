@@ -35,7 +35,6 @@ export function utcMs(text: string): number | null {
 
 /**
  * Parses a time in UTC: a day means its start, or its end if `edge` is `to`.
- *
  * @throws TapelineError `INPUT` when it is neither a day nor a time
  */
 export function parseUtc(option: string, text: string, edge: 'from' | 'to'): number {
@@ -106,7 +105,6 @@ const UNKNOWN = `SELECT symbol FROM unnest($1::text[]) AS asked (symbol)
 
 /**
  * Refuses unknown symbols: a misspelt symbol would have nothing missing.
- *
  * @throws TapelineError `INPUT` naming the symbols of the scope without a row, ledger row or dead
  *   letter
  */

@@ -123,7 +123,6 @@ export interface TradeEpochs {
 
 /**
  * Returns the epochs of trades for the aggTrades of one epoch.
- *
  * @param sequences those of the audited range; at its start, the first trades do not begin an epoch
  */
 export function tradeEpochs(

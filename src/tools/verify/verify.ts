@@ -47,7 +47,6 @@ export function verify(database: Database, options: AuditOptions): Promise<Repor
 
 /**
  * Does the same on the caller's connection, within its transaction.
- *
  * @throws TapelineError `INPUT` for an unknown symbol
  */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {

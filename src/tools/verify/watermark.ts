@@ -94,7 +94,6 @@ function byPlace(left: TopicPartition, right: TopicPartition): number {
  * Whether all failures of a report may disappear soon. That applies to ids that are missing while
  * messages wait in Kafka, and to ids that the ledger calls filled: ledger rows may overtake trades,
  * which come through another partition. Duplicates and differences are permanent.
- *
  * @param first the watermark of the first report; null for the first report
  */
 export function mayStillArrive({ findings, sequences, watermark }: Report, first: Watermark | null): boolean {

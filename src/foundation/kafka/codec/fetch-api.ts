@@ -56,7 +56,6 @@ export const OWN_FETCH_APIS: readonly FetchApi[] = FETCH_VERSIONS.map(({ api, cr
 /**
  * Reads an answer to Fetch, versions 13 to 17. A partition with corrupt bytes gets Kafka's error
  * for that, as if the broker had found it; the others are unaffected.
- *
  * @see https://kafka.apache.org/protocol#The_Messages_Fetch
  * @throws ResponseError with the answer as its `response` if the answer or a partition in it has an
  *   error

@@ -15,10 +15,7 @@ export interface PartitionBatch {
   readonly batch: Buffer
 }
 
-/**
- * Sends Produce to one broker. Rejects with the client's `ResponseError` if one partition was
- * refused.
- */
+/** Sends Produce to one broker. Rejects with `ResponseError` if one partition was refused. */
 export type ProduceApi = API<
   [timeoutMs: number, batches: readonly PartitionBatch[]],
   boolean | produceV11.ProduceResponse
@@ -35,7 +32,6 @@ export const PRODUCE_APIS: readonly ProduceApi[] = [produceV11, produceV10, prod
 /**
  * Writes a Produce request, versions 9 to 11, that waits for all in-sync replicas. At most one
  * batch per partition.
- *
  * @param timeoutMs how long the broker waits for the replicas
  * @see https://kafka.apache.org/protocol#The_Messages_Produce
  */

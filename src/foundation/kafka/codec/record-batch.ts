@@ -13,10 +13,7 @@ type Headers = KafkaRecord['headers']
 /** Bytes of a connection, as the client holds them: in one or several pieces. */
 type Bytes = Reader['buffer']
 
-/**
- * A message of a fetch, which stays a slice of its batch: the value is copied on request. Key and
- * headers are shared with other messages and must not be changed.
- */
+/** A message of a fetch: a slice of its batch. Key and headers are shared and must not be changed. */
 export class FetchedMessage {
   readonly offset: number
   readonly key: Buffer | null
@@ -86,7 +83,6 @@ const COMPRESSION_BITS = 0b111
  * The client's reader makes a dozen objects per record, which caused most of the consumer's
  * garbage; this one makes one. The messages are the same, except that keys and headers are shared.
  * It also verifies the checksum, as Kafka's Java client does.
- *
  * @see https://kafka.apache.org/documentation/#recordbatch
  * @throws CorruptRecords if the first batch is corrupt
  * @throws UnsupportedCompressionError
@@ -145,7 +141,6 @@ const sharedHeaders = new SharedBytes((bytes) => new RecordReader(bytes, 0).head
 /**
  * Reads the records of a batch after its head. Values stay in `bytes`. Attributes and times of
  * records are skipped, since nothing uses them.
- *
  * @see https://kafka.apache.org/documentation/#record
  */
 class RecordReader {

@@ -37,7 +37,6 @@ const NUMBERS_MAX_BYTES = 32
 /**
  * Writes batches of format 2 into one buffer, which grows to the largest batch. The output equals
  * the client's, whose dozen buffers per record were most of the garbage of ingestion.
- *
  * @see https://kafka.apache.org/documentation/#recordbatch
  */
 export class RecordWriter {

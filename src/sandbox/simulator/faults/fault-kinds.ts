@@ -56,11 +56,7 @@ const ofRequests = {
 const ofRows = { ...times, symbol: symbol.optional() }
 const idType = z.enum(TRADE_TYPES)
 
-/**
- * One kind of fault. The documents' tables derive from it (`scripts/faults-page.ts`).
- *
- * @param about what happens, and the meaning and defaults of the fields of only this kind
- */
+/** One kind of fault; the documents derive from it. @param about its effect, and its own fields */
 function kind<Name extends string, Fields extends z.ZodRawShape>(
   name: Name,
   group: FaultGroup,

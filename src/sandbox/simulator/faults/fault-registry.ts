@@ -34,10 +34,7 @@ const ALWAYS = { count: undefined, probability: 1 }
 /** Number of ended faults that are still listed. */
 const KEPT_ENDED = 1_000
 
-/**
- * Holds the faults, decides which are active, and whether each acts on a match. The listener
- * implements the effect of a fault.
- */
+/** Holds the faults, and decides which act on a match. The listener implements the effect. */
 export class FaultRegistry {
   readonly #options: { readonly clock: Clock; readonly seed: number; readonly listener: FaultListener }
   readonly #waiting = new Set<Fault>()

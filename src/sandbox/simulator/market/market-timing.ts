@@ -88,8 +88,8 @@ function drawAggTradesOfOrder(random: Random): number {
 }
 
 /**
- * Assigns trades to aggTrades, at least one each, and very many to a few. Returns the index of each
- * aggTrade's first trade, and `tradeCount` after the last.
+ * Assigns a trade or more to each aggTrade. Returns the first trade of each, and `tradeCount` at
+ * the end.
  */
 export function dealTrades(random: Random, tradeCount: number, aggTradeCount: number): Int32Array {
   const cumulated = new Float64Array(aggTradeCount)

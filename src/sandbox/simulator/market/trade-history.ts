@@ -39,7 +39,6 @@ export interface MarketPast extends TradeHistory {
 export interface ExchangeTruth extends Pick<MarketPast, 'symbols' | 'epochCount'> {
   /**
    * Events with ids from `fromId` to `toId`, both included, if the market still has them.
-   *
    * @param epoch run of ids, counted from 0; default: the latest
    * @throws {RangeError} when this run does not exist yet
    */

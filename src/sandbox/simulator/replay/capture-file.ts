@@ -27,9 +27,7 @@ export function captureError(
 }
 
 /**
- * Reads a capture, plain or gzipped, in batches of lines. Holds only one batch in memory. Leaving
- * the loop early closes the file.
- * @param onBytes called with the raw bytes of the file as they are read
+ * Reads a capture, plain or gzipped, in batches of lines. Leaving the loop early closes the file.
  * @throws {TapelineError} `INPUT` when the file is missing, unreadable or damaged
  */
 export async function* captureLines(

@@ -119,10 +119,7 @@ export class StreamConnection {
     this.#webSocket.terminate()
   }
 
-  /**
-   * Stops reading from the socket, writing to it, or both, until the returned function is called.
-   * Data written meanwhile waits in memory and counts as the reader's backlog.
-   */
+  /** Stops reading, writing or both until the result is called. Data waits as the reader's backlog. */
   freeze({ reading, writing }: { reading: boolean; writing: boolean }): () => void {
     if (writing) this.socket.cork()
     if (reading && ++this.#readingFrozen === 1) this.#webSocket.pause()

@@ -14,10 +14,7 @@ const REPEAT_MS = 10_000
 /** The target of the display: a terminal, a pipe or a file. */
 export type Output = Pick<WriteStream, 'write' | 'on' | 'columns' | 'rows'> & { readonly isTTY?: boolean }
 
-/**
- * The output of `up`. A terminal shows a block that updates in place: first the steps of the start,
- * then the pipeline. Other outputs get plain lines.
- */
+/** The output of `up`: on a terminal a block that updates in place, elsewhere plain lines. */
 export class Display {
   readonly #output: Output
   readonly #block: LiveBlock | null

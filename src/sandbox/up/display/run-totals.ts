@@ -15,10 +15,7 @@ export interface Totals {
   readonly rowsPerSecond: ReadonlyMap<string, number>
 }
 
-/**
- * Adds up the counters of the consumer. They start at 0 with its process, so after a restart the
- * last values of the previous process are added.
- */
+/** Adds up the consumer's counters over its restarts, at which they begin at 0. */
 export class RunTotals {
   readonly #before: ConsumerStatus[] = []
   readonly #rates = new Rates()

@@ -12,8 +12,8 @@ const ERASE_BELOW = '\x1b[J'
 export type Canvas = Pick<WriteStream, 'write' | 'columns' | 'rows'>
 
 /**
- * A block of lines at the end of the terminal's output that is redrawn in place. Each drawing is
- * one write that overwrites line by line, without clearing first, so nothing flickers.
+ * Lines at the end of the output, redrawn in one write without clearing first, so that nothing
+ * flickers.
  */
 export class LiveBlock {
   readonly #canvas: Canvas
