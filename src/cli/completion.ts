@@ -24,7 +24,6 @@ export interface Place {
   readonly command: Command
 }
 
-/** The program and all commands below it. */
 export function placesOf(command: Command, path: readonly string[] = []): Place[] {
   return [{ path, command }, ...command.commands.flatMap((below) => placesOf(below, [...path, below.name()]))]
 }
@@ -47,7 +46,6 @@ function visibleOptions(command: Command): Option[] {
   return [...command.createHelp().visibleOptions(command)]
 }
 
-/** The long form if there is one. */
 function flagOf({ long, short }: Option): string {
   return long ?? short ?? ''
 }

@@ -32,7 +32,6 @@ export function parseSymbols(given: readonly string[], option = ''): string[] {
   return [...new Set(symbols)]
 }
 
-/** The options `--from` and `--to`. */
 export interface TimeFlags {
   readonly from?: string
   readonly to?: string

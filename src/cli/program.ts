@@ -19,7 +19,6 @@ import { topicsCommand } from './topics.ts'
 import { upCommand } from './up.ts'
 import { verifyCommand } from './verify.ts'
 
-/** Creates the program with all commands. */
 export function createProgram(): Command {
   const program = new Command('bin/tapeline')
     .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')

@@ -29,7 +29,6 @@ export const TOOLS_USE = {
   rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
 }
 
-/** What a command does with the database. */
 interface Use {
   readonly applicationName: string
   /** The failed operation in an error, such as "dead letters cannot be listed". */

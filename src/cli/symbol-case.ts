@@ -1,7 +1,6 @@
 import { isSymbol } from '../foundation/market/fields.ts'
 import type { TextReader, TextRow } from '../foundation/store/text-reader.ts'
 
-/** Maximum number of words of a query to look up. */
 const MAX_WORDS = 10
 
 const STORED = `SELECT word FROM unnest(string_to_array($1, ',')) AS word

@@ -134,7 +134,6 @@ export class BatchSender {
     return [...left, ...this.#held.takeAll()]
   }
 
-  /** Resolves when no send is running. */
   async drained(): Promise<void> {
     await Promise.all(this.#background)
   }

@@ -83,7 +83,6 @@ export class ConnectionSlot implements ConnectionListener {
   #leaving: Promise<void> = Promise.resolve()
   /** Connections that were replaced without a break. */
   rollovers = 0
-  /** Open connections that ended unexpectedly. */
   lost = 0
 
   constructor(options: ConnectionSlotOptions, log: Logger) {

@@ -44,13 +44,10 @@ export interface PipelineContext {
     'topics' | 'eventTypes' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
   >
   readonly ports: Ports
-  /** Tells when the exchange accepts requests. */
   readonly gate: Pick<ExchangeGate, 'attempt' | 'leftMs' | 'refused' | 'served'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
-  /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
   readonly source: string
-  /** Time unit of the exchange and of the messages. */
   readonly timeUnit: TimeUnit
   readonly producer: Delivery
   /** Called when the checkpoints topic was recreated and needs the exchange identity again. */

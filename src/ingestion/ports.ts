@@ -16,12 +16,10 @@ export function ports(config: IngestionConfig, clock: Clock) {
     clock,
     random: Math.random,
     exchange: {
-      /** Returns the identity that the stream endpoint announces. */
       askExchange: (signal: AbortSignal): Promise<ExchangeAnswer> => askExchange(config.wsUrl, signal),
       /** Returns the identity that REST announces when asked for times in this unit. */
       askRest: (unit: TimeUnit, signal: AbortSignal): Promise<ExchangeAnswer> =>
         fetchIdentity(config.restUrl, unit, signal),
-      /** Returns the exchange's symbols with their status. */
       symbols: (signal: AbortSignal): Promise<ReadonlyMap<string, string>> =>
         fetchSymbols(config.restUrl, signal),
       /** Returns the exchange's clock, milliseconds since the Unix epoch. */

@@ -3,7 +3,6 @@ import { partitionOf } from '../foundation/kafka/partition.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import type { IngestionConfig } from './config.ts'
 
-/** Why a symbol has no subscription. */
 export const LEFT_OUT_REASONS = ['halted', 'delisted', 'other shard'] as const
 export type LeftOutReason = (typeof LEFT_OUT_REASONS)[number]
 
@@ -13,13 +12,9 @@ export interface SelectionChange {
   readonly added: string[]
   /** Those of `added` that an earlier answer lacked: recorded from their first id. */
   readonly listed: string[]
-  /** To subscribe to. */
   readonly joined: string[]
-  /** To unsubscribe from. */
   readonly left: string[]
-  /** Subscribed, and no longer trading. */
   readonly halted: string[]
-  /** Subscribed, and trading again. */
   readonly resumed: string[]
 }
 
@@ -37,7 +32,6 @@ export class SymbolSelection {
   /** Symbols whose state this instance keeps, subscribed or not. */
   readonly taken: ReadonlySet<string> = this.#taken
   readonly subscribed: ReadonlySet<string> = this.#subscribed
-  /** Subscribed symbols that do not trade. */
   readonly halted: ReadonlySet<string> = this.#halted
   /** Symbols without a subscription, with the reason. */
   readonly leftOut: ReadonlyMap<string, LeftOutReason> = this.#leftOut
@@ -91,7 +85,6 @@ export class SymbolSelection {
     else for (const symbol of this.#taken) this.#subscribed.add(symbol)
   }
 
-  /** Applies an answer of the exchange. */
   update(statuses: ReadonlyMap<string, string>): SelectionChange {
     const change: SelectionChange = { added: [], listed: [], joined: [], left: [], halted: [], resumed: [] }
     this.#first ??= new Set(statuses.keys())

@@ -40,7 +40,6 @@ type OpenConnection = Readonly<
   Pick<Session, 'openedAtMs' | 'completeAtMs' | 'lastDataAtMs' | 'isDelivering' | 'pauses'>
 >
 
-/** How a connection ended. */
 export interface ConnectionEnd {
   readonly wasOpen: boolean
   readonly hasDelivered: boolean
@@ -51,7 +50,6 @@ export interface ConnectionEnd {
 /** `delivering`: all its streams are subscribed and it has delivered market data since. */
 export type Report = 'opened' | 'delivering' | 'refused' | 'shutdown'
 
-/** What a connection reports to its slot. */
 export interface ConnectionListener {
   onReport(connection: WsConsumer, report: Report, reason?: string): void
   /** Called once and last, when it has ended for any reason, except after `onFatal`. */
@@ -69,7 +67,6 @@ export interface WsConsumerOptions {
   readonly ports: Pick<Ports, 'clock'> & { readonly exchange: Pick<Ports['exchange'], 'openSocket'> }
   /** Receives what connections deliver, each with its id. */
   readonly sink: Pick<Core, 'onFrame' | 'connected' | 'joining' | 'left' | 'subscribed' | 'disconnected'>
-  /** The queue that the sink fills. */
   readonly queue: Pick<MessageQueue, 'isFull' | 'whenRoom'>
   /** Throws a `TapelineError` if this is not the exchange of the topics. `named` is null for Binance. */
   readonly checkIdentity: (named: string | null) => void
@@ -109,7 +106,6 @@ export class WsConsumer {
     return this.#session
   }
 
-  /** Connects after a wait. */
   start(waitMs: number): void {
     this.#running ??= this.#run(waitMs)
   }

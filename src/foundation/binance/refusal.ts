@@ -20,7 +20,6 @@ export interface RefusalStatus extends Pick<Refusal, 'status' | 'reason'> {
   readonly retryAt: string
 }
 
-/** The reaction to a refusal. */
 export interface RefusalRule {
   /** What pauses. With `Retry-After`, a refused `request` also stops its side for that time. */
   readonly stops: 'request' | 'side' | 'both'

@@ -42,7 +42,6 @@ export const FRAME_MAX_BYTES = 64 << 10
 /** Members that only Tapeline adds, with the origin and receipt of a message. */
 const OWN_MEMBERS = ['source', 'ingestion_timestamp', 'ingestion_timestamp_us'] as const
 
-/** The reason for a frame that is not valid JSON. */
 const NOT_JSON = 'not JSON'
 
 interface KnownStream {

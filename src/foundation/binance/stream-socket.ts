@@ -34,13 +34,11 @@ export interface SocketEvents {
 
 /** One connection to the combined stream. The library answers pings. */
 export interface StreamSocket {
-  /** Stops reading until `resume`. */
   pause(): void
   resume(): void
   send(text: string): void
   /** Closes with the closing handshake, or without it after a second. */
   close(): void
-  /** Closes at once. */
   terminate(): void
 }
 

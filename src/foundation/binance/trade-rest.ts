@@ -21,7 +21,6 @@ export interface RestTrade {
   readonly id: number
   readonly price: string
   readonly quantity: string
-  /** Microseconds. */
   readonly timeUs: number
   readonly isBuyerMaker: boolean
   /** The exchange's `M`, which is passed on; false where the row has none. */
@@ -129,7 +128,6 @@ const KINDS = {
   unused: z.boolean(),
 }
 
-/** Reads the values of a row by their roles. */
 const rowSchemas = byTradeType((type) => {
   const { row } = restOf(type)
   const shape = Object.fromEntries(

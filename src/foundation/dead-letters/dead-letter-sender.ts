@@ -9,7 +9,6 @@ import { type DeadLetterRow, headersOf } from './dead-letter.ts'
 export interface DeadLetterSenderOptions {
   readonly kafka: KafkaConnection
   readonly topics: Pick<TopicNames, 'deadLetters'>
-  /** Delays between attempts. */
   readonly backoff: BackoffPolicy
 }
 

@@ -153,7 +153,6 @@ export class LateAnswer extends Error {
   }
 }
 
-/** Returns requests to real brokers. */
 export function realBrokers(clock: Clock = systemClock()): Brokers {
   return {
     clock,

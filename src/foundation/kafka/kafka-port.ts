@@ -22,7 +22,6 @@ export interface KafkaPort {
   fetcher(clientId: string, topics: readonly string[]): RecordFetcher
 }
 
-/** Returns a port to real brokers. */
 export function kafkaPort(connection: KafkaConnection, clock?: Clock): KafkaPort {
   const to = realBrokers(clock)
   return {

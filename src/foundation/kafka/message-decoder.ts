@@ -14,7 +14,6 @@ import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
-/** The kind of data in a topic. */
 export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
 
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {

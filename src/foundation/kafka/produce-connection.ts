@@ -20,7 +20,6 @@ export class ProduceConnection extends BrokerConnections<ProduceRequests> {
   /** Consecutive unanswered requests of a broker, by node id. */
   readonly #silences = new Map<number, number>()
 
-  /** @param clientId shown in the broker's logs and metrics */
   constructor(connection: KafkaConnection, clientId: string, to: Brokers) {
     super(to.clock, connection, (at) => to.openProducer(at, clientId))
     this.#to = to

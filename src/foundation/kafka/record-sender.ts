@@ -105,7 +105,6 @@ export class RecordSender {
   #producer: ProducerId | null = null
   #initialising: Promise<ProducerId> | null = null
 
-  /** @param clientId shown in the broker's logs and metrics */
   constructor(connection: KafkaConnection, clientId: string, compression: Compression, to = realBrokers()) {
     this.#to = to
     this.#kafka = new ProduceConnection(connection, clientId, to)

@@ -23,9 +23,8 @@ export class EventFields {
   id = 0
   /** Trades: the unit in which the times were given. */
   timeUnit: TimeUnit = 'microsecond'
-  /** Trades: microseconds. {@link ABSENT} in a backfilled trade, because REST does not give it. */
+  /** {@link ABSENT} in a backfilled trade, because REST does not give it. */
   eventTimeUs = ABSENT
-  /** Trades: microseconds. */
   tradeTimeUs = 0
   /** aggTrade only; {@link ABSENT} if the exchange has invalidated it. */
   firstTradeId = ABSENT

@@ -185,7 +185,6 @@ export function beginsAtZero(type: EventType): type is TradeType {
   return isTradeType(type) && EVENT_DECLARATIONS[type].beginsAtZero
 }
 
-/** Returns the name of the id in the exchange's layout. */
 export function idNameOf(type: EventType): string {
   return declarationOf(type).layout.find(([, role]) => role === 'id')?.[0] ?? ''
 }

@@ -50,7 +50,6 @@ export function isSymbol(value: unknown): value is string {
  * `test/market-schemas.test.ts` compares both.
  */
 
-/** A trade, aggregate trade or update id. */
 export const idField = z.int().min(0)
 
 /** Milliseconds since the Unix epoch. */

@@ -7,7 +7,6 @@ import { type IdRange, subtract } from './id-ranges.ts'
  * them over. Specification: L5.
  */
 
-/** A ledger row with ids. */
 export type IdRow = Gap & { readonly from_id: number; readonly to_id: number }
 
 /** Returns a revision above all of the stream, even if a row is closed meanwhile. */

@@ -15,14 +15,11 @@ export const RECORDING_KEY = '!recording'
 const text = z.string().min(1).max(200)
 
 export const RECORDING = z.object({
-  /** Identifies the process. */
   instance: text,
   /** Start of this recording, milliseconds since the Unix epoch. */
   at: timeMsField,
-  /** Name of the exchange. */
   source: text,
   time_unit: z.enum(TIME_UNITS),
-  /** The topics of its messages. */
   topics: z.object({ trades: text, bookTicker: text, gaps: text }),
   /** `SHARD`. */
   shard: text,

@@ -3,7 +3,6 @@ export const TIME_UNITS = ['microsecond', 'millisecond'] as const
 
 export type TimeUnit = (typeof TIME_UNITS)[number]
 
-/** Microseconds per unit. */
 export const MICROSECONDS_IN: Readonly<Record<TimeUnit, number>> = { microsecond: 1, millisecond: 1000 }
 
 /** Returns the exchange's spelling, for stream URLs (`timeUnit`) and {@link TIME_UNIT_HEADER}. */

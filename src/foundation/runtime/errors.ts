@@ -71,7 +71,6 @@ function describe(error: unknown, above: ReadonlySet<unknown>): string {
   return [own, told].filter((text) => text !== '').join(': ')
 }
 
-/** The fault of a server's certificate. */
 export type CertificateFault = 'untrusted' | 'outdated' | 'other host'
 
 /** By the error code of OpenSSL or Node. */

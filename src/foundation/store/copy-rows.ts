@@ -30,7 +30,6 @@ const DIGITS_PER_GROUP = 4
 /** The numbers of the types in `pg_type`. */
 const TYPE_IDS = { boolean: 16, bigint: 20, integer: 23, text: 25, timestamptz: 1184, numeric: 1700 }
 
-/** A column of a table. */
 export type Column = readonly [name: string, type: keyof typeof TYPE_IDS]
 
 /** Rows in the binary format of COPY, appended as they are added. */
@@ -101,7 +100,6 @@ export class CopyRows {
     this.#at += 8
   }
 
-  /** A `timestamptz`. */
   timeUs(us: number): void {
     this.bigint(us - EPOCH_US)
   }

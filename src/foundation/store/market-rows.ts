@@ -3,7 +3,6 @@ import { ABSENT, type EventFields } from '../market/event-fields.ts'
 import { type Column, CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
-/** A table with one row per event. */
 export interface MarketTable {
   readonly name: 'trades' | 'book_ticker'
   /** In the order in which `write` gives their fields. */

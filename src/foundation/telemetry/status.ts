@@ -72,7 +72,6 @@ export interface IngestionStatus {
     readonly queued: number
     readonly inFlight: number
   }
-  /** Gaps that backfill is working on. */
   readonly openGaps: ReadonlyArray<{
     readonly gapId: string
     readonly fromId: number

@@ -2,7 +2,6 @@ import TinyQueue from 'tinyqueue'
 import type { IdGap } from '../continuity/gap-rows.ts'
 import { BackfillAttempt, type GapProblem, type RetryTiming } from './backfill-attempt.ts'
 
-/** A gap that backfill is working on. */
 export interface GapTask {
   readonly gap: IdGap
   /** Replaced by a new one when trades arrive. */

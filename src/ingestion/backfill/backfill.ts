@@ -14,7 +14,6 @@ import { StoppableLoop } from './stoppable-loop.ts'
 
 export interface BackfillOptions extends RetryTiming {
   readonly rest: RestCaller
-  /** Larger gaps are not backfilled. */
   readonly maxIds: number
 }
 
@@ -24,15 +23,12 @@ export interface BackfillPorts {
   missingIn(gap: IdGap): IdRange[]
   /** Notes that ids will never be forwarded. */
   abandoned(gap: IdGap, ids: IdRange): void
-  /** Sends trades of a gap to Kafka. */
   forward(gap: IdGap, trades: readonly RestTrade[]): void
   /** Keeps a trade whose id another trade has; the other one is forwarded. */
   keepSecond(gap: IdGap, trade: RestTrade): void
-  /** Whether the partition of a gap is set aside. */
   isHeld(gap: IdGap): boolean
   /** Resolves when everything sent so far is acknowledged, discarded or set aside; rejects on abort. */
   settled(signal: AbortSignal): Promise<void>
-  /** Resolves when the queue has room. */
   whenRoom(signal: AbortSignal): Promise<void>
 }
 

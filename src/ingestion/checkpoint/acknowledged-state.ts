@@ -27,7 +27,6 @@ const CLOSED_MAX = 10_000
 interface SymbolState {
   readonly sequences: Readonly<Record<TradeType, Sequence<never>>>
   bookTicker: QuoteMemory | null
-  /** Open ledger rows, by gap id. */
   readonly openGaps: Map<string, IdGap>
   /** The newest revision of published rows that Kafka does not have yet, by gap id. */
   readonly pendingGaps: Map<string, Gap>
@@ -111,7 +110,6 @@ export class AcknowledgedState {
     if (next !== null) this.restoreOffset(next.topic, next.partition, next.offset)
   }
 
-  /** Records an event that Kafka has. */
   event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
@@ -187,7 +185,6 @@ export class AcknowledgedState {
     return this.#nextOffsets.get(keyOf({ topic, partition })) ?? 0
   }
 
-  /** The symbols with any state. */
   get symbols(): IterableIterator<string> {
     return this.#symbols.keys()
   }
@@ -204,7 +201,6 @@ export class AcknowledgedState {
     }
   }
 
-  /** Returns the rows that Kafka does not have yet. */
   pendingGaps(symbol: string): readonly Gap[] {
     return [...this.#stateOf(symbol).pendingGaps.values()]
   }

@@ -15,7 +15,6 @@ const MAX_BYTES = 6 << 20
 
 export interface CheckpointWriterOptions {
   readonly instance: string
-  /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
   readonly names: TopicNames
   readonly topics: ReadonlyMap<string, TopicMetadata>
@@ -25,7 +24,6 @@ export interface CheckpointWriterOptions {
   /** Returns up to which offset the ledger was read for rows of other instances. */
   readonly ledgerRead: (partition: number) => number
   readonly epochs: Pick<TailEpochs, 'learn' | 'leaderEpoch'>
-  /** Kafka's id of a topic. */
   readonly topicId: (topic: string) => string
   readonly acknowledged: AcknowledgedState
   readonly send: (message: OutgoingMessage) => void

@@ -14,7 +14,6 @@ const range = z.tuple([z.int(), z.int()]).transform(([from, to]) => ({ from, to 
 
 const SEQUENCE = z.object({
   epoch: epochField,
-  /** The lowest known id. */
   first: z.int().nullish(),
   last: z.int().nullable(),
   last_time: z.int(),
@@ -51,7 +50,6 @@ const CHECKPOINT = z.object({
       clock_ahead: z.number().nullable().default(null),
     })
     .nullable(),
-  /** Open ledger rows. */
   open_gaps: z.array(GAP),
   /** Published ledger rows that Kafka did not have yet; the next start publishes them again. */
   pending_gaps: z.array(GAP).default([]),

@@ -21,7 +21,6 @@ export interface InstanceWatchOptions {
   readonly checkpoints: string
   readonly gaps: string
   readonly instance: string
-  /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
   /** Where reading begins: the ends before this instance wrote its start records. */
   readonly ends: readonly Tail[]

@@ -64,7 +64,6 @@ export class RecoveryFold {
     this.#onUnreadable = onUnreadable
   }
 
-  /** Number of partitions that lost messages. */
   get truncations(): number {
     return this.#truncations.size
   }

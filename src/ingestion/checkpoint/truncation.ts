@@ -5,7 +5,6 @@ const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 16 }
 
 /** A partition that no longer has everything that a checkpoint covers. */
 export interface Truncation extends TopicPartition {
-  /** The offset at which the checkpoint holds. */
   readonly claimed: number
   /** Up to where the log is the one that the checkpoint covers. */
   readonly offset: number

@@ -1,4 +1,3 @@
-/** The states of a connection slot. */
 export const STATES = [
   'connecting',
   'single',
@@ -25,14 +24,11 @@ export type LifeEvent =
   | 'stop'
 
 export type Action =
-  /** Connects again, with backoff. */
   | 'reconnect'
   | 'open successor'
-  /** Closes the successor. */
   | 'abandon successor'
   /** Makes the successor the current connection, and closes the old one. */
   | 'promote successor'
-  /** Counts a replacement without a break. */
   | 'count rollover'
 
 /** The next state and the actions on the way; null if the event changes nothing. */

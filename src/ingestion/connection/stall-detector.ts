@@ -16,7 +16,6 @@ const STILL_MS = 60_000
 const STILL_MAX_MS = 3_600_000
 
 export interface StallRemedy {
-  /** Streams that are quiet. */
   readonly streams: readonly string[]
   /** Why their connection must be replaced; null if only their subscription is renewed. */
   readonly reason: string | null
@@ -24,7 +23,6 @@ export interface StallRemedy {
 
 interface Treatment {
   readonly atMs: number
-  /** Until the next action. */
   readonly waitMs: number
 }
 

@@ -59,7 +59,6 @@ interface StreamState {
   occurrenceAtMs: number
   fastMeanMs: number
   slowMeanMs: number
-  /** By connection. */
   readonly lastSeenOn: Map<number, number>
 }
 

@@ -52,7 +52,6 @@ export class Subscriptions {
     return this.#requests.every(({ renewal }) => renewal)
   }
 
-  /** Unsubscribes and subscribes again. */
   renew(streams: readonly string[]): void {
     this.#request(['UNSUBSCRIBE', 'SUBSCRIBE'], streams, true)
   }

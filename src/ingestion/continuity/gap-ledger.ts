@@ -227,7 +227,7 @@ export class GapLedger {
     return { ...gap, gap_id: id, revision, from_id: range.from, to_id: range.to, updated_at }
   }
 
-  /** Returns the next revision. Ids that were filled or moved may go missing again under that row's id. */
+  /** The revision rises, since ids that were filled or moved may go missing again under that row's id. */
   #nextRevision(id: string): number {
     const known = [this.#closed.get(id), this.#windows.get(id)]
     return 1 + Math.max(0, ...known.map((row) => row?.revision ?? 0))

@@ -18,7 +18,6 @@ export function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): voi
   setNewest(rows, row.gap_id, row, MAX_CLOSED)
 }
 
-/** Names a sequence of ids. */
 export type GapSequence = Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>
 
 export function isSameSequence(one: GapSequence, other: GapSequence): boolean {

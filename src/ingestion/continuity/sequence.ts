@@ -19,7 +19,7 @@ export interface SequenceMemory {
   readonly first?: number | null | undefined
   /** The highest id forwarded; null before the first. */
   readonly last: number | null
-  /** The highest trade time; 0 if unknown. */
+  /** 0 if unknown. */
   readonly last_time: number
   /** Ids below the last that were not forwarded, in order. */
   readonly holes: readonly IdRange[]

@@ -27,7 +27,6 @@ interface StreamState<Event> {
   held: Array<Held<Event>>
 }
 
-/** Takes the ordered events. */
 interface NextStage<Event> {
   /** @returns whether the event has shown that the ids of its stream restarted */
   deliver(event: Event, nowMs: number): boolean
@@ -56,7 +55,6 @@ export class StreamMerge<Event extends StreamEvent> {
   readonly #streams = new Map<string, StreamState<Event>>()
   readonly #sources = new Map<number, MergedConnection>()
   #cancelTimer: (() => void) | null = null
-  /** Number of held events. */
   held = 0
 
   constructor(clock: Clock, next: NextStage<Event>, rates: Rates, continuity: Interruptions) {
@@ -66,7 +64,6 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#continuity = continuity
   }
 
-  /** Number of open connections. */
   get connections(): number {
     return this.#sources.size
   }

@@ -2,13 +2,11 @@ import type { IdRange } from '../../foundation/market/id-ranges.ts'
 
 /** The fields of an event that a sequence uses. */
 export interface Observed {
-  /** Trade id or aggregate trade id. */
   readonly id: number
   /** Trade time `T`, milliseconds since the Unix epoch. */
   readonly timeMs: number
   /** The last trade id `l` of an aggTrade; negative or absent for a trade. */
   readonly lastTradeId?: number
-  /** The connection that delivered it. */
   readonly connection: number
   /** When it was received; a held event is observed after later ones. Without it, the order counts. */
   readonly receiptMs?: number

@@ -17,12 +17,10 @@ export class HeldPartition {
   #limit: number
   /** Sent before the queue: Kafka found these messages too large together. */
   #again: readonly OutgoingMessage[] = []
-  /** Sent but unacknowledged messages. */
   sending: readonly OutgoingMessage[] = []
   isDraining = false
   /** Whether Kafka refused the messages with an error that is not retryable. */
   isRefused = false
-  /** Why Kafka does not take them. */
   reason: string
   discarded = 0
 
@@ -52,7 +50,6 @@ export class HeldPartition {
     return this.sending[0]?.queuedAtMs ?? this.#again[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
   }
 
-  /** Records a failed attempt to send its messages. */
   note(problem: unknown): void {
     this.reason = describeKafkaError(problem)
     this.isRefused = isForGood(problem)

@@ -17,7 +17,6 @@ export interface EventMark {
   readonly symbol: string
   readonly type: EventType
   readonly epoch: number
-  /** Trade id, aggregate trade id or update id. */
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
@@ -47,7 +46,6 @@ export interface MessageSink {
   push(message: OutgoingMessage): void
 }
 
-/** Callbacks about the fate of messages. */
 export interface SendEvents {
   /** Kafka has messages of one partition. `next`: the following offset; null if no longer known. */
   onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void
@@ -55,7 +53,6 @@ export interface SendEvents {
   onDiscarded(message: OutgoingMessage, cause: DiscardCause): void
   /** A message will be sent, after others that were discarded. */
   onKept(message: OutgoingMessage): void
-  /** An error that no broker caused. */
   onDefect(error: unknown): void
 }
 

@@ -81,7 +81,6 @@ export class ReceiptClock {
     return this.#look() ? null : this.#stamp()
   }
 
-  /** Stamps data that this process has fetched. */
   stamp(): ReceiptStamp {
     this.#look()
     return this.#stamp()

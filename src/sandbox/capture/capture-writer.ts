@@ -54,7 +54,6 @@ export class CaptureWriter {
     return new CaptureWriter(path, sink, file.createWriteStream(), onRoom)
   }
 
-  /** Bytes written to the file so far. */
   get fileBytes(): number {
     return this.#fileBytes
   }

@@ -23,10 +23,8 @@ export interface CaptureOptions {
   readonly onProblem: (what: string) => void
 }
 
-/** Summary of a capture. */
 export interface CaptureSummary {
   readonly frames: number
-  /** Size of the file. */
   readonly bytes: number
   /** Connections in excess of one per plan. */
   readonly reconnects: number
@@ -40,7 +38,6 @@ export interface CaptureSummary {
 }
 
 export interface RunningCapture {
-  /** Frames recorded so far. */
   frames(): number
   /** Rejects when the capture cannot continue, like on a full disk. The file is complete then. */
   readonly failed: Promise<never>

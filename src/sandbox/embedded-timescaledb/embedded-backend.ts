@@ -78,14 +78,12 @@ export class SharedBackend {
     }
   }
 
-  /** Hands the backend to the session that has waited longest. */
   release(): void {
     const next = this.#waiting.shift()
     if (next === undefined) this.#held = false
     else next()
   }
 
-  /** The session that holds the backend has changed its settings. */
   settingsChanged(settings: readonly string[]): void {
     this.#appliedSettings = [...settings]
   }

@@ -4,7 +4,6 @@ import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type RunningProcess, spawnNode } from '../processes/child-process.ts'
 import { displayPath, EMBEDDED_DATABASE } from '../processes/files.ts'
 
-/** Messages from the embedded database's process to its parent. */
 export type EmbeddedDatabaseMessage =
   | { readonly type: 'listening'; readonly url: string }
   | { readonly type: 'failed'; readonly message: string; readonly fix: string }
@@ -18,7 +17,6 @@ export interface EmbeddedDatabaseOptions {
   readonly logFile: string
   /** Called as soon as the process exists. */
   readonly onSpawned?: (database: RunningProcess) => void
-  /** Aborts the start; the process is killed. */
   readonly signal?: AbortSignal
 }
 

@@ -66,7 +66,6 @@ export class MessageReader {
   }
 }
 
-/** Parses the first message of a client. Throws when it uses another version of the protocol. */
 export function parseStartup(message: FrontendMessage): 'encrypt' | 'cancel' | ReadonlyMap<string, string> {
   if (message.length < 8) throw new Error('the startup packet is too short')
   const code = message.readUInt32BE(4)
@@ -80,7 +79,6 @@ export function parseStartup(message: FrontendMessage): 'encrypt' | 'cancel' | R
   return parameters
 }
 
-/** A message of the server: type, length, body. */
 function backendMessage(type: string, body: Buffer = Buffer.alloc(0)): Buffer {
   const message = Buffer.allocUnsafe(5 + body.length)
   message.write(type, 0, 'latin1')
@@ -138,7 +136,6 @@ export function queryText(message: FrontendMessage): string | null {
   return message[0] === 0x51 ? message.toString('utf8', 5, message.length - 1) : null
 }
 
-/** The text of the first error in an answer; null when there is none. */
 export function errorText(output: Buffer): string | null {
   const [error] = bodiesIn(output, 'E')
   const fields = error?.toString().split('\0')

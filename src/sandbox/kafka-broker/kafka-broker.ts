@@ -27,7 +27,6 @@ const PROBE_GROUP = 'tapeline-probe'
 export interface KafkaBrokerOptions {
   /** Cluster id for a new data directory: 16 bytes in base64url. Default: random. */
   readonly clusterId?: string
-  /** From `ensureKafkaDistribution`. */
   readonly distributionDir: string
   /** All files of the broker: data, configuration, log. Created if missing. */
   readonly dataDir: string
@@ -35,13 +34,11 @@ export interface KafkaBrokerOptions {
   readonly port: number
   /** Maximum size of the Java heap. Default: 512 MiB. */
   readonly heapMebibytes?: number
-  /** Called with a short description of each step. */
   readonly onProgress?: (text: string) => void
   /** Called as soon as the process exists, long before the broker answers. */
   readonly onSpawned?: (broker: RunningProcess) => void
   /** Broker properties that take precedence over the generated ones. */
   readonly extraProperties?: Readonly<Record<string, string>>
-  /** Aborts the start; the broker is killed. */
   readonly signal?: AbortSignal
 }
 

@@ -36,11 +36,9 @@ const POM = `<project>
 `
 
 export interface DistributionOptions {
-  /** Holds the distributions of all versions. */
   readonly cacheDir: string
   /** Called with a short description of the progress, at most some ten times a second. */
   readonly onProgress?: (text: string) => void
-  /** Aborts the download. */
   readonly signal?: AbortSignal
 }
 

@@ -61,7 +61,6 @@ appender.stdout.layout.type=PatternLayout
 appender.stdout.layout.pattern=%d{ISO8601}{UTC} %p %c{1}: %m%n%throwable{12}
 `
 
-/** Paths of a broker below its data directory. */
 export function kafkaPaths(dataDir: string) {
   return {
     data: join(dataDir, 'data'),

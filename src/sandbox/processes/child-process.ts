@@ -6,7 +6,6 @@ import { sleep } from '../../foundation/runtime/backoff.ts'
 import { NODE_ENVIRONMENT } from '../../foundation/runtime/node-flags.ts'
 import { STOP_WITH_PARENT } from './files.ts'
 
-/** How a process ended: a code, or the signal that ended it. */
 export interface Exit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
@@ -19,7 +18,6 @@ export interface RunningProcess {
   readonly exited: Promise<Exit>
   /** Sends SIGTERM, and kills the process group after a grace period. Resolves with the exit. */
   stop(): Promise<Exit>
-  /** Kills the process and its process group at once. */
   kill(): void
 }
 

@@ -37,7 +37,6 @@ const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 /** The file of the command line, used to run a command as a process. */
 export const COMMAND_LINE = moduleFile('../../cli/main')
 
-/** The file that runs the embedded database. */
 export const EMBEDDED_DATABASE = moduleFile('../embedded-timescaledb/embedded-database-main')
 
 /** Preloaded into every Node child. Stops the child when this process ends. */

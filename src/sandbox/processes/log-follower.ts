@@ -45,7 +45,6 @@ export class LogFollower {
     this.#problems = []
   }
 
-  /** Reads the lines appended since the last call. */
   read(): void {
     if (!existsSync(this.path)) return
     const file = openSync(this.path, 'r')
@@ -62,7 +61,6 @@ export class LogFollower {
     }
   }
 
-  /** Reads the remaining lines and stops. */
   close(): void {
     clearInterval(this.#timer)
     this.read()

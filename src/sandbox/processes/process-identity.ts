@@ -8,7 +8,6 @@ export interface ProcessIdentity {
   readonly startTime: string
 }
 
-/** Identity of this process. */
 export function ownIdentity(): ProcessIdentity {
   return { pid: process.pid, startTime: startTimeOf(process.pid) ?? 'unknown' }
 }

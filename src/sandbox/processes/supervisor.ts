@@ -41,12 +41,10 @@ export class Supervisor {
     this.#backoff = backoff
   }
 
-  /** Restarts of all parts so far. */
   get restarts(): number {
     return this.#restarts
   }
 
-  /** Aborts when the stop begins. */
   get stopping(): AbortSignal {
     return this.#stopping.signal
   }
@@ -85,7 +83,6 @@ export class Supervisor {
     await Promise.all([...this.#running.keys()].map((name) => this.stop(name)))
   }
 
-  /** Kills everything at once. */
   killAll(): void {
     this.beginStop()
     for (const running of this.#running.values()) running.kill()

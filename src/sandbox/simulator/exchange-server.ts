@@ -32,15 +32,12 @@ export interface ExchangeOptions {
 export interface Exchange {
   /** For `BINANCE_WS_URL`: the base to which `/stream?streams=` is appended. */
   readonly wsUrl: string
-  /** For `BINANCE_REST_URL`. */
   readonly restUrl: string
   /** The value of `x-tapeline-source` in the upgrade and in REST answers. */
   readonly source: string
-  /** Controls the faults; see docs/faults.md. */
   readonly faults: Pick<FaultInjector, 'add' | 'list' | 'clear'>
   /** The true market, for comparison with the stored data. */
   readonly history: ExchangeTruth
-  /** Open WebSocket connections, oldest first. */
   connections(): readonly ConnectionReport[]
   /** Counts since start, except `connections`, which are those open now. */
   stats(): { connections: number; framesSent: number; restRequests: number }

@@ -8,7 +8,6 @@ import { DEFAULT_SYMBOLS } from '../simulator/market/instruments.ts'
 import { simulatedExchangeName } from '../simulator/simulated-exchange.ts'
 import { askedExchangeIdentity, otherExchangeUrl } from './exchange-identity.ts'
 
-/** The source of market data. */
 export type ExchangeChoice =
   | { readonly kind: 'binance' }
   | { readonly kind: 'simulated'; readonly seed?: number; readonly rate?: number; readonly faults?: boolean }
@@ -55,7 +54,7 @@ export function simulatedSymbols(symbols: readonly string[]): readonly string[] 
   return symbols.includes('*') ? DEFAULT_SYMBOLS : symbols
 }
 
-/** The directories of a source in `dataDir`, as absolute paths. Creates nothing. */
+/** Absolute paths. Creates nothing. */
 export function exchangeDirectory(dataDir: string, source: string): ExchangeDirectory {
   const root = join(resolve(dataDir), directoryName(source))
   const of = (name: string) => join(root, name)

@@ -7,7 +7,6 @@ import { describeError, isTapelineError, TapelineError } from '../../foundation/
 import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 
-/** Time limit for the exchange to give its name. */
 const ANSWER_MS = 10_000
 
 /** The URL in `BINANCE_WS_URL`, if it is not Binance's default address; otherwise null. */

@@ -42,7 +42,6 @@ export interface LocalStackOptions extends Omit<PartContext, 'followers'> {
 
 /** The whole pipeline on this machine, except for a broker or database that the settings name. */
 export class LocalStack {
-  /** Addresses of its services. */
   readonly urls: { readonly ingest: string; readonly consume: string; readonly dashboard: string }
   readonly #options: LocalStackOptions
   readonly #supervisor: Supervisor

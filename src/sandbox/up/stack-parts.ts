@@ -21,10 +21,8 @@ import type { Display } from './display/display.ts'
 
 const EXCHANGE_READY_MS = 20_000
 
-/** The state of a part's process. */
 export type PartState = 'running' | 'restarting' | 'finished' | 'external'
 
-/** Shared by all parts of one `up`. */
 export interface PartContext {
   readonly directory: ExchangeDirectory
   readonly cacheDir: string
@@ -140,7 +138,6 @@ async function spawnCommand(
   return (await spawnNode({ script: COMMAND_LINE, args, env, logFile })).running
 }
 
-/** Error codes that a restart cannot fix. */
 const HOPELESS = new Set<string | null>(['SETTINGS', 'INPUT', 'SOURCE', 'SCHEMA', 'EXCHANGE', 'ENVIRONMENT'])
 const SETTINGS_EXIT_CODE = 2
 

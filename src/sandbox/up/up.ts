@@ -49,7 +49,6 @@ export async function runUp(options: UpOptions): Promise<number> {
   }
 }
 
-/** One run of `up`, from the first process to the last. */
 class Run {
   readonly #options: UpOptions
   readonly #directory: ReturnType<typeof exchangeDirectory>

@@ -28,7 +28,6 @@ export class Incidents {
     return incidents
   }
 
-  /** The most recent incidents, oldest first. */
   get kept(): readonly Incident[] {
     return this.#kept
   }

@@ -204,7 +204,6 @@ export class Observer {
   }
 }
 
-/** The quiet streams and the busiest ones. */
 function shownStreams(streams: readonly StreamView[]): Pick<Snapshot, 'streams' | 'streamsLeftOut'> {
   if (streams.length <= STREAMS_SHOWN) return { streams, streamsLeftOut: 0 }
   const first = streams.toSorted((a, b) => Number(b.quiet) - Number(a.quiet) || b.perSecond - a.perSecond)

@@ -1,7 +1,6 @@
 import { printable } from '../../foundation/telemetry/terminal.ts'
 import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
 
-/** Bytes in a readable form. */
 interface DisplayBytes {
   readonly encoding: 'utf8' | 'hex'
   readonly text: string

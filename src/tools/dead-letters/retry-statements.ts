@@ -4,7 +4,6 @@ import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import { type DeadLetterKey, IS_KEY, keyValues } from './stored-dead-letters.ts'
 
-/** The data of a dead letter that a retry needs. */
 export interface LockedDeadLetter {
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string

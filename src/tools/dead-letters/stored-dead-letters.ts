@@ -15,14 +15,12 @@ export interface DeadLetterFilter {
   readonly topic?: string
   /** Compared with the message's key, or searched in the payload as `"s":"BTCUSDT"`. */
   readonly symbol?: string
-  /** Earliest first failure. */
   readonly since?: Date
   readonly keys?: readonly Position[]
   /** Include resolved ones. Default false. */
   readonly withResolved?: boolean
 }
 
-/** A dead letter in a list. */
 export interface ListedDeadLetter extends DeadLetterKey {
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string
@@ -80,7 +78,6 @@ export async function listDeadLetters(
   return rows
 }
 
-/** SQL that selects one row by {@link keyValues}. */
 export const IS_KEY =
   "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
 

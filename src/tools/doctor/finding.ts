@@ -1,4 +1,3 @@
-/** Result of one check of this machine or of a system that it uses. */
 export interface Finding {
   readonly what: string
   /** `bad`: Tapeline cannot work; `warning`: it can; `none`: not relevant here. */

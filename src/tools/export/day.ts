@@ -3,9 +3,7 @@ import { utcMs } from '../verify/scope.ts'
 
 const DAY_MS = 86_400_000
 
-/** A day in UTC. */
 export interface Day {
-  /** `2026-01-31` */
   readonly name: string
   /** Milliseconds since the Unix epoch. */
   readonly fromMs: number

@@ -34,7 +34,6 @@ export interface DayAudit {
   wait(): Promise<void>
 }
 
-/** The files of an export. */
 interface Target {
   readonly symbol: string
   readonly day: Day
@@ -45,7 +44,6 @@ interface Target {
 }
 
 export interface ExportOptions extends Target {
-  /** Replace existing files. */
   readonly force: boolean
   /** Null: no audit; the manifest says so. */
   readonly audit: DayAudit | null

@@ -3,7 +3,6 @@ import type { Queryable } from '../../foundation/store/database.ts'
 import type { Report } from '../verify/report-types.ts'
 import { isoText } from '../verify/scope.ts'
 
-/** One file of an export. */
 export interface ExportedFile {
   readonly type: EventType
   readonly name: string

@@ -8,14 +8,11 @@ import { COLUMNS, KINDS, type ParquetValue, parquetSchema } from './columns.ts'
 export const FORMATS = ['parquet', 'csv'] as const
 export type Format = (typeof FORMATS)[number]
 
-/** A file that takes rows in order. */
 export interface RowFile {
   add(rows: readonly TextRow[]): void
-  /** Completes the file. */
   finish(): void
 }
 
-/** Rows buffered before they are written. */
 const ROW_GROUP = 100_000
 
 export function openRowFile(format: Format, path: string, type: EventType): RowFile {

@@ -26,7 +26,6 @@ function isWithin({ from_time, to_time, detected_at }: IdRow, { fromMs, toMs }: 
   return (fromMs === null || end >= fromMs) && (toMs === null || begin < toMs)
 }
 
-/** Result of a retry of a ledger row. */
 export type RetryOutcome =
   | { readonly row: IdRow; readonly request: IdRow }
   | { readonly row: IdRow; readonly request: null; readonly reason: string }

@@ -107,7 +107,6 @@ interface Row extends Omit<Figures, 'explained'> {
 
 type Figures = Pick<SequenceReport, 'missing' | 'explained' | 'unexplained' | 'saidFilled'>
 
-/** Result for the ids of a sequence. */
 export interface Continuity {
   readonly figures: Figures
   /** Whether an id is stored more than once. */
@@ -184,7 +183,6 @@ const DUPLICATES = `WITH doubled AS (
     FROM trades WHERE ${IN_SEQUENCE} GROUP BY symbol, event_type, epoch, trade_id HAVING count(*) > 1),
   ${firstCases('doubled', '$6')}`
 
-/** Finds ids that are stored more than once. */
 export async function checkDuplicates(
   { connection, scope, limit }: CheckContext,
   sequence: Sequence,

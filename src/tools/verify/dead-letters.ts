@@ -42,7 +42,6 @@ interface NamedId {
   readonly trades: readonly IdRange[]
 }
 
-/** Content of the unresolved dead letters. */
 export interface DeadLetters {
   /** The ids of a sequence in dead letters, as a PostgreSQL multirange. */
   idsOf(sequence: SequenceKey): string

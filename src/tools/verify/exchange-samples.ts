@@ -12,7 +12,6 @@ import { CHECK_LIMIT_MS } from './verify.ts'
 const RANDOM_PER_DAY = 3
 
 export interface ExchangeSamples extends ExchangeRest {
-  /** A number in [0, 1). */
   readonly random: () => number
 }
 

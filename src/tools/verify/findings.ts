@@ -21,7 +21,6 @@ export function unchecked(summary: string, about: Partial<NotChecked> = {}): Rem
   return finding({ check: '', kind: '', severity: 'not checked', symbol, count, summary, examples })
 }
 
-/** Separates the findings from what was not checked. */
 export function split(remarks: readonly Remark[]): { findings: Finding[]; notChecked: NotChecked[] } {
   const isFinding = (remark: Remark): remark is Finding => remark.severity !== 'not checked'
   return {
@@ -32,7 +31,6 @@ export function split(remarks: readonly Remark[]): { findings: Finding[]; notChe
   }
 }
 
-/** Makes an example of one id. */
 export function atId(id: number, detail: string): Example {
   return { from: id, to: id, detail }
 }

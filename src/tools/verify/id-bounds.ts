@@ -59,7 +59,6 @@ const BOUNDS: Readonly<Record<Table, readonly Bound[]>> = {
   ],
 }
 
-/** What an example shows. */
 const DETAILS: Readonly<Record<Table, string>> = {
   trades: `format('price %s, quantity %s, trade %s, event %s, received %s', trim_scale(price), trim_scale(quantity), trade_time,
     coalesce(event_time::text, 'unknown'), ingestion_timestamp)`,
@@ -78,7 +77,6 @@ function boundsSql(table: Table, bounds: readonly Bound[]): string {
     ${firstCases('odd', '$4')}`
 }
 
-/** Finds rows that violate a rule of their table. */
 export async function checkBounds(
   { connection, scope, limit }: CheckContext,
   table: Table,

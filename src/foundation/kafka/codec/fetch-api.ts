@@ -132,7 +132,6 @@ function readDivergence(reader: Reader): { epoch: number; endOffset: bigint } {
   return diverging
 }
 
-/** The result of one fetch for one partition. */
 export interface FetchedPartition {
   readonly topic: string
   readonly partition: number
@@ -156,7 +155,6 @@ export interface FetchedPartition {
   readonly messages: readonly FetchedMessage[]
 }
 
-/** Returns what a broker answered for a partition. */
 export function fetchedPartition(topic: string, answer: PartitionAnswer): FetchedPartition {
   const { errorCode, divergingEpoch, records } = answer
   const last = records?.at(-1)
@@ -186,7 +184,6 @@ export function messagesOf(batch: RecordsBatch | MessageBatch): readonly Fetched
   })
 }
 
-/** Returns Kafka's name of an error. */
 export function errorName(code: number): string {
   const names: Readonly<Record<string, string>> = protocolErrorsCodesById
   return names[code] ?? `error ${code}`

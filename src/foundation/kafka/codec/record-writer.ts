@@ -7,7 +7,6 @@ import {
 } from '@platformatic/kafka'
 import type { ByteSlice } from '../../runtime/bytes.ts'
 
-/** What a batch has of a message. */
 export interface ProducedRecord {
   readonly key: Buffer | null
   readonly value: Buffer | null
@@ -31,7 +30,6 @@ const NO_HEADERS = Buffer.of(0)
 /** Encoded deltas of one byte, by milliseconds. */
 const NEAR_DELTAS = Array.from({ length: 64 }, (_, ms) => Buffer.of(ms << 1))
 
-/** Maximum bytes of a record's numbers. */
 const NUMBERS_MAX_BYTES = 32
 
 /**

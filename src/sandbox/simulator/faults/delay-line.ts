@@ -27,7 +27,6 @@ export class DelayLine {
     this.#schedule()
   }
 
-  /** Discards all waiting actions. */
   clear(): void {
     this.#queue.length = 0
     this.#cancelTimer?.()

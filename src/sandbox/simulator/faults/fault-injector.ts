@@ -27,7 +27,6 @@ interface Parts {
   readonly seed: number
 }
 
-/** A fault that was added. */
 interface FaultHandle {
   readonly id: number
   report(): FaultReport
@@ -89,7 +88,6 @@ export class FaultInjector implements FaultListener, StreamHooks {
     this.book.endAll()
   }
 
-  /** Ends all faults and discards all delayed frames. */
   close(): void {
     this.#isClosed = true
     this.clear()

@@ -18,7 +18,6 @@ const LARGEST_GARBAGE = 16 * 1_024 * 1_024
 const ms = z.int().min(0).max(LONGEST_MS)
 const id = z.int().min(0)
 const symbol = z.string().min(1).toUpperCase()
-/** Delay before it begins. */
 const once = { afterMs: ms.default(0) }
 const times = {
   ...once,
@@ -66,7 +65,6 @@ function kind<Name extends string, Fields extends z.ZodRawShape>(
   return z.strictObject({ kind: z.literal(name), ...fields }).meta({ group, about })
 }
 
-/** Every fault of the exchange. */
 export const FAULTS = z.discriminatedUnion('kind', [
   kind('drop', 'Frames', 'frames are lost', ofFrames),
   kind('duplicate', 'Frames', 'frames are repeated, `copies` (1) times', {
@@ -204,7 +202,6 @@ export const FAULTS = z.discriminatedUnion('kind', [
   ),
 ])
 
-/** A fault as requested. */
 export type FaultRequest = z.input<typeof FAULTS>
 
 /** A fault after validation, with all defaults. */
@@ -214,7 +211,6 @@ export type FaultKind = FaultSpec['kind']
 
 export const FAULT_KINDS: readonly FaultKind[] = FAULTS.options.flatMap(({ shape }) => [...shape.kind.values])
 
-/** The spec of one kind. */
 export type SpecOf<Kind extends FaultKind> = Extract<FaultSpec, { kind: Kind }>
 
 /** @throws {TapelineError} `INPUT` naming each invalid field */

@@ -2,7 +2,6 @@ import { type Clock, wallMs } from '../../../foundation/runtime/clock.ts'
 import { hash32, Random } from '../market/random.ts'
 import type { FaultKind, FaultSpec, SpecOf } from './fault-kinds.ts'
 
-/** A fault and its state. */
 export interface Fault {
   readonly id: number
   readonly spec: FaultSpec
@@ -93,7 +92,6 @@ export class FaultRegistry {
     for (const fault of [...this.#waiting, ...this.#active]) if (fault.id === id) this.#end(fault, 'request')
   }
 
-  /** Ends all faults. Ended faults stay in the list. */
   endAll(): void {
     for (const fault of [...this.#waiting, ...this.#active]) this.#end(fault, 'request')
   }
@@ -148,7 +146,6 @@ export class FaultRegistry {
   }
 }
 
-/** Duration of a fault. Some end immediately. */
 function durationMs(spec: FaultSpec): number {
   switch (spec.kind) {
     case 'cut':
@@ -162,7 +159,6 @@ function durationMs(spec: FaultSpec): number {
   }
 }
 
-/** A fault in a list. */
 export type FaultReport = ReturnType<typeof reportOf>
 
 export function reportOf(fault: Fault) {

@@ -48,7 +48,6 @@ export class IdSequence {
     if (halt !== undefined) halt.to = position
   }
 
-  /** Number of events between two positions. */
   eventsBetween(from: number, to: number): number {
     let count = to - from
     for (const halt of this.#halts) count -= Math.max(0, Math.min(halt.to, to) - Math.max(halt.from, from))

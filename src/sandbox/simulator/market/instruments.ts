@@ -13,9 +13,7 @@ export interface Instrument {
   readonly referenceTicks: number
   /** Typical quantity of a trade, in steps. */
   readonly typicalSteps: number
-  /** Formats ticks as the exchange does. */
   readonly price: (ticks: number) => string
-  /** Formats steps as the exchange does. */
   readonly quantity: (steps: number) => string
 }
 
@@ -40,7 +38,6 @@ const KNOWN: ReadonlyMap<string, Values> = new Map([
   ['LINKUSDT', [11, 2, 14, 2]],
 ])
 
-/** Symbols of the simulated exchange by default. */
 export const DEFAULT_SYMBOLS: readonly string[] = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
 /** Rank by trading volume, 0 the most: the well-known symbols in order, then all others. */

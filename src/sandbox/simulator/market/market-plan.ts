@@ -55,7 +55,6 @@ export function eventsBefore({ perBlock }: SymbolPlan, type: EventType, block: n
   return Math.floor(perBlock[type] * block)
 }
 
-/** The block of an event. */
 export function blockOf(plan: SymbolPlan, type: EventType, position: number): number {
   let block = Math.floor(position / plan.perBlock[type])
   while (eventsBefore(plan, type, block + 1) <= position) block++

@@ -16,7 +16,6 @@ const KEPT_EVENTS = 1_500_000
 /** Types that `makeBlock` draws together, since they depend on each other. */
 const DENSE: ReadonlySet<EventType> = new Set(['trade', 'aggTrade', 'bookTicker'])
 
-/** One symbol of a simulated market. */
 export interface SymbolMarket {
   readonly plan: SymbolPlan
   /** The only state that does not follow from the identity of the market. */

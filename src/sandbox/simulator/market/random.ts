@@ -45,7 +45,6 @@ export const mulberry32: Generator = (seed) => {
 
 /** Draws from one seed: the same seed always gives the same draws. */
 export class Random {
-  /** Uniform in [0, 1). */
   readonly next: () => number
   readonly #generator: Generator
 
@@ -54,7 +53,6 @@ export class Random {
     this.next = generator(seed)
   }
 
-  /** Uniform, including fractions. */
   between(low: number, high: number): number {
     return low + this.next() * (high - low)
   }
@@ -74,7 +72,6 @@ export class Random {
     return value
   }
 
-  /** Undefined when there are no values. */
   pickIfAny<Value>(values: readonly Value[]): Value | undefined {
     return values[Math.floor(this.next() * values.length)]
   }

@@ -22,7 +22,6 @@ export interface TradeHistory {
   events(type: TradeType, symbol: string, query: HistoryQuery): readonly TradeEvent[]
 }
 
-/** The status of a symbol that trades. */
 export const TRADING = 'TRADING'
 
 /** A market's past with its clock, and control over its ids. */
@@ -31,7 +30,6 @@ export interface MarketPast extends TradeHistory {
   nowMs(): number
   /** Makes `firstId` the id of the next event of each type. REST then also starts there. */
   restartIds(symbol: string, types: readonly TradeType[], firstId: number): void
-  /** Number of runs of ids, at least 1. */
   epochCount(symbol: string, type: TradeType): number
 }
 
@@ -47,7 +45,6 @@ export interface ExchangeTruth extends Pick<MarketPast, 'symbols' | 'epochCount'
 
 /** A part of one id sequence, whose times never fall. Upper bounds are exclusive. */
 export interface RowIndex<Row> {
-  /** The first kept position. */
   readonly begin: number
   /** The position after the newest visible one. */
   readonly end: number

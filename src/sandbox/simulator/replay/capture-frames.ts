@@ -7,7 +7,6 @@ import { captureError, captureLines, type LineBatch } from './capture-file.ts'
 export interface CapturedFrame {
   readonly receivedNs: bigint
   readonly stream: string
-  /** The unchanged frame. */
   readonly text: string
   readonly data: unknown
 }

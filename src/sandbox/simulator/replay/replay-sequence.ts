@@ -40,7 +40,6 @@ export class ReplaySequence {
     return recorded < 0 ? recorded : this.#ids.idAt(recorded)
   }
 
-  /** Returns events with their recorded ids. */
   select(query: HistoryQuery): readonly TradeEvent[] {
     const events = this.#events
     const { fromPosition, toPosition, firstId } = this.#ids.epoch(query.epoch)

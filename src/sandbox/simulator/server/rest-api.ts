@@ -9,10 +9,8 @@ import { askedTimeUnit, BAD_TIME_UNIT, microsecondsOf, wholeMs } from './time-un
 
 export interface RestRequest {
   readonly method: string
-  /** Path and query of the request line. */
   readonly url: string
   readonly ip: string
-  /** The header `X-MBX-TIME-UNIT`. */
   readonly timeUnit: string | undefined
 }
 

@@ -36,7 +36,6 @@ interface ConnectionOwner {
   subscribed(connection: StreamConnection, stream: string): void
   unsubscribed(connection: StreamConnection, stream: string): void
   ended(connection: StreamConnection): void
-  /** Whether a ping that is due may be sent. */
   mayPing(connection: StreamConnection): boolean
 }
 
@@ -47,7 +46,6 @@ export type ConnectionReport = ReturnType<StreamConnection['report']>
 export class StreamConnection {
   readonly id: number
   readonly socket: Socket
-  /** The unit of the times in its frames. */
   readonly timeUnit: TimeUnit
   /** Whether frames have the envelope with the name of their stream. */
   isCombined: boolean

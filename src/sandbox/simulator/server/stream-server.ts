@@ -25,7 +25,6 @@ export type FrameInterceptor = (
   forward: (content: string | Buffer) => void,
 ) => void
 
-/** The answer to an upgrade that is refused. */
 export type UpgradeFate =
   | 'reset'
   | { readonly status: number; readonly retryAfterSeconds?: number | undefined }
@@ -110,7 +109,6 @@ export class StreamServer {
     return this.#subscribers.get(stream)
   }
 
-  /** Sends a frame to all current subscribers of its stream. */
   publish(stream: string, text: string): void {
     const subscribers = this.#subscribers.get(stream)
     if (subscribers === undefined) return

@@ -9,7 +9,6 @@ import {
 import { noRows, type RowCounts, sum, type Totals } from './run-totals.ts'
 import { clockText, msText, type Style } from './text-style.ts'
 
-/** A part of the stack on the display. */
 export interface PartView {
   readonly name: string
   readonly health: 'well' | 'waiting' | 'down'
@@ -25,9 +24,7 @@ export interface ProblemView {
   readonly text: string
 }
 
-/** The source of the market data. */
 export interface ExchangeView {
-  /** The exchange's name. */
   readonly name: string
   /** Its address, unless it is Binance's default address or was started by `up`. */
   readonly url: string | null
@@ -83,7 +80,6 @@ export function plainLine(state: DisplayState): string {
   ].join('  ')
 }
 
-/** The summary of the run at its end. */
 export function summaryLines(
   state: DisplayState,
   end: { readonly dataDir: string; readonly again: string },

@@ -34,7 +34,6 @@ export class Display {
     if (this.#block !== null) this.#timer = setInterval(() => this.#redraw(), REDRAW_MS)
   }
 
-  /** The latest problems, oldest first. */
   get problems(): readonly ProblemView[] {
     return this.#problems
   }
@@ -51,7 +50,6 @@ export class Display {
     this.#steps.end(name, 'failed', 'failed', performance.now())
   }
 
-  /** Prints lines that stay visible. */
   say(...lines: readonly string[]): void {
     if (this.#block === null) this.#output.write(lines.map((line) => `${line}\n`).join(''))
     else this.#block.print(lines)

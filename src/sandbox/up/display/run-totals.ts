@@ -6,7 +6,6 @@ export type RowCounts = Record<EventType, number>
 
 /** Rows committed since `up` started, including those before restarts of the consumer. */
 export interface Totals {
-  /** By symbol. */
   readonly rows: ReadonlyMap<string, RowCounts>
   readonly all: RowCounts
   readonly deadLettered: number

@@ -51,7 +51,6 @@ export class LiveBlock {
     this.#drawn = []
   }
 
-  /** Removes the block and restores the cursor. */
   clear(): void {
     const { columns } = sizeOf(this.#canvas)
     if (this.#open) drawOn(this.#canvas, `${this.#home(columns)}${ERASE_BELOW}`)

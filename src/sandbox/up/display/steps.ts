@@ -39,7 +39,6 @@ export class Steps {
     this.#onLine(`${name}: ${text} (${((nowMs - step.startedMs) / 1000).toFixed(1)} s)`)
   }
 
-  /** Marks the running steps as interrupted. */
   interrupt(nowMs: number): void {
     for (const step of this.#steps) {
       if (step.outcome !== 'running') continue

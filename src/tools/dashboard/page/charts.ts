@@ -157,7 +157,6 @@ const PERCENTILES: readonly Line[] = [
   { label: 'p99', colour: '--warn' },
 ]
 
-/** All charts of the page. */
 export class Charts {
   readonly #price = new Chart('price', [
     { label: 'price', colour: '--text' },

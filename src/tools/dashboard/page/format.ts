@@ -1,4 +1,3 @@
-/** Text of an unknown value. */
 export const NONE = '–'
 
 const COUNT = new Intl.NumberFormat('en-US')

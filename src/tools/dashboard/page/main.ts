@@ -47,7 +47,6 @@ function show(snapshot: Snapshot): void {
   if (atMs > 0) charts.point({ atMs, price: numberOf(price), bid: numberOf(bid), ask: numberOf(ask) })
 }
 
-/** Draws the chart of another symbol. */
 function choose(symbol: string): void {
   chosen = symbol
   if (newest !== null) showSymbols(newest, chosen, choose)

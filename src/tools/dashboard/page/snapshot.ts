@@ -30,7 +30,6 @@ export interface SymbolView {
 
 /** A connection of an ingestion. Ids are unique only within that ingestion. */
 export interface ConnectionView extends ConnectionStatus {
-  /** The name of the ingestion among the parts. */
   readonly part: string
 }
 
@@ -38,12 +37,10 @@ export interface StreamView {
   readonly stream: string
   readonly perSecond: number
   readonly events: number
-  /** Milliseconds since its last event. */
   readonly silentMs: number | null
   readonly quiet: boolean
 }
 
-/** A row of the ledger. */
 export interface GapView {
   readonly gapId: string
   readonly revision: number
@@ -100,7 +97,6 @@ export interface Snapshot {
   readonly connections: readonly ConnectionView[]
   /** The quiet streams and the busiest ones. */
   readonly streams: readonly StreamView[]
-  /** The number of streams left out. */
   readonly streamsLeftOut: number
   readonly partitions: readonly PartitionStatus[]
   readonly eventToReceiptMs: LatencySummary
