@@ -126,10 +126,7 @@ export class ConnectionSlot implements ConnectionListener {
     }))
   }
 
-  /**
-   * Returns how long only pings have arrived; null while paused, or if the rates of its streams
-   * explain it.
-   */
+  /** Returns how long only pings have arrived; null while paused, or if its rates explain it. */
   silentMs(nowMs: number): number | null {
     const open = this.connections.flatMap((connection) => connection.open ?? [])
     if (open.length === 0 || open.some(({ pauses }) => pauses.isPaused)) return null

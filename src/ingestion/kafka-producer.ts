@@ -78,9 +78,7 @@ export class KafkaProducer {
     while (isHeld()) await sleep(CHECK_MS, signal, this.#clock)
   }
 
-  /**
-   * Delivers the queue and closes. @returns what Kafka had not acknowledged when the signal aborted
-   */
+  /** Delivers the queue and closes. @returns what Kafka had not acknowledged at the abort */
   async stop(signal: AbortSignal): Promise<readonly OutgoingMessage[]> {
     const giveUp = () => {
       this.#giveUp.abort(signal.reason)

@@ -62,9 +62,7 @@ export class LostTail {
     this.#options = options
   }
 
-  /**
-   * Checks messages of one partition before they count as acknowledged. `next`: the offset after.
-   */
+  /** Checks messages of a partition before they count as acknowledged. `next`: the offset after. */
   check(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     if (next === null || this.#isLost) return
     const { acknowledged, checkpoints, context, topicWatch } = this.#options
@@ -118,9 +116,7 @@ export class LostTail {
     context.producer.settled(limit.signal).then(end, end)
   }
 
-  /**
-   * Enters a window for the quotes after the last checkpoint; the next start checks earlier ones.
-   */
+  /** Enters a window for quotes after the last checkpoint; the next start checks earlier ones. */
   #enterQuotes(partition: number): void {
     const { context, checkpoints, ledger, bookTicker } = this.#options
     const nowMs = Math.floor(context.ports.clock.wallMicros() / 1000)

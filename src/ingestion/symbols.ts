@@ -11,10 +11,7 @@ export function streamNames(symbols: Iterable<string>, eventTypes: readonly Even
   return [...symbols].flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
 }
 
-/**
- * Returns when a symbol first traded, ms since the Unix epoch; null if it never did. @throws if
- * REST fails
- */
+/** Returns when a symbol first traded, ms since the Unix epoch; or null. @throws if REST fails */
 export async function firstTradeMs(
   rest: Pick<RestCaller, 'ask'> | undefined,
   symbol: string,

@@ -87,10 +87,7 @@ export function ruleOf({ status, code }: Pick<Refusal, 'status' | 'code'>): Refu
   return (code === null ? undefined : BY_CODE[code]) ?? UNKNOWN
 }
 
-/**
- * Returns how long to pause: `Retry-After`, or with backoff. @param times equal refusals in a row,
- * from 1
- */
+/** Returns how long to pause: `Retry-After`, or with backoff. @param times equal refusals in a row */
 export function refusalWaitMs(refusal: Refusal, times: number, random: number): number {
   const { wait } = ruleOf(refusal)
   return refusal.retryAfterMs ?? delayFor(times, wait, random, wait.initialMs)

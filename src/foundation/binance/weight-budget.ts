@@ -4,10 +4,7 @@ const MINUTE_MS = 60_000
 const IP_WEIGHT = 6000
 const IP_WEIGHT_KEPT_FREE = 600
 
-/**
- * The REST weight that this process may use per minute; none while the IP must wait or is near its
- * limit.
- */
+/** The REST weight of this process per minute; none while the IP must wait or is near its limit. */
 export class WeightBudget {
   readonly #perMinute: number
   readonly #spent: Array<{ readonly atMs: number; readonly weight: number }> = []

@@ -93,10 +93,7 @@ export function mirroredLetter(
 const TOPIC_NAME = /^[\w.-]{1,249}$/
 const TOPIC_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 
-/**
- * The original position of a message that a consumer set aside; null unless the headers give it
- * exactly.
- */
+/** The original position of a message that a consumer set aside; null unless headers give it. */
 function placeOf(text: (name: string) => string | null): (PartitionOrigin & { offset: number }) | null {
   const topic = text(HEADER.originTopic) ?? ''
   const topicId = text(HEADER.originTopicId) ?? ''

@@ -85,10 +85,7 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
   PLT_KFK_UNSUPPORTED_API: NO_SHARED_VERSION,
 }
 
-/**
- * Returns the security problem in an error; or null. Never throws. @param where like `Kafka at
- * kafka:9092`
- */
+/** Returns the security problem in an error, or null. @param where like `Kafka at kafka:9092` */
 export function kafkaSecurityError(error: unknown, where: string): TapelineError | null {
   for (const one of errorsWithin(error)) {
     if (isTapelineError(one)) return one.code === 'ACCESS' ? one : null

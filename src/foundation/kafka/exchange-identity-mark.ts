@@ -64,10 +64,7 @@ export function rejectOtherExchange(holder: string, marked: string, source: stri
   )
 }
 
-/**
- * Refuses another unit than before: a repeated trade would be stored twice. @throws TapelineError
- * `SOURCE`
- */
+/** Refuses another unit: a repeated trade would be stored twice. @throws TapelineError `SOURCE` */
 export function rejectOtherTimeUnit(holder: string, marked: string, unit: TimeUnit, fix: string): void {
   if (marked === unit) return
   throw new TapelineError(

@@ -70,10 +70,7 @@ export class PartitionFetcher {
     return this.#layouts
   }
 
-  /**
-   * Requests the leaders again. A recreated topic keeps its old id until {@link connect} takes the
-   * new one.
-   */
+  /** Requests the leaders again. A recreated topic keeps its old id until {@link connect}. */
   async #refreshLeaders(): Promise<void> {
     if (!this.#isStale) return
     const fresh = await this.#metadata()
@@ -126,10 +123,7 @@ export class PartitionFetcher {
     }
   }
 
-  /**
-   * Returns the ends of partitions whose leaders answer within 3 s. @throws if no broker names the
-   * leaders
-   */
+  /** Returns the ends of partitions whose leaders answer within 3 s. @throws if no broker answers */
   async ends(): Promise<Array<PartitionOffset & { readonly topicId: string }>> {
     const layouts = await this.connect()
     const led = partitionsOf(this.#layouts, this.#topics).filter(({ leader }) => leader >= 0)

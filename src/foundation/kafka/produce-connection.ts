@@ -44,10 +44,7 @@ export class ProduceConnection extends BrokerConnections<ProduceRequests> {
     this.#layouts.clear()
   }
 
-  /**
-   * Requests the leaders of unknown topics. @returns why one is unknown; undefined if all are known
-   * @throws if no leaders can be requested
-   */
+  /** Requests unknown leaders. @returns why a topic is unknown @throws if none can be requested */
   async learnLeaders(topics: ReadonlySet<string>): Promise<unknown> {
     const wanted = [...topics].filter((topic) => !this.#layouts.has(topic))
     if (wanted.length === 0) return undefined

@@ -40,10 +40,7 @@ export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
   readonly onAcknowledged?: (base: BaseOffset, records: readonly Sent[]) => void
   /** Called with records that their topic does not accept. Without it they are retried. */
   readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
-  /**
-   * Called after each attempt that left partitions. @param namedAtMs when a broker named leaders;
-   * or null
-   */
+  /** Called when an attempt left partitions. @param namedAtMs when a broker named leaders; or null */
   readonly onRetry?: (
     error: unknown,
     left: ReadonlyArray<LeftPartition<Sent>>,

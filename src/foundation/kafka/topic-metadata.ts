@@ -52,10 +52,7 @@ export async function describeTopics(
     .catch((error: unknown) => partialAnswer(error, isMetadata))
 }
 
-/**
- * Requests the topics. @throws TapelineError `KAFKA` if some are missing; other errors without an
- * answer
- */
+/** Requests the topics. @throws TapelineError `KAFKA` if some are missing; others without an answer */
 export async function clusterLayout(
   client: Base,
   bootstrap: readonly string[],

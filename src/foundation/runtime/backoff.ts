@@ -40,10 +40,7 @@ export interface RetryPorts {
   readonly random: () => number
 }
 
-/**
- * Repeats `attempt` until it succeeds. @throws the signal's reason after a failure, once it aborts
- * @param onFailure throws if a further attempt cannot help
- */
+/** Repeats `attempt` until it succeeds or the signal aborts. @param onFailure throws to give up */
 export async function retry<Result>(
   attempt: () => Promise<Result>,
   onFailure: (error: unknown) => void,

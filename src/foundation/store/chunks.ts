@@ -7,10 +7,7 @@ export interface Dropped {
   readonly before: Date
 }
 
-/**
- * Drops the oldest chunks beyond `keepDays` days (migration 3). Call it again until the result is
- * empty.
- */
+/** Drops the oldest chunks beyond `keepDays` days (migration 3). Repeat it until the result is empty. */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
   const { rows } = await connection.query<Dropped>(
     'SELECT table_name AS "table", chunks, dropped_before AS before FROM drop_old_chunks($1)',

@@ -53,10 +53,7 @@ export async function writeStartOffsets(
   }
 }
 
-/**
- * Moves a partition back to where its log still has what was read. A lower stored offset stays:
- * messages after it were read, but not stored.
- */
+/** Moves a partition back to where its log still has what was read. A lower offset stays. */
 export async function takeBackOffset(
   connection: Queryable,
   { topic, topicId, partition, nextOffset, leaderEpoch }: StoredOffset,

@@ -18,10 +18,7 @@ const UPSERT = `INSERT INTO gaps AS stored (gap_id, revision, symbol, event_type
     reason = excluded.reason, updated_at = excluded.updated_at, closed_at = excluded.closed_at
   WHERE excluded.revision > stored.revision`
 
-/**
- * Stores the highest revision of each gap: a redelivered one reverts nothing. @returns how many
- * rows changed
- */
+/** Stores the highest revision of each gap: redelivery reverts nothing. @returns how many changed */
 export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): Promise<number> {
   if (gaps.length === 0) return 0
   const highest = new Map<string, Gap>()

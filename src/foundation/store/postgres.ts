@@ -193,10 +193,7 @@ const CAN_COPY = `SELECT current_setting('tapeline.copy', true) IS DISTINCT FROM
 /** How long closing waits for running statements. */
 const CLOSE_TIMEOUT_MS = 1000
 
-/**
- * Opens a pool. @throws TapelineError `SETTINGS` for an unreadable file; `ACCESS` from the first
- * statement
- */
+/** Opens a pool. @throws TapelineError `SETTINGS` for a file; `ACCESS` from the first statement */
 export function openPostgres(options: PostgresOptions): Database {
   const limitMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
   const pool = new Pool({

@@ -1,10 +1,7 @@
 import { describeError } from '../runtime/errors.ts'
 import type { Logger } from './log.ts'
 
-/**
- * Logs repeated failures: the second in a row, once per reason, and the recovery. A single one is
- * usual.
- */
+/** Logs repeated failures: the second in a row, once per reason, and the recovery. One is usual. */
 export class RepeatedProblem {
   readonly #log: Logger
   readonly #what: string

@@ -64,10 +64,7 @@ export class BackfillAttempt {
     this.#postpone(maxMs)
   }
 
-  /**
-   * Records an answer without the ids. @returns whether to believe it: it came often and for long
-   * enough
-   */
+  /** Records an answer without the ids. @returns whether to believe it: often and for long enough */
   negative(kind: Negative, answer: string): boolean {
     const nowMs = this.#timing.clock.monotonicMs()
     const run = this.#continued(kind, answer, nowMs)

@@ -18,10 +18,7 @@ interface Call {
 /** Priority of a request: urgent ones go first, and should be rare and cheap. */
 export type Urgency = 'urgent' | 'patient'
 
-/**
- * Requests trades: one request at a time, within the weight, none while refused. Specification: B5
- * to B7.
- */
+/** Requests trades one at a time, within the weight, none while refused. Specification: B5 to B7. */
 export class RestCaller {
   readonly #fetch: FetchTrades
   readonly #budget: WeightBudget

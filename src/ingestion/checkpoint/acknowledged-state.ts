@@ -141,10 +141,7 @@ export class AcknowledgedState {
     return true
   }
 
-  /**
-   * Records a ledger row that Kafka has. @param mayBeLost Kafka may since have lost the ids of a
-   * filled row
-   */
+  /** Records a ledger row that Kafka has. @param mayBeLost Kafka may have lost the ids since */
   gap(gap: Gap, mayBeLost = false): void {
     const state = this.#stateOf(gap.symbol)
     state.changed = true

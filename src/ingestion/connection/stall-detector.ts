@@ -26,10 +26,7 @@ interface Treatment {
   readonly waitMs: number
 }
 
-/**
- * Renews streams that go quiet while others deliver, then replaces the connection. Specification:
- * W1 to W5.
- */
+/** Renews streams that are quiet alone, then replaces the connection. Specification: W1 to W5. */
 export class StallDetector {
   readonly #rates: StreamRates
   /** Streams under treatment that have not delivered again. */
@@ -79,9 +76,7 @@ export class StallDetector {
     return { streams: quiet, reason: `${hopeless} went quiet while others delivered` }
   }
 
-  /**
-   * Without any data the market stands still, or the exchange only pings a forgotten connection.
-   */
+  /** Without any data the market stands still, or a forgotten connection is only pinged. */
   #whileStill(streams: readonly string[], nowMs: number, sinceMs: number): StallRemedy | null {
     const waitedMs = nowMs - Math.max(sinceMs, this.#stillTreatedAtMs)
     const patienceMs = this.#rates.connectionPatienceMs(streams)

@@ -23,9 +23,7 @@ const MINUTE_MS = 60_000
 /** The patience with a connection none of whose streams has a rate. */
 const UNKNOWN_RATE_MS = 600_000
 
-/**
- * Counts events of the last minute of the monotonic clock, assuming an even rate in each minute.
- */
+/** Counts the events of the last monotonic minute, assuming an even rate in each minute. */
 export class MinuteCount {
   #sinceMs = Number.NEGATIVE_INFINITY
   #current = 0
@@ -96,9 +94,7 @@ export class StreamRates {
     return this.#streams.get(stream)?.lastMinute.at(nowMs) ?? 0
   }
 
-  /**
-   * Resets rates when symbols stop trading: silence means nothing, and the next rate may differ.
-   */
+  /** Resets rates when symbols stop trading: silence means nothing, and rates may differ. */
   halt(streams: readonly string[]): void {
     for (const stream of streams) {
       const state = this.#streams.get(stream)
@@ -139,10 +135,7 @@ export class StreamRates {
     return this.#streams.get(stream)?.lastSeenMs ?? Number.NEGATIVE_INFINITY
   }
 
-  /**
-   * The silence after which a stream is quiet. A similar type stands in for an unknown rate; else
-   * infinite.
-   */
+  /** The silence after which a stream is quiet, by a similar type if it has no rate; or infinite. */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
     if (state === undefined) return Number.POSITIVE_INFINITY

@@ -98,9 +98,7 @@ export class Subscriptions {
     this.#sendLater()
   }
 
-  /**
-   * Checks for an overdue answer, every second. While the socket is not `reading`, none can arrive.
-   */
+  /** Checks for an overdue answer, every second. None can arrive while not `reading`. */
   check(nowMs: number, reading: boolean): void {
     const request = this.#requests[0]
     if (request === undefined || this.#askedAtMs === null) return

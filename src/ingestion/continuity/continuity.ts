@@ -77,10 +77,7 @@ export class Continuity<Event extends StreamEvent> {
     this.#clockAheadMs = clockAheadMs
   }
 
-  /**
-   * Restores a trade stream; holes that no open gap covers become gaps.
-   * @param cause why events may be missing before the next one
-   */
+  /** Restores a trade stream; holes without an open gap become gaps. @param cause of later ones */
   restore(symbol: string, type: TradeType, memory: SequenceMemory, cause: GapCause = 'restart'): void {
     this.#begin(symbol, type, { sequence: new Sequence(memory), interruption: cause })
   }

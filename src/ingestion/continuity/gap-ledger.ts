@@ -101,10 +101,7 @@ export class GapLedger {
     })
   }
 
-  /**
-   * Adopts a row of an older instance, open or closed. Ids that a gap of this process has, or had,
-   * stay there, so no id is in two rows.
-   */
+  /** Adopts a row of an older instance. Ids of a gap of this process stay there: no id is in two rows. */
   adopt(row: IdGap): void {
     const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
     const others = this.rowsOf(row)

@@ -137,10 +137,7 @@ export class Sequence<Event extends Observed> {
     this.#first = Math.min(this.#first ?? range.from, range.from)
   }
 
-  /**
-   * Notes that the exchange has ids up to `to`. @returns the new hole, or null @param timeMs 0 if
-   * unknown
-   */
+  /** Notes that the exchange has ids up to `to`. @returns the new hole @param timeMs 0 if unknown */
   expect(to: number, timeMs: number): IdRange | null {
     if (this.#last === null || to <= this.#last) return null
     const missing = { from: this.#last + 1, to }

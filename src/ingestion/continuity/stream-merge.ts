@@ -68,10 +68,7 @@ export class StreamMerge<Event extends StreamEvent> {
     return this.#sources.size
   }
 
-  /**
-   * Adds a connection. @param later those that count only after `subscribed` @returns those only it
-   * delivers
-   */
+  /** Adds a connection. @param later streams not subscribed yet @returns those that only it delivers */
   opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
     this.#sources.set(connection, {
       ...{ id: connection, flowingMs: Number.POSITIVE_INFINITY, heardMs: Number.NEGATIVE_INFINITY },

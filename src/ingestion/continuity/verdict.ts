@@ -12,10 +12,7 @@ export interface Observed {
   readonly receiptMs?: number
 }
 
-/**
- * The decision about an event. `released`: held ones that prove to be duplicates. Specification: S1
- * to S10.
- */
+/** The decision about an event. `released`: held duplicates. Specification: S1 to S10. */
 export type Verdict<Event extends Observed> =
   /** Forward it; `missing` are the ids between it and those known before, if any. */
   | { readonly kind: 'next'; readonly missing: IdRange | null; readonly released: number }

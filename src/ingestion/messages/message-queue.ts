@@ -108,10 +108,7 @@ interface QueueSender {
   readonly batchSize: number
 }
 
-/**
- * The queue before Kafka. It never refuses: when it is full, the sockets pause until half of it is
- * free.
- */
+/** The queue before Kafka. It never refuses: when full, the sockets pause until half of it is free. */
 export class MessageQueue {
   readonly #maxBytes: number
   readonly #sender: QueueSender | null

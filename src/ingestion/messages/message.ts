@@ -218,9 +218,7 @@ const GROUP_DIGITS = 8
 const GROUP = 10 ** GROUP_DIGITS
 const ZERO = 0x30
 
-/**
- * Writes the suffix that replaces an event's closing brace, over the digits of the previous one.
- */
+/** Writes the suffix for an event's closing brace, over the digits of the previous one. */
 export class ReceiptSuffix {
   readonly #bytes = Buffer.from(receiptSuffix(FIRST_MS, FIRST_MS * 1000))
   readonly #usEnd = this.#bytes.length - 1

@@ -39,10 +39,7 @@ export class CaptureWriter {
     this.finished.catch(() => undefined)
   }
 
-  /**
-   * @param onRoom called when there is room again @throws {TapelineError} `INPUT` for a file that
-   * exists
-   */
+  /** @param onRoom called when there is room again @throws {TapelineError} `INPUT` if it exists */
   static async open(
     path: string,
     { overwrite, onRoom }: { overwrite: boolean; onRoom: () => void },

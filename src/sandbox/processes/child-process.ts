@@ -47,10 +47,7 @@ export async function spawnLogged(
   }
 }
 
-/**
- * Starts a script on this Node, which ends with this process. @param options `env` is the whole
- * environment
- */
+/** Starts a script on this Node, which ends with this process. @param options `env` is complete */
 export function spawnNode(
   options: LoggedOptions & { script: string; args: readonly string[]; env: NodeJS.ProcessEnv },
 ): ReturnType<typeof spawnLogged> {

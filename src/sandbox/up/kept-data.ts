@@ -30,10 +30,7 @@ export async function listKeptData(dataDir: string): Promise<KeptData[]> {
   )
 }
 
-/**
- * Removes a directory and its left-over processes. @throws TapelineError `ENVIRONMENT` while `up`
- * uses it
- */
+/** Removes a directory and its processes. @throws TapelineError `ENVIRONMENT` while `up` uses it */
 export async function removeKeptData(kept: KeptData): Promise<void> {
   const unlock = lockFolder(kept.path, inUseFix)
   try {

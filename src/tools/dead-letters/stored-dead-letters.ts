@@ -110,10 +110,7 @@ export async function countByReason(connection: Queryable, filter: DeadLetterFil
   return rows
 }
 
-/**
- * Returns a page of unresolved keys, in an order that retries keep. @param after null for the first
- * page
- */
+/** Returns a page of unresolved keys, in an order that retries keep. @param after null at first */
 export async function unresolvedAfter(
   connection: Queryable,
   filter: DeadLetterFilter,

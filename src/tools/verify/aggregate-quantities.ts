@@ -3,9 +3,7 @@ import { finding, firstCases, type Remark, readCases, unchecked } from './findin
 import { type CheckContext, IN_SEQUENCE, sequenceValues, timeBounds } from './scope.ts'
 import type { Sequence, TradeEpochs } from './sequences.ts'
 
-/**
- * The trades of an aggTrade have its time. The padding matters only where the range separates them.
- */
+/** The trades of an aggTrade have its time; the padding matters where the range separates them. */
 const PADDING_MS = 60_000
 
 /**

@@ -112,10 +112,7 @@ function multirange(ranges: readonly IdRange[] = []): string {
     .join()}}`
 }
 
-/**
- * The id that a dead letter would have stored, if its payload names it. Ids of quotes are ignored:
- * they explain nothing.
- */
+/** The id that a dead letter would have stored, if its payload names it; null for quotes. */
 function namedId({ payload, headers }: Row): NamedId | null {
   const data = payload === null ? null : parse(payload)
   if (!isFields(data)) return null

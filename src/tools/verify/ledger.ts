@@ -3,10 +3,7 @@ import { finding, firstCases, type Remark, readCases, unchecked } from './findin
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
-/**
- * Whether a ledger row touches the range, by the times of the surrounding events; `untimed` decides
- * if it has none.
- */
+/** Whether a ledger row touches the range, by the times of the events; else `untimed` decides. */
 const inRange = (gap: string, from: string, to: string, untimed: string) =>
   `CASE WHEN ${gap}.from_time IS NULL AND ${gap}.to_time IS NULL THEN ${untimed}
     ELSE coalesce(${gap}.from_time, ${gap}.to_time) < ${to}::timestamptz

@@ -117,10 +117,7 @@ function recordedUntil(announced: Announced): Map<string, Map<EventType, number>
   )
 }
 
-/**
- * @param types the end of the recording of each type
- * @param isStored false if rows may still be on their way
- */
+/** @param types with the end of each recording @param isStored false if rows may be on their way */
 function ofSymbol(
   symbol: string,
   types: ReadonlyMap<EventType, number>,

@@ -95,10 +95,7 @@ export const WATERMARK = z.object({
     z.object({
       topic: z.string(),
       partition: z.int(),
-      /**
-       * The offset below which this report covers everything; null when nothing of the partition
-       * was stored.
-       */
+      /** The offset below which the report covers everything; null when nothing is stored. */
       stored: count.nullable(),
       /** The next offset of the broker; null when Kafka was not reached. */
       end: count.nullable(),

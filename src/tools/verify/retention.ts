@@ -2,10 +2,7 @@ import { counted } from '../../foundation/telemetry/plural.ts'
 import { firstCases, type Remark, readCases, unchecked } from './findings.ts'
 import { type CheckContext, inScope, isoText, scopeValues, TABLES, type Table } from './scope.ts'
 
-/**
- * Time before which retention has dropped rows, in milliseconds since the Unix epoch; null if it
- * has dropped none.
- */
+/** Time before which retention has dropped rows, in ms since the Unix epoch; null if none. */
 export type Floors = Readonly<Record<Table, number | null>>
 
 /**

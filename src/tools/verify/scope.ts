@@ -33,10 +33,7 @@ export function utcMs(text: string): number | null {
   return Number.isNaN(ms) || !new Date(ms).toISOString().startsWith(day) ? null : ms
 }
 
-/**
- * Parses a time in UTC: a day means its start, or its end if `edge` is `to`.
- * @throws TapelineError `INPUT` when it is neither a day nor a time
- */
+/** Parses a UTC time; a day means its start, or its end for `to`. @throws TapelineError `INPUT` */
 export function parseUtc(option: string, text: string, edge: 'from' | 'to'): number {
   const ms = utcMs(text)
   if (ms === null) {

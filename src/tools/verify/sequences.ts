@@ -111,10 +111,7 @@ export function judgeSequences(sequences: readonly Sequence[], quotes: readonly 
 export interface TradeEpochs {
   /** Start times of the trades' epochs after epoch 0, as PostgreSQL takes them. */
   readonly starts: readonly string[]
-  /**
-   * From `from` and before `until`, the trades of an aggTrade have the aggTrade's epoch. Both may
-   * be infinite.
-   */
+  /** From `from` to before `until`, trades have the aggTrade's epoch. Both may be infinite. */
   readonly from: string
   readonly until: string
   /** The trades of the same epoch, if any are stored. */

@@ -45,10 +45,7 @@ export function verify(database: Database, options: AuditOptions): Promise<Repor
   return database.transaction((connection) => audit(connection, options), how)
 }
 
-/**
- * Does the same on the caller's connection, within its transaction.
- * @throws TapelineError `INPUT` for an unknown symbol
- */
+/** Does the same in the caller's transaction. @throws TapelineError `INPUT` for an unknown symbol */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {
   const { scope, limit, asksExchange = false } = options
   const context = { connection, scope, limit }
@@ -139,10 +136,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
 /** Clocks synchronised by NTP differ by some milliseconds, which does not matter. */
 const CLOCK_NOTICE_MS = 100
 
-/**
- * Latency is the transfer time plus the difference of the clocks. A negative value means that our
- * clock is late.
- */
+/** The transfer time plus the difference of the clocks; negative when our clock is late. */
 function clocks(sequences: readonly Sequence[]): Remark[] {
   return sequences.flatMap(({ symbol, eventType, epoch, leastLatencyMs }) => {
     if (leastLatencyMs === null || leastLatencyMs > -CLOCK_NOTICE_MS) return []

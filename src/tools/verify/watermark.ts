@@ -63,10 +63,7 @@ export function watermarkOf(stored: readonly StoredOffset[], ends: Ends): Waterm
   return { notReached: null, partitions: partitions.sort(byPlace), pending }
 }
 
-/**
- * Finds partitions whose stored offset is past the end: Kafka lost their tail, and the consumer has
- * not noticed yet.
- */
+/** Finds partitions stored past the end: Kafka lost their tail unnoticed by the consumer. */
 export function lostTails({ partitions }: Watermark): Remark[] {
   const lost = partitions.filter(({ stored, end }) => stored !== null && end !== null && stored > end)
   if (lost.length === 0) return []

@@ -87,10 +87,7 @@ function drawAggTradesOfOrder(random: Random): number {
   return draw < 0.75 ? 1 : draw < 0.92 ? 2 : 3
 }
 
-/**
- * Assigns a trade or more to each aggTrade. Returns the first trade of each, and `tradeCount` at
- * the end.
- */
+/** Assigns trades to aggTrades. Returns the first trade of each, and `tradeCount` at the end. */
 export function dealTrades(random: Random, tradeCount: number, aggTradeCount: number): Int32Array {
   const cumulated = new Float64Array(aggTradeCount)
   let total = 0

@@ -17,9 +17,7 @@ const MAX_URL_LENGTH = 8_000
 const CONNECTIONS_PER_IP = 300
 const CONNECTIONS_WINDOW_MS = 5 * 60_000
 
-/**
- * Intercepts the frames. Calls `forward`, at once or later, with a text or the bytes of a frame.
- */
+/** Intercepts the frames. Calls `forward`, at once or later, with a text or bytes. */
 export type FrameInterceptor = (
   frame: { readonly connectionId: number; readonly stream: string; readonly text: string },
   forward: (content: string | Buffer) => void,

@@ -11,10 +11,7 @@ const ERASE_BELOW = '\x1b[J'
 /** The target of a block: a terminal, or a substitute. */
 export type Canvas = Pick<WriteStream, 'write' | 'columns' | 'rows'>
 
-/**
- * Lines at the end of the output, redrawn in one write without clearing first, so that nothing
- * flickers.
- */
+/** Lines at the end of the output, redrawn in one write without clearing, so nothing flickers. */
 export class LiveBlock {
   readonly #canvas: Canvas
   #drawn: string[] = []
