@@ -3,6 +3,11 @@ import type { Observation } from './watch.ts'
 
 export type ServiceName = 'ingestion' | 'consumer'
 
+type IngestionProgress = Pick<IngestionStatus, 'streams' | 'oldestUnacknowledgedMs'>
+type ConsumerProgress = Pick<ConsumerStatus, 'uptimeMs'> & {
+  readonly counters: Pick<ConsumerStatus['counters'], 'inserted' | 'alreadyThere'>
+}
+
 /** Duration of one fault. Milliseconds. */
 export interface Recovery {
   readonly kind: string
@@ -44,7 +49,7 @@ export class Recoveries {
     }
   }
 
-  ingestion({ atMs, ready, status }: Observation<IngestionStatus>): void {
+  ingestion({ atMs, ready, status }: Observation<IngestionProgress>): void {
     if (!ready || status === null || status.oldestUnacknowledgedMs > PRODUCING_MS) return
     const ages = Object.values(status.streams).map(
       ({ lastSeenAgeMs }) => lastSeenAgeMs ?? Number.POSITIVE_INFINITY,
@@ -55,7 +60,7 @@ export class Recoveries {
     }
   }
 
-  consumer({ atMs, ready, status }: Observation<ConsumerStatus>): void {
+  consumer({ atMs, ready, status }: Observation<ConsumerProgress>): void {
     if (!ready || status === null) return
     const { inserted, alreadyThere } = status.counters
     const stored = inserted + alreadyThere

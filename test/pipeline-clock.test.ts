@@ -3,11 +3,10 @@ import { test } from 'node:test'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { column } from './support/columns.ts'
 import { createIngestionParts } from './support/ingestion-parts.ts'
-import { readTopic } from './support/messages.ts'
+import { assertNoneMissing, idsByStream, readTopic } from './support/messages.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import { type IngestionProcess, startConsumerProcess } from './support/services.ts'
-import { until } from './support/wait-for.ts'
 import { type ProcessWallClock, processWallClock } from './support/wall-clock.ts'
 
 const MINUTE_MS = 60_000
@@ -15,20 +14,16 @@ const HOUR_MS = 60 * MINUTE_MS
 
 const AHEAD = /the clock of this machine is more than an hour ahead/
 
-/**
- * Longest time from sending an event to its receipt; more than a paused process may hold
- * undetected.
- */
+/** Longest time from sending an event to its receipt; more than a paused process may hold undetected. */
 const LATEST_MS = 2700
 
 /** Waits until every stream has delivered again: backfill alone can send many messages. */
 async function flows(ingestion: IngestionProcess, messages = 300): Promise<void> {
   const beganMs = performance.now()
   const { acknowledged } = (await ingestion.status()).counters
-  await until(
+  await ingestion.until(
     `${messages} messages, an event of every stream, and every gap to be filled`,
-    async () => {
-      const { counters, openGaps, ready, streams } = await ingestion.status()
+    ({ counters, openGaps, ready, streams }) => {
       const sinceMs = performance.now() - beganMs
       const isNew = Object.values(streams).every(
         ({ lastSeenAgeMs }) => lastSeenAgeMs !== null && lastSeenAgeMs < sinceMs,
@@ -36,9 +31,7 @@ async function flows(ingestion: IngestionProcess, messages = 300): Promise<void>
       return ready && isNew && counters.acknowledged > acknowledged + messages && openGaps.length === 0
     },
     90_000,
-  ).catch((error: unknown) => {
-    throw new Error(`It did not heal. Output:\n${ingestion.command.output()}`, { cause: error })
-  })
+  )
 }
 
 interface Scenario {
@@ -57,8 +50,8 @@ function startedAhead(text: string, ms: number): Scenario {
     title: `started ${text} ahead of Kafka and the exchange, then corrected`,
     aheadAtStartMs: ms,
     play: async (ingestion, clock) => {
-      await until('the reason', async () => AHEAD.test((await ingestion.status()).reason))
-      assert.equal((await ingestion.status()).ready, false)
+      const { ready } = await ingestion.until('the reason', ({ reason }) => AHEAD.test(reason))
+      assert.equal(ready, false)
       await ingestion.command.waitForLine(AHEAD)
       clock.set(0)
     },
@@ -74,7 +67,7 @@ function aheadForAWhile(text: string, ms: number): Scenario {
       clock.set(ms)
       await ingestion.command.waitForLine(AHEAD)
       const { received } = (await ingestion.status()).counters
-      await until('frames', async () => (await ingestion.status()).counters.received > received + 1500)
+      await ingestion.until('frames', ({ counters }) => counters.received > received + 1500)
       clock.set(0)
     },
     windows: ['clock', 'clock'],
@@ -137,17 +130,18 @@ for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
     await using parts = await createIngestionParts({ messagesPerSecond: 300 })
     using clock = processWallClock(aheadAtStartMs)
     await using ingestion = await parts.ingest(clock.env)
-    await until('an answer', async () => (await ingestion.status()).service)
+    await ingestion.until('an answer', () => true)
     await play(ingestion, clock)
     await flows(ingestion)
     const endedMs = Date.now()
     await ingestion.stop()
 
     const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: quotes } = parts.topics.env
-    const events = (await readTopic(trades)).map(({ value }) => JSON.parse(String(value)))
+    const events = await stampedIn(trades)
     wrongTrades(events, clock)
-    for (const name of ['trade', 'aggTrade']) contiguous(events.filter(({ e }) => e === name))
-    const stored = (await readTopic(quotes)).map(({ value }) => JSON.parse(String(value)))
+    for (const [name, ids] of await idsByStream(trades))
+      assert.equal(assertNoneMissing(ids, name).length, ids.length, `${name}: each id once`)
+    const stored = await stampedIn(quotes)
     for (const some of Map.groupBy(stored, ({ s }) => s).values()) wrongQuotes(some, clock, endedMs)
     const rows = await parts.ledger()
     for (const symbol of new Set(stored.map(({ s }) => s))) {
@@ -158,14 +152,15 @@ for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
   })
 }
 
+/** Times in microseconds. */
 interface Stamped {
   readonly s: string
-  /** Microseconds. */
   readonly E?: number
-  readonly t?: number
-  readonly a?: number
-  readonly source?: string
   readonly ingestion_timestamp_us: number
+}
+
+async function stampedIn(topic: string): Promise<Stamped[]> {
+  return (await readTopic(topic)).map(({ value }) => JSON.parse(String(value)))
 }
 
 /** The exchange runs in this process, whose clock is right. */
@@ -192,17 +187,6 @@ function wrongQuotes(quotes: readonly Stamped[], clock: ProcessWallClock, endedM
     lastMs = atMs
   }
   assert.ok(lastMs > endedMs - 10_000, 'the last quote has its receipt time')
-}
-
-function contiguous(events: readonly Stamped[]): void {
-  for (const some of Map.groupBy(events, ({ s }) => s).values()) {
-    const ids = some.map(({ t, a }) => Number(t ?? a)).sort((one, other) => one - other)
-    assert.deepEqual(
-      ids,
-      ids.map((_, i) => (ids[0] ?? 0) + i),
-      'every id, each once',
-    )
-  }
 }
 
 test('verify passes, and every quote is stored, after a clock was set back', async () => {

@@ -9,7 +9,6 @@ import {
   untilCaughtUp,
   untilGapsClosed,
 } from './support/services.ts'
-import { until } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
@@ -22,10 +21,7 @@ test('stores every trade once while the exchange drops, cuts, duplicates, corrup
   await ingestion.ready()
   const flows = async (more: number) => {
     const { forwarded } = (await ingestion.status()).counters
-    await until(
-      `${more} further messages`,
-      async () => (await ingestion.status()).counters.forwarded > forwarded + more,
-    )
+    await ingestion.until(`${more} further messages`, ({ counters }) => counters.forwarded > forwarded + more)
   }
   await flows(500)
   for (const fault of [

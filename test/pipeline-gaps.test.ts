@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
-import { readTopic } from './support/messages.ts'
+import { idsByStream } from './support/messages.ts'
 import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import {
@@ -10,7 +10,6 @@ import {
   untilAcknowledged,
   untilCaughtUp,
 } from './support/services.ts'
-import { until } from './support/wait-for.ts'
 
 let parts: PipelineParts
 
@@ -21,12 +20,11 @@ beforeEach(async () => {
 afterEach(() => parts[Symbol.asyncDispose]())
 
 async function healed(ingestion: IngestionProcess): Promise<void> {
-  await until('every stream to have delivered and every gap to be filled', async () => {
-    const { streams, openGaps } = await ingestion.status()
-    return Object.values(streams).filter(({ events }) => events > 0).length === 9 && openGaps.length === 0
-  }).catch((error: unknown) => {
-    throw new Error(`It did not heal. Output:\n${ingestion.command.output()}`, { cause: error })
-  })
+  await ingestion.until(
+    'every stream to have delivered and every gap to be filled',
+    ({ streams, openGaps }) =>
+      Object.values(streams).filter(({ events }) => events > 0).length === 9 && openGaps.length === 0,
+  )
 }
 
 /** Rows, distinct ids and the span of ids of every sequence. */
@@ -55,21 +53,16 @@ test('has every trade once after three kills of ingestion, with the ledger close
   assertFramesCounted(status)
   assert.ok(status.counters.backfilled > 0, 'something was missing')
   await ingestion.stop()
-  const produced = await readTopic(parts.topics.env.KAFKA_TRADES_TOPIC)
-  await until(
-    'every trade of Kafka in the table',
-    async () =>
-      (await sequences()).reduce((sum, { rows }) => sum + rows, 0) >=
-      new Set(produced.map(({ value }) => idOf(value))).size,
-  )
+  const produced = await idsByStream(parts.topics.env.KAFKA_TRADES_TOPIC)
+  const trades = [...produced.values()].reduce((sum, ids) => sum + new Set(ids).size, 0)
+  await parts.untilTrades(trades)
   await untilCaughtUp(consumer)
   await consumer.stop()
 
   for (const { name, rows, ids, span } of await sequences()) {
     assert.deepEqual([rows, ids], [span, span], `${name}: no missing ids, each once`)
   }
-  const { rows: open } = await parts.database.query("SELECT * FROM gaps WHERE status = 'open'")
-  assert.deepEqual(open, [])
+  assert.equal(await parts.count("SELECT count(*) FROM gaps WHERE status = 'open'"), 0)
   const { rows: outages } = await parts.database.query(
     "SELECT symbol, count(*)::int AS outages FROM gaps WHERE event_type = 'bookTicker' AND to_time > from_time GROUP BY symbol ORDER BY symbol",
   )
@@ -89,8 +82,3 @@ test('an older instance stops when a newer one takes over its symbols', async ()
   assert.match(older.command.output(), /Another ingestion \(.*\) has started over .*; this one is stopping/)
   await newer.stop()
 })
-
-function idOf(value: Buffer | null): string {
-  const { e, s, t, a } = JSON.parse(String(value))
-  return `${s} ${e} ${e === 'trade' ? t : a}`
-}

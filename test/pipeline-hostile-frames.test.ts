@@ -5,7 +5,6 @@ import { produce } from './support/messages.ts'
 import { tradeValue } from './support/records.ts'
 import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-import { until } from './support/wait-for.ts'
 
 const DEPTH = 100_000
 /** Ways to nest, each deep enough to overflow the stack of a recursive parser or printer. */
@@ -42,11 +41,10 @@ test('rejects a deeply nested, long or forged frame, and one of 2 MiB costs only
     } else socket.send(trade(3))
   })
   await using ingestion = await startIngestionProcess({ ...parts.env, ...exchange.env })
-  await until(
+  const { counters, rejectedByReason } = await ingestion.until(
     'the trades of both connections',
-    async () => (await ingestion.status()).counters.forwarded === 3,
+    (status) => status.counters.forwarded === 3,
   )
-  const { counters, rejectedByReason } = await ingestion.status()
   assert.equal(counters.received, counters.forwarded + counters.rejected + counters.ignored)
   assert.deepEqual(rejectedByReason, {
     'not JSON': 2,
@@ -59,7 +57,7 @@ test('rejects a deeply nested, long or forged frame, and one of 2 MiB costs only
   assert.match(ingestion.command.output(), /Max payload size exceeded|1009|1006/)
 
   await using consumer = await startConsumerProcess(parts.env)
-  await until('the three trades', async () => (await consumer.status()).counters.inserted >= 3)
+  await consumer.until('the three trades', (status) => status.counters.inserted >= 3)
   const { rows } = await parts.database.query<{ id: string; source: string }>(
     'SELECT trade_id AS id, source FROM trades ORDER BY 1',
   )
@@ -75,10 +73,10 @@ test('a message nested 100,000 deep is a dead letter, and the messages after it 
   await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [...deep, tradeValue({ t: 7 })])
   await produce(parts.topics.env.KAFKA_GAPS_TOPIC, 'a gap', deep)
   await using consumer = await startConsumerProcess(parts.env)
-  await until('the trade and the dead letters', async () => {
-    const { inserted, deadLettered } = (await consumer.status()).counters
-    return inserted >= 1 && deadLettered >= 2 * deep.length
-  })
+  await consumer.until(
+    'the trade and the dead letters',
+    ({ counters }) => counters.inserted >= 1 && counters.deadLettered >= 2 * deep.length,
+  )
   const { rows } = await parts.database.query<{ reason: string; bytes: number }>(
     'SELECT reason, octet_length(payload)::int AS bytes FROM dead_letters ORDER BY topic, partition, kafka_offset',
   )

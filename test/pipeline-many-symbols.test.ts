@@ -2,9 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { createIngestionParts } from './support/ingestion-parts.ts'
-import { brokers } from './support/kafka.ts'
-import { messagesOf } from './support/messages.ts'
-import { until } from './support/wait-for.ts'
+import { assertNoneMissing, idsByStream } from './support/messages.ts'
 
 /** Duration of the test with 1,000 symbols, in minutes; unset skips it. */
 const MINUTES = Number(process.env['TAPELINE_TEST_SYMBOLS_MINUTES'] ?? 0)
@@ -36,15 +34,11 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
     await sleep((MINUTES * 60_000) / steps.length)
     lags.push((await ingestion.status()).eventToReceiptMs.p99)
   }
-  await until(
+  const { connections, counters } = await ingestion.until(
     'the last changes',
-    async () => {
-      const { streams, openGaps } = await ingestion.status()
-      return Object.keys(streams).length === 3 * 990 && openGaps.length === 0
-    },
+    ({ streams, openGaps }) => Object.keys(streams).length === 3 * 990 && openGaps.length === 0,
     120_000,
   )
-  const { connections, counters } = await ingestion.status()
   const tenth = Math.ceil(lags.length / 10)
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
   context.diagnostic(
@@ -52,19 +46,12 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
   )
   assert.ok(connections.every(({ attempts }) => attempts === 1))
   await ingestion.stop()
-  const ids = new Map(SYMBOLS.map((symbol) => [symbol, new Set<number>()]))
-  for await (const { value } of messagesOf(parts.topics.env.KAFKA_TRADES_TOPIC, brokers())) {
-    const { e, s, t } = JSON.parse(String(value))
-    if (e === 'trade') ids.get(s)?.add(t)
-  }
+  const ids = await idsByStream(parts.topics.env.KAFKA_TRADES_TOPIC)
   let trades = 0
-  for (const [symbol, known] of ids) {
-    const sorted = [...known].sort((one, other) => one - other)
-    const [first = -1, last = -1] = [sorted[0], sorted.at(-1)]
-    trades += sorted.length
-    assert.ok(sorted.length > 0, `${symbol} has trades`)
-    assert.equal(sorted.length, last - first + 1, `${symbol} has missing ids`)
-    if (LISTED.includes(symbol)) assert.equal(first, 0, `${symbol} begins late`)
+  for (const symbol of SYMBOLS) {
+    const known = assertNoneMissing(ids.get(`${symbol} trade`), symbol)
+    trades += known.length
+    if (LISTED.includes(symbol)) assert.equal(known[0], 0, `${symbol} begins late`)
   }
   context.diagnostic(`${trades} trades without missing ids`)
 })

@@ -16,7 +16,6 @@ import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
 import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
-import { until } from './support/wait-for.ts'
 
 const CAPTURE = resolve(
   import.meta.dirname,
@@ -68,11 +67,12 @@ test('keeps every digit of microsecond times from stream and REST to the table a
   await using consumer = await startConsumerProcess(settings)
   await using ingestion = await startIngestionProcess(settings)
   await exchange.finished
-  await until('every frame, and the dropped ones', async () => {
-    const { openGaps, counters } = await ingestion.status()
-    return openGaps.length === 0 && counters.queued === 0 && counters.acknowledged === LINES
-  })
-  assert.equal((await ingestion.status()).timeUnit, 'microsecond')
+  const { timeUnit } = await ingestion.until(
+    'every frame, and the dropped ones',
+    ({ openGaps, counters: { queued, acknowledged } }) =>
+      openGaps.length === 0 && queued === 0 && acknowledged === LINES,
+  )
+  assert.equal(timeUnit, 'microsecond')
   await ingestion.stop()
   await untilCaughtUp(consumer)
   await consumer.stop()

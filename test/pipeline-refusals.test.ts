@@ -4,7 +4,6 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
 import { listen } from './support/loopback.ts'
-import { until } from './support/wait-for.ts'
 
 const KEY = 'a-key-that-nobody-should-see'
 
@@ -24,18 +23,14 @@ for (const status of [451, 403, 418, 503]) {
     const before = await attempts()
     parts.exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 3, count: 1 })
     parts.exchange.faults.add({ kind: 'cut' })
-    await until('the refusal in /status', async () => {
-      const { refusals, reason } = await ingestion.status()
-      return refusals.handshakes?.status === status && reason.includes(`HTTP ${status}`)
-    })
-    const { refusals } = await ingestion.status()
+    const { refusals } = await ingestion.until(
+      'the refusal in /status',
+      (now) => now.refusals.handshakes?.status === status && now.reason.includes(`HTTP ${status}`),
+    )
     assert.equal(refusals.rest?.status, status === 418 ? 418 : undefined)
     assert.match(refusals.handshakes?.retryAt ?? '', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
     await ingestion.ready()
-    await until(
-      'the refusals to be over',
-      async () => (await ingestion.status()).refusals.handshakes === null,
-    )
+    await ingestion.until('the refusals to be over', (now) => now.refusals.handshakes === null)
     assert.equal((await attempts())[0], (before[0] ?? 0) + 2, 'one was refused, and one succeeded')
     assert.equal(ingestion.command.output().match(/refuses WebSocket handshakes/g)?.length, 1)
     await ingestion.stop()
@@ -47,9 +42,8 @@ for (const status of [418, 451, 503]) {
     const refusal = { status, retryAfterSeconds: 4, count: 1 }
     parts.exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', ...refusal })
     await using ingestion = await parts.ingest({ SYMBOLS: '*' })
-    await until('the reason', async () =>
-      (await ingestion.status()).reason.includes(`refused exchangeInfo: HTTP ${status}`),
-    )
+    const why = `refused exchangeInfo: HTTP ${status}`
+    await ingestion.until('the reason', ({ reason }) => reason.includes(why))
     await ingestion.ready()
     await ingestion.stop()
   })
@@ -81,13 +75,13 @@ test('B5 no gap is filled from REST that was unreachable at the start and belong
   try {
     await using ingestion = await parts.ingest({ BINANCE_REST_URL: `http://127.0.0.1:${port}` })
     await ingestion.ready()
-    await until('data', async () => (await ingestion.status()).counters.forwarded > 500)
+    await ingestion.until('data', ({ counters }) => counters.forwarded > 500)
     isAway = false
     parts.exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 3 })
-    await until('the problem of a gap', async () =>
-      (await ingestion.status()).openGaps.some(({ problem }) => problem?.includes(other.source) === true),
+    const { counters } = await ingestion.until('the problem of a gap', ({ openGaps }) =>
+      openGaps.some(({ problem }) => problem?.includes(other.source) === true),
     )
-    assert.equal((await ingestion.status()).counters.backfilled, 0)
+    assert.equal(counters.backfilled, 0)
     await ingestion.stop()
   } finally {
     rest.close()
@@ -98,17 +92,17 @@ test('B5 no gap is filled from REST that was unreachable at the start and belong
 test('B7 a gap survives invalid answers, its problem is shown, and the key appears in no text', async () => {
   await using ingestion = await parts.ingest({ BINANCE_API_KEY: KEY })
   await ingestion.ready()
-  await until('data', async () => (await ingestion.status()).counters.forwarded > 500)
+  await ingestion.until('data', ({ counters }) => counters.forwarded > 500)
   parts.exchange.faults.add({ kind: 'restError', path: 'historicalTrades', status: 404 })
   parts.exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 30 })
-  await until('the problem of a gap', async () =>
-    (await ingestion.status()).openGaps.some(({ problem }) => problem?.startsWith('HTTP 404') === true),
+  await ingestion.until('the problem of a gap', ({ openGaps }) =>
+    openGaps.some(({ problem }) => problem?.startsWith('HTTP 404') === true),
   )
   parts.exchange.faults.clear()
-  await until('every gap to be filled', async () => {
-    const { openGaps, counters } = await ingestion.status()
-    return openGaps.length === 0 && counters.backfilled > 0
-  })
+  await ingestion.until(
+    'every gap to be filled',
+    ({ openGaps, counters }) => openGaps.length === 0 && counters.backfilled > 0,
+  )
   const pages = await Promise.all(
     ['status', 'metrics', 'readyz'].map(async (page) => (await fetch(`${ingestion.url}/${page}`)).text()),
   )

@@ -7,7 +7,6 @@ import { createGunzip } from 'node:zlib'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-import { until } from './support/wait-for.ts'
 
 const CAPTURE = resolve(
   import.meta.dirname,
@@ -40,8 +39,7 @@ test('stores every event of a real capture once, with exact digits, and no trade
     const [, restUrl = ''] = await exchange.waitForLine(/BINANCE_REST_URL=(\S+)/)
     const urls = { BINANCE_WS_URL: wsUrl, BINANCE_REST_URL: restUrl }
     await using ingestion = await startIngestionProcess({ ...settings, ...urls })
-    await until('every frame', async () => (await ingestion.status()).counters.received === 14_273)
-    const { counters } = await ingestion.status()
+    const { counters } = await ingestion.until('every frame', (status) => status.counters.received === 14_273)
     await ingestion.stop()
     return counters
   }

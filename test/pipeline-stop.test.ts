@@ -43,7 +43,7 @@ test('S2 a consumer stores its messages and exits 0 while it waits for silent br
   await using consumer = await startConsumerProcess({ ...parts.env, ...HELD })
   await consumer.ready()
   await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 100))
-  await until('100 messages in memory', async () => (await consumer.status()).counters.pending === 100)
+  await consumer.until('100 messages in memory', ({ counters }) => counters.pending === 100)
   const silence = await replaceBySilence()
   try {
     await until('the fetch client and the group client to wait for an answer', () => silence.clients() >= 2)
@@ -65,10 +65,7 @@ test('S2 a consumer without messages exits 0 while the broker is frozen', async 
   await consumer.ready()
   broker.freeze()
   try {
-    await until(
-      'the end of the session to be detected',
-      async () => (await consumer.status()).generation === null,
-    )
+    await consumer.until('the end of the session', ({ generation }) => generation === null)
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(0, STOP_LIMIT_MS)
   } finally {
@@ -110,10 +107,7 @@ for (const left of [0, 1]) {
     try {
       if (left === 1) exchange.sockets[0]?.send(tradeFrame(2))
       // The checkpoint of the first trade, written when the search for other instances begins.
-      await until(
-        'an unacknowledged message',
-        async () => (await ingestion.status()).oldestUnacknowledgedMs > 0,
-      )
+      await ingestion.until('an unacknowledged message', (now) => now.oldestUnacknowledgedMs > 0)
       ingestion.command.signal('SIGTERM')
       await ingestion.command.assertExit(left, STOP_LIMIT_MS)
     } finally {

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { afterEach, beforeEach, test } from 'node:test'
 import { WebSocket } from 'ws'
 import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
-import { readTopic } from './support/messages.ts'
+import { assertNoneMissing, idsByStream } from './support/messages.ts'
 import { type IngestionProcess, untilGapsClosed } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
@@ -26,17 +26,6 @@ const events = async (ingestion: IngestionProcess, stream: string) =>
 const untilMore = async (ingestion: IngestionProcess, stream: string, count = 20) => {
   const before = Math.max(0, await events(ingestion, stream))
   await until(`${count} more of ${stream}`, async () => (await events(ingestion, stream)) >= before + count)
-}
-
-/** The ids of a symbol's trades in Kafka, in increasing order, without duplicates. */
-async function tradeIds(symbol: string): Promise<number[]> {
-  const { KAFKA_TRADES_TOPIC: trades } = parts.topics.env
-  const ids = new Set<number>()
-  for (const { value } of await readTopic(trades)) {
-    const { e, s, t } = JSON.parse(String(value))
-    if (e === 'trade' && s === symbol) ids.add(t)
-  }
-  return [...ids].sort((one, other) => one - other)
 }
 
 for (const perStream of ['1', '2']) {
@@ -70,7 +59,7 @@ for (const perStream of ['1', '2']) {
     await untilMore(ingestion, 'newusdt@trade')
 
     const halt = parts.exchange.faults.add({ kind: 'halt', symbol: 'ETHUSDT' })
-    await until('the halt', async () => /Symbols stopped trading: ETHUSDT/.test(ingestion.command.output()))
+    await ingestion.command.waitForLine(/Symbols stopped trading: ETHUSDT/)
     halt.end()
     await untilMore(ingestion, 'ethusdt@trade')
 
@@ -95,10 +84,10 @@ for (const perStream of ['1', '2']) {
         .sort(),
       ['aggTrade,filled,0,listed', 'aggTrade,open,0,listed', 'trade,filled,0,listed', 'trade,open,0,listed'],
     )
+    const ids = await idsByStream(parts.topics.env.KAFKA_TRADES_TOPIC)
     for (const symbol of SYMBOLS) {
-      const ids = await tradeIds(symbol)
-      if (symbol === 'NEWUSDT') assert.equal(ids[0], 0)
-      assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1, `${symbol} has missing ids`)
+      const [first] = assertNoneMissing(ids.get(`${symbol} trade`), symbol)
+      if (symbol === 'NEWUSDT') assert.equal(first, 0)
     }
   })
 }
@@ -106,8 +95,8 @@ for (const perStream of ['1', '2']) {
 test('N5 if all symbols are in BREAK, ingestion waits, reports why, and records when they resume', async () => {
   const halts = SYMBOLS.map((symbol) => parts.exchange.faults.add({ kind: 'halt', symbol }))
   await using ingestion = await start('*')
-  await until('the reason', async () => (await ingestion.status()).reason.includes('no symbol is trading'))
-  assert.deepEqual((await ingestion.status()).connections, [])
+  const waiting = await ingestion.until('the reason', ({ reason }) => reason.includes('no symbol is trading'))
+  assert.deepEqual(waiting.connections, [])
   for (const halt of halts) halt.end()
   await ingestion.ready()
   await untilMore(ingestion, 'newusdt@trade')
@@ -133,22 +122,18 @@ test('N2 a delisted symbol that checkpoints know is an error, and the others run
   await untilMore(second, 'btcusdt@trade')
   await untilGapsClosed(second)
   await second.stop()
-  const ids = await tradeIds('BTCUSDT')
-  assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1)
+  const ids = await idsByStream(parts.topics.env.KAFKA_TRADES_TOPIC)
+  assertNoneMissing(ids.get('BTCUSDT trade'), 'BTCUSDT')
 })
 
 test('N1 a failed exchangeInfo changes nothing, and is a warning', async () => {
   await using ingestion = await start('*')
   await ingestion.ready()
   parts.exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 500 })
-  await until('the warning', async () =>
-    /Loading the symbols of the exchange failed/.test(ingestion.command.output()),
-  )
+  await ingestion.command.waitForLine(/Loading the symbols of the exchange failed/)
   await untilMore(ingestion, 'btcusdt@trade', 200)
   assert.equal((await ingestion.status()).connections[0]?.streams, 12)
   parts.exchange.faults.clear()
-  await until('the end', async () =>
-    /Loading the symbols of the exchange succeeded again/.test(ingestion.command.output()),
-  )
+  await ingestion.command.waitForLine(/Loading the symbols of the exchange succeeded again/)
   await ingestion.stop()
 })

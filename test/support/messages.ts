@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { markOf } from '../../src/foundation/kafka/exchange-identity-mark.ts'
 import { partitionOf } from '../../src/foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
@@ -15,6 +16,28 @@ export interface StoredMessage {
   readonly key: string | null
   readonly value: Buffer | null
   readonly headers: Readonly<Record<string, string>>
+}
+
+/** The ids in topics of trades or quotes, in their order, by symbol and type: `BTCUSDT trade`. */
+export async function idsByStream(...topics: readonly string[]): Promise<Map<string, number[]>> {
+  const ids = new Map<string, number[]>()
+  for (const topic of topics)
+    for await (const { value } of messagesOf(topic, brokers())) {
+      const { e = 'bookTicker', s, t, a, u } = JSON.parse(String(value))
+      const name = `${s} ${e}`
+      const known = ids.get(name)
+      if (known === undefined) ids.set(name, [t ?? a ?? u])
+      else known.push(t ?? a ?? u)
+    }
+  return ids
+}
+
+/** Fails unless there are ids, and none between the first and the last is missing. @returns each once */
+export function assertNoneMissing(ids: readonly number[] = [], what = ''): number[] {
+  const distinct = [...new Set(ids)].sort((one, other) => one - other)
+  const [first, last] = [distinct[0] ?? Number.NaN, distinct.at(-1) ?? Number.NaN]
+  assert.equal(distinct.length, last - first + 1, `${what} has missing ids`)
+  return distinct
 }
 
 /** The rows in the ledger topic, without ingestion's announcements. */

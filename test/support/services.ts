@@ -38,14 +38,11 @@ export async function untilCaughtUp(
 
 /** Waits until it has acknowledged this many messages since its start. */
 export async function untilAcknowledged(ingestion: IngestionProcess, messages: number): Promise<void> {
-  await until(
-    `${messages} messages`,
-    async () => (await ingestion.status()).counters.acknowledged >= messages,
-  )
+  await ingestion.until(`${messages} messages`, ({ counters }) => counters.acknowledged >= messages)
 }
 
 export async function untilGapsClosed(ingestion: IngestionProcess): Promise<void> {
-  await until('every gap to be closed', async () => (await ingestion.status()).openGaps.length === 0)
+  await ingestion.until('every gap to be closed', ({ openGaps }) => openGaps.length === 0)
 }
 
 /** Fails unless every frame is in exactly one of the counters. */
@@ -79,10 +76,21 @@ async function startService<Status>(
   const command = startTapeline([name], { env: { ...env, [portSetting]: String(port) } })
   const url = `http://127.0.0.1:${port}`
   running.add(command)
+  const status = () => fetchStatus<Status>(url)
   return {
     command,
     url,
-    status: () => fetchStatus<Status>(url),
+    status,
+    /** Waits until its status is so. @returns that status */
+    until(what: string, isSo: (status: Status) => boolean, timeoutMs = 60_000): Promise<Status> {
+      const now = async () => {
+        const seen = await status()
+        return isSo(seen) ? seen : null
+      }
+      return until(what, now, timeoutMs).catch((cause: unknown) => {
+        throw new Error(`${name} did not reach: ${what}. Its output:\n${command.output()}`, { cause })
+      })
+    },
     /** Waits until `GET /` answers 200. */
     async ready(timeoutMs = 60_000) {
       await until(
