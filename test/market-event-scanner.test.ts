@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { test } from 'node:test'
-import { gunzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import {
   declarationOf,
@@ -15,11 +12,7 @@ import { EventFields } from '../src/foundation/market/event-fields.ts'
 import { EventScanner } from '../src/foundation/market/event-scanner.ts'
 import { isTimeUs } from '../src/foundation/market/fields.ts'
 import { readPayload } from '../src/foundation/market/payload.ts'
-
-const REAL = resolve(
-  import.meta.dirname,
-  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
-)
+import { NO_CAPTURE, realFrames } from './support/real-capture.ts'
 
 const id = fc.oneof(fc.nat(20), fc.maxSafeNat())
 const timeMs = fc.integer({ min: Date.UTC(2017, 0, 1), max: Date.UTC(2100, 0, 1) - 1 })
@@ -191,16 +184,15 @@ test('leaves any other layout to JSON.parse', () => {
   assert.equal(scan(scanner, latin1, false), null, 'not UTF-8')
 })
 
-test('reads every event of a minute of the real market', {
-  skip: existsSync(REAL) ? false : 'the real capture is not on this machine',
-}, () => {
+test('reads every event of a minute of the real market', { skip: NO_CAPTURE }, async () => {
   const scanner = new EventScanner()
-  const lines = gunzipSync(readFileSync(REAL)).toString().trimEnd().split('\n')
-  for (const line of lines) {
+  let lines = 0
+  for await (const { line } of realFrames()) {
+    lines++
     const bytes = Buffer.from(line.slice(line.indexOf('"data":') + 7, -1))
     const row = scan(scanner, bytes, false)
     assert.notEqual(row, null, line)
     assert.deepEqual(row, parsed(bytes, false))
   }
-  assert.equal(lines.length, 14_273)
+  assert.equal(lines, 14_273)
 })

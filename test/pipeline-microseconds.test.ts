@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict'
-import { createReadStream, existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { createInterface } from 'node:readline'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { createGunzip, gunzipSync } from 'node:zlib'
+import { gunzipSync } from 'node:zlib'
 import { readRecordings } from '../src/foundation/store/meta.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
@@ -14,15 +12,11 @@ import { createTestTopics } from './support/kafka.ts'
 import { listen } from './support/loopback.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
+import { NO_CAPTURE, realFrames } from './support/real-capture.ts'
 import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
 import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
 
-const CAPTURE = resolve(
-  import.meta.dirname,
-  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
-)
 const LINES = 3000
-const skip = existsSync(CAPTURE) ? false : 'the captured frames are not next to this checkout'
 
 /** Digits that no rounding gives: they follow from the id, and differ between `E` and `T`. */
 const digits = (id: number, name: string) =>
@@ -32,8 +26,8 @@ const digits = (id: number, name: string) =>
 async function convertedCapture(file: string): Promise<Map<string, string>> {
   const times = new Map<string, string>()
   const lines: string[] = []
-  for await (const line of createInterface({ input: createReadStream(CAPTURE).pipe(createGunzip()) })) {
-    const { data } = JSON.parse(line.slice(line.indexOf(' ') + 1))
+  for await (const { line, frame } of realFrames()) {
+    const { data } = frame
     const id = data.t ?? 0
     lines.push(line.replace(/"([ET])":(\d{13})/g, (_, name, ms) => `"${name}":${ms}${digits(id, name)}`))
     if (data.e === 'trade')
@@ -45,7 +39,7 @@ async function convertedCapture(file: string): Promise<Map<string, string>> {
 }
 
 test('keeps every digit of microsecond times from stream and REST to the table and the export, and refuses a start in milliseconds', {
-  skip,
+  skip: NO_CAPTURE,
 }, async (context) => {
   const folder = await mkdtemp(join(tmpdir(), 'tapeline-microseconds-'))
   const file = join(folder, 'capture.ndjson')
@@ -88,7 +82,7 @@ test('keeps every digit of microsecond times from stream and REST to the table a
   assert.deepEqual([...new Set(headers)], ['trade/2'])
   const { rows } = await parts.database.query<{ id: string; source: string; text: string; day: string }>(
     `SELECT symbol || ' ' || trade_id AS id, source, trade_time::date::text AS day, (extract(epoch FROM trade_time) * 1000000)::bigint || ' ' ||
-       coalesce(((extract(epoch FROM event_time) * 1000000)::bigint)::text, '') AS text FROM trades ORDER BY symbol, trade_id`,
+     coalesce(((extract(epoch FROM event_time) * 1000000)::bigint)::text, '') AS text FROM trades ORDER BY symbol, trade_id`,
   )
   const first = rows.find(({ source }) => source === 'stream')
   assert.ok(first !== undefined)

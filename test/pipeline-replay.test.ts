@@ -1,25 +1,16 @@
 import assert from 'node:assert/strict'
-import { createReadStream, existsSync } from 'node:fs'
-import { resolve } from 'node:path'
-import { createInterface } from 'node:readline'
 import { test } from 'node:test'
-import { createGunzip } from 'node:zlib'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { startTapeline } from './support/processes.ts'
+import { NO_CAPTURE, REAL_CAPTURE, realFrames } from './support/real-capture.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-
-const CAPTURE = resolve(
-  import.meta.dirname,
-  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
-)
-const skip = existsSync(CAPTURE) ? false : 'the captured frames are not next to this checkout'
 
 /** The capture's events by identity, with the original decimals. */
 async function wire() {
   const trades = new Map<string, string>()
   const quotes = new Map<string, string>()
-  for await (const line of createInterface({ input: createReadStream(CAPTURE).pipe(createGunzip()) })) {
-    const { stream, data } = JSON.parse(line.slice(line.indexOf(' ') + 1))
+  for await (const { frame } of realFrames()) {
+    const { stream, data } = frame
     if (stream.endsWith('@trade'))
       trades.set(`${data.s} ${data.t}`, `${data.p} ${data.q} ${data.T} ${data.E} ${data.m}`)
     else quotes.set(`${data.s} ${data.u}`, `${data.b} ${data.B} ${data.a} ${data.A}`)
@@ -28,13 +19,13 @@ async function wire() {
 }
 
 test('stores every event of a real capture once, with exact digits, and no trade twice in a second replay', {
-  skip,
+  skip: NO_CAPTURE,
 }, async () => {
   await using parts = await createConsumerParts()
   const { database } = parts
   const settings = { ...parts.env, SYMBOLS: 'BTCUSDT,ETHUSDT' }
   const replayOnce = async () => {
-    await using exchange = startTapeline(['replay', CAPTURE, '--speed', 'max', '--port', '0'])
+    await using exchange = startTapeline(['replay', REAL_CAPTURE, '--speed', 'max', '--port', '0'])
     const [, wsUrl = ''] = await exchange.waitForLine(/BINANCE_WS_URL=(\S+)/)
     const [, restUrl = ''] = await exchange.waitForLine(/BINANCE_REST_URL=(\S+)/)
     const urls = { BINANCE_WS_URL: wsUrl, BINANCE_REST_URL: restUrl }
@@ -57,7 +48,7 @@ test('stores every event of a real capture once, with exact digits, and no trade
   assert.deepEqual([trades.size, quotes.size], [2800, 11_473])
   const stored = await database.query<{ id: string; text: string }>(
     `SELECT symbol || ' ' || trade_id AS id, price || ' ' || quantity || ' ' || (extract(epoch FROM trade_time) * 1000)::bigint
-           || ' ' || (extract(epoch FROM event_time) * 1000)::bigint || ' ' || is_buyer_maker AS text FROM raw_trades`,
+         || ' ' || (extract(epoch FROM event_time) * 1000)::bigint || ' ' || is_buyer_maker AS text FROM raw_trades`,
   )
   assert.equal(stored.rowCount, 2800)
   for (const { id, text } of stored.rows) assert.equal(text, trades.get(id), id)

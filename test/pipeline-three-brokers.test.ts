@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
-import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestDatabase, type TestDatabase } from './support/database.ts'
-import { type KafkaCluster, startKafkaCluster } from './support/kafka-cluster.ts'
+import { openTestDatabase } from './support/database.ts'
+import { FAST } from './support/ingestion-parts.ts'
+import { startKafkaCluster } from './support/kafka-cluster.ts'
 import { startTapeline } from './support/processes.ts'
 import {
   type IngestionProcess,
   startConsumerProcess,
   startIngestionProcess,
+  untilAcknowledged,
   untilCaughtUp,
 } from './support/services.ts'
 import { until } from './support/wait-for.ts'
@@ -29,43 +29,37 @@ const TOPICS = (
 const [TRADES] = TOPICS
 const BTC_PARTITION = partitionOf('BTCUSDT', 3)
 
-let cluster: KafkaCluster
-let server: TestDatabase
-let database: Database
-let exchange: Exchange | null = null
-let env: Record<string, string>
-
-before(async () => {
-  cluster = await startKafkaCluster()
-  server = await createTestDatabase()
-  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  exchange = await startSimulatedExchange({ messagesPerSecond: MESSAGES_PER_SECOND })
-  env = {
-    KAFKA_BROKERS: cluster.brokers,
-    KAFKA_REPLICATION_FACTOR: '3',
-    KAFKA_MIN_INSYNC_REPLICAS: '2',
-    DATABASE_URL: server.url,
-    BINANCE_WS_URL: exchange.wsUrl,
-    BINANCE_REST_URL: exchange.restUrl,
-    FLUSH_INTERVAL_MS: '200',
-    BACKOFF_INITIAL_MS: '100',
-    BACKOFF_MAX_MS: '1000',
-    KAFKA_SESSION_TIMEOUT_MS: '6000',
-  }
-})
-
-after(async () => {
-  await database?.close()
-  await server?.drop()
-  await closeExchange()
-  await cluster?.stop()
-})
-
 test('a broker killed under load and restarted costs no message: the other two continue', {
   timeout: LIMIT_MS,
 }, async (context) => {
+  await using cleanup = new AsyncDisposableStack()
+  const { database, url } = cleanup.use(await openTestDatabase('empty'))
+  const cluster = cleanup.adopt(await startKafkaCluster(), ({ stop }) => stop())
+  const exchange = cleanup.adopt(
+    await startSimulatedExchange({ messagesPerSecond: MESSAGES_PER_SECOND }),
+    ({ close }) => close(),
+  )
+  const env = {
+    ...FAST,
+    KAFKA_BROKERS: cluster.brokers,
+    KAFKA_REPLICATION_FACTOR: '3',
+    KAFKA_MIN_INSYNC_REPLICAS: '2',
+    DATABASE_URL: url,
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    FLUSH_INTERVAL_MS: '200',
+    KAFKA_SESSION_TIMEOUT_MS: '6000',
+  }
+  const btcPartition = async () => {
+    const partitions = await cluster.partitions(TOPICS)
+    return partitions.find(({ topic, partition }) => topic === TRADES && partition === BTC_PARTITION)
+  }
+  const allInSync = () =>
+    until('three in-sync replicas of every partition', async () =>
+      (await cluster.partitions(TOPICS)).every((one) => one.inSync.length === 3),
+    )
   await startTapeline(['topics', 'init'], { env }).assertExit(0)
-  await inSync(3)
+  await allInSync()
   await using consumer = await startConsumerProcess(env)
   await consumer.ready()
   await using ingestion = await startIngestionProcess(env)
@@ -81,7 +75,7 @@ test('a broker killed under load and restarted costs no message: the other two c
     await cluster.kill(victim)
 
     // All messages received before the kill are stored, and later ones too.
-    await acknowledged(ingestion, counters.forwarded + 1)
+    await untilAcknowledged(ingestion, counters.forwarded + 1)
     const producing = seconds()
     await untilCaughtUp(consumer)
     const drained = seconds()
@@ -89,7 +83,7 @@ test('a broker killed under load and restarted costs no message: the other two c
     await acknowledges(ingestion, MESSAGES_BETWEEN)
 
     await cluster.restart(victim)
-    await inSync(3)
+    await allInSync()
     context.diagnostic(
       `broker ${victim}, leader of ${led} of ${TOPICS.length * 3} partitions, killed: ` +
         `producing again after ${producing} s, lag drained after ${drained} s, three in sync after ${seconds()} s`,
@@ -98,17 +92,18 @@ test('a broker killed under load and restarted costs no message: the other two c
   }
 
   // No more events arrive, so that acknowledged messages can be counted exactly.
-  await closeExchange()
-  const { acknowledged: total } = await until('every message to be acknowledged', async () => {
-    const { counters } = await ingestion.status()
-    return counters.forwarded === counters.acknowledged ? counters : undefined
-  })
+  await exchange.close()
+  const { counters } = await ingestion.until(
+    'every message to be acknowledged',
+    ({ counters: { forwarded, acknowledged } }) => forwarded === acknowledged,
+  )
+  const total = counters.acknowledged
   await untilCaughtUp(consumer)
-  await until('every message in the tables', async () => (await countRows()).rows >= total)
+  await until('every message in the tables', async () => (await countRows(database)).rows >= total)
   await ingestion.stop()
   await consumer.stop()
 
-  const { rows, ids, span, gaps } = await countRows()
+  const { rows, ids, span, gaps } = await countRows(database)
   context.diagnostic(
     `${rows} rows for ${total} messages, ${MESSAGES_PER_SECOND} per second; ${ids} ids of trades and aggTrades, none missing`,
   )
@@ -117,37 +112,13 @@ test('a broker killed under load and restarted costs no message: the other two c
   await startTapeline(['verify'], { env }).assertExit(0)
 })
 
-async function closeExchange(): Promise<void> {
-  const open = exchange
-  exchange = null
-  await open?.close()
-}
-
-async function btcPartition() {
-  const partitions = await cluster.partitions(TOPICS)
-  return partitions.find(({ topic, partition }) => topic === TRADES && partition === BTC_PARTITION)
-}
-
-async function inSync(count: number): Promise<void> {
-  await until(`${count} in-sync replicas of every partition`, async () =>
-    (await cluster.partitions(TOPICS)).every((one) => one.inSync.length === count),
-  )
-}
-
-async function acknowledged(ingestion: IngestionProcess, count: number): Promise<void> {
-  await until(
-    `${count} messages to be acknowledged; output of ingestion:\n${ingestion.command.output()}`,
-    async () => (await ingestion.status()).counters.acknowledged >= count,
-  )
-}
-
 /** Waits until this many more messages are acknowledged. */
 async function acknowledges(ingestion: IngestionProcess, more: number): Promise<void> {
-  await acknowledged(ingestion, (await ingestion.status()).counters.acknowledged + more)
+  await untilAcknowledged(ingestion, (await ingestion.status()).counters.acknowledged + more)
 }
 
 /** Rows of both tables; of all id sequences, the number of ids and the span from first to last. */
-async function countRows(): Promise<{ rows: number; ids: number; span: number; gaps: number }> {
+async function countRows(database: Database) {
   const { rows } = await database.query<{ rows: number; ids: number; span: number; gaps: number }>(
     `SELECT (SELECT count(*) FROM trades)::int + (SELECT count(*) FROM book_ticker)::int AS rows,
        (SELECT count(*) FROM gaps)::int AS gaps, sum(ids)::int AS ids, sum(span)::int AS span

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { WebSocket } from 'ws'
@@ -10,6 +9,7 @@ import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { connect, type Frame, get, idsOf, rowsOf, soon, TRADES } from './support/exchange-client.ts'
+import { NO_CAPTURE, REAL_CAPTURE } from './support/real-capture.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 import { until, within } from './support/wait-for.ts'
 
@@ -162,14 +162,8 @@ test('a line written by capture is read back unchanged', () => {
   assert.equal(parseCaptureLine(tradeFrame(1)), undefined)
 })
 
-const REAL = resolve(
-  import.meta.dirname,
-  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
-)
-const skip = existsSync(REAL) ? false : 'the real capture is not on this machine'
-
-test('a minute of real market data replays completely', { skip }, async (context) => {
-  const exchange = await start(context, { file: REAL, speed: 'max' })
+test('a minute of real market data replays completely', { skip: NO_CAPTURE }, async (context) => {
+  const exchange = await start(context, { file: REAL_CAPTURE, speed: 'max' })
   const streams = ['btcusdt', 'ethusdt'].flatMap((symbol) => [`${symbol}@trade`, `${symbol}@bookTicker`])
   const { received } = await connect(context, exchange, streams.join('/'))
   await within(15_000, 'the end of the replay', () => exchange.finished)

@@ -4,7 +4,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before } from 'node:test'
-import type { Database } from '../../src/foundation/store/database.ts'
 import { migrate } from '../../src/foundation/store/migrate.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import { startEmbeddedDatabase } from '../../src/sandbox/embedded-timescaledb/embedded-database.ts'
@@ -35,8 +34,7 @@ export interface TestDatabase {
  * options, …)`. `skip` says why this machine or run cannot provide a kind.
  */
 export function databaseKinds(): Array<{ name: DatabaseKind; skip?: string }> {
-  const url = process.env[DATABASE_VARIABLE]
-  if (url !== undefined && url !== '') return [{ name: 'native' }, { name: 'embedded' }]
+  if ((process.env[DATABASE_VARIABLE] ?? '') !== '') return [{ name: 'native' }, { name: 'embedded' }]
   const reason =
     process.env[DATABASE_SKIP_VARIABLE] ?? 'run this file through: npm test -- <part of its name>'
   return [{ name: 'native', skip: `no native TimescaleDB: ${reason}` }, { name: 'embedded' }]
@@ -44,27 +42,18 @@ export function databaseKinds(): Array<{ name: DatabaseKind; skip?: string }> {
 
 /** @param kind default: native if this machine has it */
 export function createTestDatabase(kind?: DatabaseKind): Promise<TestDatabase> {
-  const native = process.env[DATABASE_VARIABLE]
-  const hasNative = native !== undefined && native !== ''
-  if (kind === 'embedded' || (kind === undefined && !hasNative)) return createEmbedded()
-  if (!hasNative) throw new Error(databaseKinds()[0]?.skip)
+  const native = process.env[DATABASE_VARIABLE] ?? ''
+  if (kind === 'embedded' || (kind === undefined && native === '')) return createEmbedded()
+  if (native === '') throw new Error(databaseKinds()[0]?.skip)
   return kind === undefined && process.env[POOLER_VARIABLE] === 'pgbouncer'
     ? createPooled(native)
     : createNative(native)
 }
 
-/** A test's database with a pool. */
-export interface OpenDatabase extends AsyncDisposable {
-  readonly kind: DatabaseKind
-  readonly url: string
-  readonly database: Database
-}
+export type OpenDatabase = Awaited<ReturnType<typeof openTestDatabase>>
 
-/** @param tables whether to create the tables, as `tapeline migrate` does */
-export async function openTestDatabase(
-  tables: 'migrated' | 'empty',
-  kind?: DatabaseKind,
-): Promise<OpenDatabase> {
+/** A test's database with a pool. @param tables whether to create the tables, as `tapeline migrate` does */
+export async function openTestDatabase(tables: 'migrated' | 'empty', kind?: DatabaseKind) {
   const server = await createTestDatabase(kind)
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
   if (tables === 'migrated') await migrate(database)
@@ -84,17 +73,18 @@ export function databaseOfSuite(
   tables: 'migrated' | 'empty',
   kind?: DatabaseKind,
 ): Pick<OpenDatabase, 'url' | 'database'> {
-  let opened: OpenDatabase | undefined
+  let open: OpenDatabase | undefined
   before(async () => {
-    opened = await openTestDatabase(tables, kind)
+    open = await openTestDatabase(tables, kind)
   })
-  after(() => opened?.[Symbol.asyncDispose]())
+  after(() => open?.[Symbol.asyncDispose]())
+  const opened = () => open ?? assert.fail('The suite has no database yet')
   return {
     get url() {
-      return opened?.url ?? assert.fail('The suite has no database yet')
+      return opened().url
     },
     get database() {
-      return opened?.database ?? assert.fail('The suite has no database yet')
+      return opened().database
     },
   }
 }
