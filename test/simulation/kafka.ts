@@ -7,7 +7,7 @@ import type { LifeClock } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { Cluster } from './cluster/cluster.ts'
 import { type ClientDefect, withDefect } from './cluster/defects.ts'
-import { fetchRequests, produceRequests } from './cluster/network.ts'
+import { requestsOf } from './cluster/network.ts'
 import type { StoredBatch } from './cluster/replica-log.ts'
 import { SendAudit } from './cluster/send-audit.ts'
 
@@ -72,13 +72,15 @@ export class SimulatedKafka {
     const honest: Brokers = {
       clock: life,
       random: random.next,
-      openProducer: (connection) => produceRequests(network, connection, incarnation),
-      openFetcher: (connection) => fetchRequests(network, connection),
+      openProducer: (connection) => requestsOf(network, connection, incarnation),
+      openFetcher: (connection) => requestsOf(network, connection, incarnation),
     }
     const brokers = withDefect(honest, this.#options.defect)
     return {
       requireAccess: async (_clientId, { topics }) => {
-        const { topics: layouts } = await fetchRequests(network, CONNECTION).metadata([...topics.keys()])
+        const { topics: layouts } = await requestsOf(network, CONNECTION, incarnation).metadata([
+          ...topics.keys(),
+        ])
         return new Map(layouts)
       },
       producer: (clientId, compression) =>

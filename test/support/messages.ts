@@ -25,9 +25,10 @@ export async function idsByStream(...topics: readonly string[]): Promise<Map<str
     for await (const { value } of messagesOf(topic, brokers())) {
       const { e = 'bookTicker', s, t, a, u } = JSON.parse(String(value))
       const name = `${s} ${e}`
+      const id: number = u ?? t ?? a
       const known = ids.get(name)
-      if (known === undefined) ids.set(name, [t ?? a ?? u])
-      else known.push(t ?? a ?? u)
+      if (known === undefined) ids.set(name, [id])
+      else known.push(id)
     }
   return ids
 }

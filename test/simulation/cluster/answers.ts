@@ -25,10 +25,6 @@ const PROMPT_MS = 7000
 
 type FetchWanted = Parameters<FetchRequests['fetch']>[1][number]['partitions'][number]
 
-type ProduceResult = ProduceAnswer['responses'][number]['partitionResponses'][number] & {
-  readonly name: string
-}
-
 interface ProduceRequest {
   readonly replicasMs: number
   readonly batches: readonly PartitionBatch[]
@@ -45,20 +41,18 @@ export function produceTo(
   answer: (value: ProduceAnswer, onDelivered: () => void) => void,
 ): void {
   const { replicasMs, batches, sentAtMs } = request
-  const results: ProduceResult[] = []
+  const responses: ProduceAnswer['responses'] = []
   const written: StoredBatch[] = []
-  const done = (result: ProduceResult) => {
-    results.push(result)
-    if (results.length < batches.length) return
-    answer(answerOf(results), () => {
-      if (cluster.nowMs - sentAtMs < PROMPT_MS) {
-        for (const batch of written) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, cluster.nowMs)
-      }
-    })
-  }
   for (const one of batches) {
     const { topic, partition: index } = one
-    const settled = (errorCode: number, offset = -1) => done(resultOf(topic, index, errorCode, offset))
+    const settled = (errorCode: number, offset = -1) => {
+      responses.push({ name: topic, partitionResponses: [resultOf(index, errorCode, offset)] })
+      if (responses.length < batches.length) return
+      answer({ responses, throttleTimeMs: 0 }, () => {
+        if (cluster.nowMs - sentAtMs >= PROMPT_MS) return
+        for (const batch of written) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, cluster.nowMs)
+      })
+    }
     const outcome = appendTo(cluster, broker, one, request)
     if (typeof outcome === 'number') {
       settled(outcome)
@@ -108,16 +102,8 @@ function appendTo(
   return outcome
 }
 
-function answerOf(results: readonly ProduceResult[]): ProduceAnswer {
-  const responses = [...Map.groupBy(results, ({ name }) => name)].map(([name, partitionResponses]) => ({
-    name,
-    partitionResponses,
-  }))
-  return { responses, throttleTimeMs: 0 }
-}
-
-function resultOf(name: string, index: number, errorCode: number, offset: number): ProduceResult {
-  return { ...PRODUCED, name, index, errorCode, baseOffset: BigInt(offset) }
+function resultOf(index: number, errorCode: number, offset: number) {
+  return { ...PRODUCED, index, errorCode, baseOffset: BigInt(offset) }
 }
 
 /** A broker's view of the topics. */
@@ -175,24 +161,22 @@ function fetchPart(
   const log = partition?.logs.get(node)
   const { epoch = 0 } = view.get(`${topic}/${index}`) ?? {}
   const offset = Number(fetchOffset)
-  let errorCode: number = ERROR.NONE
-  if (partition === undefined) errorCode = ERROR.UNKNOWN_TOPIC_ID
-  else if (log === undefined) errorCode = ERROR.NOT_LEADER_OR_FOLLOWER
-  else if (currentLeaderEpoch >= 0 && currentLeaderEpoch < epoch) errorCode = ERROR.FENCED_LEADER_EPOCH
-  else if (currentLeaderEpoch > epoch) errorCode = ERROR.UNKNOWN_LEADER_EPOCH
-  const common = lastFetchedEpoch < 0 ? null : (log?.endOf(lastFetchedEpoch) ?? null)
-  const isDiverging = errorCode === ERROR.NONE && common !== null && common.offset < offset
-  if (errorCode === ERROR.NONE && !isDiverging && log !== undefined && (offset < 0 || offset > log.end))
-    errorCode = ERROR.OFFSET_OUT_OF_RANGE
-  const end = BigInt(errorCode === ERROR.NONE ? (log?.highWatermark ?? 0) : -1)
-  return {
-    partitionIndex: index,
-    errorCode,
-    highWatermark: end,
-    logStartOffset: errorCode === ERROR.NONE ? 0n : -1n,
-    ...(isDiverging
-      ? { divergingEpoch: { epoch: common.leaderEpoch, endOffset: BigInt(common.offset) } }
-      : {}),
-    records: errorCode === ERROR.NONE && !isDiverging ? (log?.read(offset, FETCH_MESSAGES) ?? []) : [],
+  const refused = (errorCode: number): PartitionAnswer => {
+    return { partitionIndex: index, errorCode, highWatermark: -1n, logStartOffset: -1n, records: [] }
   }
+  if (partition === undefined) return refused(ERROR.UNKNOWN_TOPIC_ID)
+  if (log === undefined) return refused(ERROR.NOT_LEADER_OR_FOLLOWER)
+  if (currentLeaderEpoch >= 0 && currentLeaderEpoch < epoch) return refused(ERROR.FENCED_LEADER_EPOCH)
+  if (currentLeaderEpoch > epoch) return refused(ERROR.UNKNOWN_LEADER_EPOCH)
+  const served = {
+    ...{ partitionIndex: index, errorCode: ERROR.NONE, logStartOffset: 0n },
+    highWatermark: BigInt(log.highWatermark),
+  }
+  const common = lastFetchedEpoch < 0 ? null : log.endOf(lastFetchedEpoch)
+  if (common !== null && common.offset < offset) {
+    const divergingEpoch = { epoch: common.leaderEpoch, endOffset: BigInt(common.offset) }
+    return { ...served, divergingEpoch, records: [] }
+  }
+  if (offset < 0 || offset > log.end) return refused(ERROR.OFFSET_OUT_OF_RANGE)
+  return { ...served, records: log.read(offset, FETCH_MESSAGES) }
 }

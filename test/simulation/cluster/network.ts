@@ -86,56 +86,43 @@ function nodeOf(address: string): number {
   return Number(/\d+/.exec(address)?.[0])
 }
 
-export function produceRequests(
+/** All requests of one process. */
+export function requestsOf(
   network: Network,
   connection: KafkaConnection,
   incarnation: number,
-): ProduceRequests {
+): ProduceRequests & FetchRequests {
+  const { cluster, clock } = network
   return {
-    metadata: (topics) => metadata(network, connection, topics),
+    metadata: (topics) => {
+      // The first that accepts a connection answers.
+      const nodes = connection.brokers.map(nodeOf)
+      const first = nodes.find((node) => cluster.broker(node).state !== 'down')
+      return ask<ClusterLayout>(network, first ?? nodes[0] ?? 1, (broker, answer) =>
+        answer(layoutFrom(cluster, broker, topics)),
+      )
+    },
     initProducerId: ({ host }) =>
       ask(network, nodeOf(host), (_broker, answer) =>
-        answer({ producerId: network.cluster.nextProducerId(), producerEpoch: 0 }),
+        answer({ producerId: cluster.nextProducerId(), producerEpoch: 0 }),
       ),
     produce: ({ host }: BrokerAddress, replicasMs, batches) => {
-      const request = { replicasMs, batches, incarnation, sentAtMs: network.cluster.nowMs }
+      const request = { replicasMs, batches, incarnation, sentAtMs: cluster.nowMs }
       return ask<ProduceAnswer>(network, nodeOf(host), (broker, answer) =>
         produceTo(network, broker, request, answer),
       )
     },
-    close: async () => {},
-  }
-}
-
-export function fetchRequests(network: Network, connection: KafkaConnection): FetchRequests {
-  return {
-    metadata: (topics) => metadata(network, connection, topics),
     offsets: (node, partitions, timestamp) =>
-      ask(network, node, (broker, answer) =>
-        answer(offsetsFrom(network.cluster, broker, partitions, timestamp)),
-      ),
+      ask(network, node, (broker, answer) => answer(offsetsFrom(cluster, broker, partitions, timestamp))),
     fetch: (node, topics, { maxWaitMs }) =>
       ask<FetchAnswer>(network, node, (broker, answer) => {
-        const fetched = fetchFrom(network.cluster, broker, topics)
+        const fetched = fetchFrom(cluster, broker, topics)
         const isEmpty = fetched.responses.every(({ partitions }) =>
           partitions.every(({ errorCode, records }) => errorCode === 0 && (records ?? []).length === 0),
         )
-        if (isEmpty) network.clock.schedule(maxWaitMs, () => answer(fetched))
+        if (isEmpty) clock.schedule(maxWaitMs, () => answer(fetched))
         else answer(fetched)
       }),
     close: async () => {},
   }
-}
-
-function metadata(
-  network: Network,
-  connection: KafkaConnection,
-  topics: readonly string[],
-): Promise<ClusterLayout> {
-  // The first that accepts a connection answers.
-  const nodes = connection.brokers.map(nodeOf)
-  const first = nodes.find((node) => network.cluster.broker(node).state !== 'down')
-  return ask(network, first ?? nodes[0] ?? 1, (broker, answer) =>
-    answer(layoutFrom(network.cluster, broker, topics)),
-  )
 }
