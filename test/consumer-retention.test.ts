@@ -9,6 +9,7 @@ import { sqlStateOf } from '../src/foundation/store/sql-state.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { columns } from './support/columns.ts'
 import { databaseKinds, type OpenDatabase, openTestDatabase } from './support/database.ts'
+import { ended } from './support/ended.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { tradeValue } from './support/records.ts'
@@ -180,13 +181,9 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(portion.dropped?.chunks, 50)
       assert.ok(portion.locks < 1000, `${portion.locks} locks`)
       assert.equal((await marks())['retention:trades'], portion.dropped?.before.toISOString())
-      const maintenance = maintain()
-      try {
-        await until('the other old days to be dropped', async () => (await kept('trades')).length === 4)
-        assert.equal(maintenance.problem, '')
-      } finally {
-        maintenance.stop()
-      }
+      await using maintenance = ended(maintain(), 'stop')
+      await until('the other old days to be dropped', async () => (await kept('trades')).length === 4)
+      assert.equal(maintenance.problem, '')
     })
 
     test('a repeatedly failing drop makes the consumer not ready, with a fix, until it succeeds', async () => {
@@ -215,23 +212,19 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('the consumer drops data older than RETENTION_DAYS at its start, and continues storing', async () => {
-      const topics = await createTestTopics({ prefix: 'retention' })
-      try {
-        await fill(0, 1, 2, 7, 8)
-        const settings = { DATABASE_URL: server.url, RETENTION_DAYS: '5', AUTO_OFFSET_RESET: 'earliest' }
-        await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [tradeValue({ t: 100, T: Date.now() })])
-        await using consumer = await startConsumerProcess({
-          ...topics.env,
-          ...settings,
-          FLUSH_INTERVAL_MS: '200',
-        })
-        await consumer.command.waitForLine(/Rows past RETENTION_DAYS were dropped/, 60_000)
-        await until('three days and the new trade', async () => (await kept('trades')).length === 4)
-        await consumer.stop()
-        assert.deepEqual(await kept('book_ticker'), [0, 1, 2])
-      } finally {
-        await topics.delete()
-      }
+      await using topics = await createTestTopics({ prefix: 'retention' })
+      await fill(0, 1, 2, 7, 8)
+      const settings = { DATABASE_URL: server.url, RETENTION_DAYS: '5', AUTO_OFFSET_RESET: 'earliest' }
+      await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [tradeValue({ t: 100, T: Date.now() })])
+      await using consumer = await startConsumerProcess({
+        ...topics.env,
+        ...settings,
+        FLUSH_INTERVAL_MS: '200',
+      })
+      await consumer.command.waitForLine(/Rows past RETENTION_DAYS were dropped/, 60_000)
+      await until('three days and the new trade', async () => (await kept('trades')).length === 4)
+      await consumer.stop()
+      assert.deepEqual(await kept('book_ticker'), [0, 1, 2])
     })
   })
 }

@@ -5,6 +5,7 @@ import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import { launchBrowser, needsBrowser } from './support/browser.ts'
 import type { ConsumerParts } from './support/consumer-parts.ts'
+import { ended } from './support/ended.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
@@ -26,102 +27,93 @@ test(
     const { exchange } = parts
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
-    const browser = await launchBrowser()
-    try {
-      await using consumer = await startConsumerProcess(parts.env)
-      await consumer.ready()
-      await using ingestion = await parts.ingest()
-      await ingestion.ready()
-      const startDashboard = async () => {
-        const dashboard = startTapeline(['dashboard'], {
-          env: {
-            DATABASE_URL: parts.databaseUrl,
-            INGEST_URLS: ingestion.url,
-            CONSUMER_URLS: consumer.url,
-            DASHBOARD_PORT: String(port),
-          },
-        })
-        await dashboard.waitForLine(/The dashboard is at/)
-        return dashboard
-      }
-      await using dashboard = await startDashboard()
-      await assertFits(browser, url)
-
-      const page = await browser.newPage()
-      const problems = problemsOf(page, url)
-      await page.goto(url)
-      const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
-      const says = (selector: string, pattern: RegExp) =>
-        until(selector, async () => {
-          assert.match(await text(selector), pattern)
-          return true
-        })
-      await says('#state', /All is well/)
-
-      // A gap that cannot be filled for a while.
-      const rest = exchange.faults.add({ kind: 'restError', status: 500 })
-      exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
-      await says('#state', /1 gap cannot be filled now: HTTP 500/)
-      await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; being filled/)
-      rest.end()
-      await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; filled after/)
-      await says('#incidents', /BTCUSDT trade \d+–\d+: filled[\s\S]*BTCUSDT trade \d+–\d+: a gap \(missed\)/)
-      await says('#state', /All is well/)
-
-      // An unparsable frame.
-      exchange.faults.add({ kind: 'garbage', form: 'text', count: 1 })
-      await says('#letters', /not JSON/)
-      await says('#letter-count', /1 unresolved/)
-      await says('#incidents', /a dead letter, .*: not JSON/)
-
-      // A stopped service is reported, and the database's figures stay visible.
-      await ingestion.stop()
-      await says('#state', /ingestion: does not answer/)
-      await untilCaughtUp(consumer)
-      const assertTrue = async () => {
-        const { counters, partitions } = await consumer.status()
-        const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
-        await says('#totals', new RegExp(`Rows since start\\s+${count(counters.inserted)}\\s`))
-        await until('the prices of the database', async () => {
-          assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts))
-          return true
-        })
-        assert.deepEqual(
-          await cells(page, 'partitions'),
-          partitions
-            .toSorted((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
-            .map((one) => [
-              `${one.topic} ${one.partition}`,
-              count(one.nextOffset),
-              count(one.endOffset),
-              '0',
-            ]),
-        )
-        const { rows } = await parts.database.query<{ filled: number }>(
-          "SELECT count(*) FILTER (WHERE status = 'filled')::int AS filled FROM gaps",
-        )
-        await says('#gap-counts', new RegExp(`${rows[0]?.filled} filled`))
-      }
-      await assertTrue()
-      assert.deepEqual(problems(), [])
-
-      // The dashboard's server is killed and restarted: the page reconnects.
-      await dashboard.kill()
-      await says('#state', /The dashboard does not answer/)
-      problems()
-      await using again = await startDashboard()
-      await says('#state', /ingestion: does not answer/)
-      await assertTrue()
-      assert.deepEqual(
-        problems().filter((one) => !/ERR_CONNECTION|ERR_INCOMPLETE/.test(one)),
-        [],
-      )
-      again.signal('SIGTERM')
-      await again.assertExit(0)
-      await consumer.stop()
-    } finally {
-      await browser.close()
+    await using browser = ended(await launchBrowser(), 'close')
+    await using consumer = await startConsumerProcess(parts.env)
+    await consumer.ready()
+    await using ingestion = await parts.ingest()
+    await ingestion.ready()
+    const startDashboard = async () => {
+      const dashboard = startTapeline(['dashboard'], {
+        env: {
+          DATABASE_URL: parts.databaseUrl,
+          INGEST_URLS: ingestion.url,
+          CONSUMER_URLS: consumer.url,
+          DASHBOARD_PORT: String(port),
+        },
+      })
+      await dashboard.waitForLine(/The dashboard is at/)
+      return dashboard
     }
+    await using dashboard = await startDashboard()
+    await assertFits(browser, url)
+
+    const page = await browser.newPage()
+    const problems = problemsOf(page, url)
+    await page.goto(url)
+    const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
+    const says = (selector: string, pattern: RegExp) =>
+      until(selector, async () => {
+        assert.match(await text(selector), pattern)
+        return true
+      })
+    await says('#state', /All is well/)
+
+    // A gap that cannot be filled for a while.
+    const rest = exchange.faults.add({ kind: 'restError', status: 500 })
+    exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
+    await says('#state', /1 gap cannot be filled now: HTTP 500/)
+    await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; being filled/)
+    rest.end()
+    await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; filled after/)
+    await says('#incidents', /BTCUSDT trade \d+–\d+: filled[\s\S]*BTCUSDT trade \d+–\d+: a gap \(missed\)/)
+    await says('#state', /All is well/)
+
+    // An unparsable frame.
+    exchange.faults.add({ kind: 'garbage', form: 'text', count: 1 })
+    await says('#letters', /not JSON/)
+    await says('#letter-count', /1 unresolved/)
+    await says('#incidents', /a dead letter, .*: not JSON/)
+
+    // A stopped service is reported, and the database's figures stay visible.
+    await ingestion.stop()
+    await says('#state', /ingestion: does not answer/)
+    await untilCaughtUp(consumer)
+    const assertTrue = async () => {
+      const { counters, partitions } = await consumer.status()
+      const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
+      await says('#totals', new RegExp(`Rows since start\\s+${count(counters.inserted)}\\s`))
+      await until('the prices of the database', async () => {
+        assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts))
+        return true
+      })
+      assert.deepEqual(
+        await cells(page, 'partitions'),
+        partitions
+          .toSorted((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
+          .map((one) => [`${one.topic} ${one.partition}`, count(one.nextOffset), count(one.endOffset), '0']),
+      )
+      const { rows } = await parts.database.query<{ filled: number }>(
+        "SELECT count(*) FILTER (WHERE status = 'filled')::int AS filled FROM gaps",
+      )
+      await says('#gap-counts', new RegExp(`${rows[0]?.filled} filled`))
+    }
+    await assertTrue()
+    assert.deepEqual(problems(), [])
+
+    // The dashboard's server is killed and restarted: the page reconnects.
+    await dashboard.kill()
+    await says('#state', /The dashboard does not answer/)
+    problems()
+    await using again = await startDashboard()
+    await says('#state', /ingestion: does not answer/)
+    await assertTrue()
+    assert.deepEqual(
+      problems().filter((one) => !/ERR_CONNECTION|ERR_INCOMPLETE/.test(one)),
+      [],
+    )
+    again.signal('SIGTERM')
+    await again.assertExit(0)
+    await consumer.stop()
   },
 )
 

@@ -13,6 +13,7 @@ import {
   startEmbeddedDatabase,
 } from '../src/sandbox/embedded-timescaledb/embedded-database.ts'
 import { startEmbeddedServer } from '../src/sandbox/embedded-timescaledb/embedded-server.ts'
+import { ended } from './support/ended.ts'
 import { within } from './support/wait-for.ts'
 
 let folder: string
@@ -49,12 +50,8 @@ async function connect(url = database.url): Promise<pg.Client> {
 }
 
 async function withClient<Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> {
-  const client = await connect()
-  try {
-    return await work(client)
-  } finally {
-    await client.end()
-  }
+  await using client = ended(await connect(), 'end')
+  return await work(client)
 }
 
 const INSERT = `INSERT INTO ticks SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::bigint[], $4::numeric[]) ON CONFLICT DO NOTHING`

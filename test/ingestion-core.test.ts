@@ -104,10 +104,8 @@ test('L1 the window of a reset and a gap from the first of the new ids are two r
   const sequence = { symbol: 'BTCUSDT', event_type: 'trade', epoch: 1 } as const
   ledger.reset(sequence, 1_795_920_000_000, 1_795_920_005_000)
   const gap = ledger.open(sequence, { from: 1, to: 9 }, 'refused', { fromMs: 0, toMs: 0 })
-  assert.deepEqual(
-    [...column(rows, 'gap_id'), gap.revision],
-    ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1', 1],
-  )
+  assert.deepEqual(column(rows, 'gap_id'), ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1'])
+  assert.equal(gap.revision, 1)
 })
 
 test('S8 a reset without a free epoch ends ingestion with an error that names the symbol', () => {
@@ -159,10 +157,7 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
   const ids = sent.flatMap(({ mark }) => (mark === null ? [] : [mark.id]))
   assert.deepEqual(ids, [10, 11, 12])
   const letters = sent.filter(({ topic }) => topic === 'd')
-  assert.deepEqual(
-    letters.map(({ value }) => String(value)),
-    [String(second), String(sameTime)],
-  )
+  assert.equal(column(letters, 'value').join(), `${second},${sameTime}`)
   assert.deepEqual(core.reasons('rejected'), { [SECOND_UNDER_ID]: 2 })
   const { received, forwarded, duplicate, held, rejected } = core.counters
   assert.deepEqual([received, forwarded, duplicate, held, rejected], [12, 3, 7, 0, 2])
@@ -170,13 +165,9 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
 
 test('S10 makes no dead letter of an event that an earlier instance may have forwarded', () => {
   const sequence = new Sequence<Observed>({ epoch: 0, last: 100, last_time: 5000, holes: [] })
-  const kinds = [
-    { id: 99, timeMs: 6000, connection: 1 },
-    { id: 101, timeMs: 6001, connection: 1 },
-    { id: 101, timeMs: 6002, connection: 1 },
-    { id: 50, timeMs: 6003, connection: 1 },
-    { id: 102, timeMs: 6004, connection: 1 },
-  ].map((event) => sequence.observe(event).kind)
+  const kinds = [99, 101, 101, 50, 102].map(
+    (id, i) => sequence.observe({ id, timeMs: 6000 + i, connection: 1 }).kind,
+  )
   assert.deepEqual(kinds, ['duplicate', 'next', 'second', 'held', 'next'])
   assert.deepEqual(sequence.takeSecond(), [])
 })
@@ -215,10 +206,9 @@ test('sends a long held event unchanged, without keeping its receive buffer', ()
     bytes.fill(0)
     if (i === 1) assert.equal(core.counters.held, 2)
   }
-  assert.deepEqual(
-    sent.filter(({ mark }) => mark !== null).map(({ value }) => JSON.parse(value.toString()).t),
-    [1000, 1, 2, 3],
-  )
+  const events = sent.filter(({ mark }) => mark !== null)
+  const ids = events.map(({ value }) => JSON.parse(value.toString()).t)
+  assert.deepEqual(ids, [1000, 1, 2, 3])
 })
 
 test('gives the first quote after an outage its ledger row and the clock offset', () => {
@@ -232,10 +222,8 @@ test('gives the first quote after an outage its ledger row and the clock offset'
   handle(quote('BTCUSDT', 4))
   const texts = (wanted: string) =>
     sent.map(({ headers }) => [...headers].find(([name]) => String(name) === wanted)?.[1].toString())
-  assert.deepEqual(
-    texts('outage').map((row) => row && JSON.parse(row).cause),
-    [undefined, 'reconnect', undefined, 'reconnect'],
-  )
+  const causes = texts('outage').map((row) => row && JSON.parse(row).cause)
+  assert.deepEqual(causes, [undefined, 'reconnect', undefined, 'reconnect'])
   assert.deepEqual(texts('clock_ahead'), [undefined, '', undefined, '-401'])
 })
 

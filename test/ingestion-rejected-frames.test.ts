@@ -51,9 +51,8 @@ test('F4 names a stream with more than 1 % rejected frames, until a minute or tw
   assert.deepEqual([rejected.status(1000), rejected.problem(1000)], [[], ''], '1 of 200')
   rejected.add(frame('btcusdt@trade'), 'q is not a decimal', 1100, 1100)
   rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1200, 1200)
-  assert.deepEqual(columns(rejected.status(1200), 'stream', 'reason'), [
-    ['btcusdt@trade', 'p is not a decimal'],
-  ])
+  const found = [['btcusdt@trade', 'p is not a decimal']]
+  assert.deepEqual(columns(rejected.status(1200), 'stream', 'reason'), found)
   assert.equal(
     rejected.problem(1200),
     '2 % of the frames of btcusdt@trade in the last minute were rejected: p is not a decimal',
@@ -74,10 +73,8 @@ test('F4 compares frames without a stream name with all frames, and ignores seco
   rejected.add(Buffer.from('{'), 'not JSON', 200, 200)
   assert.equal(rejected.problem(200), '')
   for (let i = 0; i < 5; i++) rejected.add(Buffer.from('{'), 'not JSON', 300, 300)
-  assert.equal(
-    rejected.problem(300),
-    '3 % of the frames of all streams in the last minute were rejected: not JSON',
-  )
+  const problem = '3 % of the frames of all streams in the last minute were rejected: not JSON'
+  assert.equal(rejected.problem(300), problem)
 })
 
 test('remembers a thousand streams, whatever names frames contain', () => {

@@ -57,11 +57,8 @@ test('N3: * takes the trading symbols and those of checkpoints, and reports the 
 test('N5: if nothing trades, the start waits and reports why, and resumed symbols join', () => {
   const selection = select(['*'], { BTCUSDT: 'BREAK' })
   assert.match(selection.problem, /no symbol is trading/)
-  assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), {
-    ...NOTHING,
-    added: ['BTCUSDT'],
-    joined: ['BTCUSDT'],
-  })
+  const joined = { ...NOTHING, added: ['BTCUSDT'], joined: ['BTCUSDT'] }
+  assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), joined)
   assert.equal(selection.problem, '')
   assert.deepEqual(selection.update(answer({ BTCUSDT: 'BREAK' })), { ...NOTHING, halted: ['BTCUSDT'] })
   assert.match(selection.problem, /no symbol is trading/)
@@ -103,10 +100,8 @@ test('each shard takes its symbols, and a shard without any of a named list is r
   assert.throws(() => shard([String(one)]).begin(answer(STATUSES), new Set()), TapelineError)
   const all = shard(['*'])
   all.begin(answer(STATUSES), new Set(Object.keys(STATUSES)))
-  assert.deepEqual(
-    sorted(all.subscribed),
-    sorted(Object.keys(STATUSES).filter((symbol) => partitionOf(symbol, 2) === index)),
-  )
+  const own = Object.keys(STATUSES).filter((symbol) => partitionOf(symbol, 2) === index)
+  assert.deepEqual(sorted(all.subscribed), sorted(own))
   assert.equal(all.leftOut.get(String(one)), 'other shard')
 })
 
@@ -115,10 +110,7 @@ test('N1 joining streams fill the connections that have room, and only the rest 
   const plans = planConnections('wss://exchange', names, 'millisecond')
   const joining = Array.from({ length: 1020 }, (_, index) => `n${index}@trade`)
   const changed = changePlans('wss://exchange', plans, joining, new Set(names.slice(0, 4)), 'millisecond')
-  assert.deepEqual(
-    changed.map(({ streams }) => streams.length),
-    [1024, 1022],
-  )
+  assert.deepEqual([changed.length, changed[0]?.streams.length, changed[1]?.streams.length], [2, 1024, 1022])
   assert.deepEqual(changed.flatMap(({ streams }) => streams).sort(), [...names.slice(4), ...joining].sort())
   const [same, other] = changePlans('wss://exchange', changed, ['last@trade'], new Set(), 'millisecond')
   assert.equal(same, changed[0], 'a connection without new streams is unchanged')

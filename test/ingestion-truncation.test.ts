@@ -34,36 +34,22 @@ function fetcherOf(logs: Readonly<Record<string, readonly LogMessage[]>>): Recor
     const log = logOf(topic)
     const next = log.findIndex((message) => message.leaderEpoch > leaderEpoch)
     const common = next < 0 ? log.length : next
-    const answer = {
-      topic,
-      partition,
-      startOffset: 0,
-      endOffset: log.length,
-      nextOffset: null,
-      nextLeaderEpoch: -1,
-    }
+    const nothing = { error: null, diverging: null, messages: [], nextOffset: null, nextLeaderEpoch: -1 }
+    const answer = { topic, partition, startOffset: 0, endOffset: log.length, ...nothing }
     if (leaderEpoch >= 0 && common < offset) {
       const diverging = { offset: common, leaderEpoch: log[common - 1]?.leaderEpoch ?? 0 }
-      return { ...answer, error: null, diverging, messages: [] }
+      return { ...answer, diverging }
     }
-    if (offset > log.length) return { ...answer, error: 'OFFSET_OUT_OF_RANGE', diverging: null, messages: [] }
+    if (offset > log.length) return { ...answer, error: 'OFFSET_OUT_OF_RANGE' }
+    const last = log.at(-1)
+    if (last === undefined || offset === log.length) return answer
     const messages = log
       .slice(offset)
       .map(
         ({ value, leaderEpoch: epoch }, i) =>
           new FetchedMessage(offset + i, Buffer.from(SYMBOL), [], value, 0, value.length, epoch),
       )
-    const last = log.at(-1)
-    return messages.length === 0
-      ? { ...answer, error: null, diverging: null, messages }
-      : {
-          ...answer,
-          error: null,
-          diverging: null,
-          messages,
-          nextOffset: log.length,
-          nextLeaderEpoch: last?.leaderEpoch ?? -1,
-        }
+    return { ...answer, messages, nextOffset: log.length, nextLeaderEpoch: last.leaderEpoch }
   }
   return {
     connect: async () => METADATA,
@@ -107,11 +93,8 @@ test('C7 a checkpoint beyond the end of its topic is distrusted, also without a 
   }
   const { memory, counters } = await recovered(logs)
   const { trade } = memory.snapshot(SYMBOL)
-  assert.deepEqual(
-    [trade?.last, trade?.holes],
-    [999, [{ from: 900, to: 999 }]],
-    'it still tells which ids are missing',
-  )
+  const holes = [{ from: 900, to: 999 }]
+  assert.deepEqual([trade?.last, trade?.holes], [999, holes], 'it still tells which ids are missing')
   assert.equal(memory.nextOffset('t', 0), 900)
   assert.equal(counters.get(SYMBOL), 2, 'the next counter is above that of the distrusted checkpoint')
 })
@@ -120,11 +103,8 @@ test('C7 a symbol with an empty checkpoint partition is recovered from its messa
   const { memory } = await recovered({ t: trades(5, 10, 1), b: quotes(0, 3, 1) })
   const { trade, bookTicker } = memory.snapshot(SYMBOL)
   assert.deepEqual([trade?.first, trade?.last, bookTicker?.last_update_id], [5, 9, 2])
-  assert.deepEqual(
-    [...(await recovered({})).memory.symbols],
-    [],
-    'it is new if the topics have nothing of it',
-  )
+  const symbols = [...(await recovered({})).memory.symbols]
+  assert.deepEqual(symbols, [], 'it is new if the topics have nothing of it')
 })
 
 test('C7 backfilled trades that Kafka lost are missing, although the ledger lists them as filled', async () => {
@@ -174,8 +154,8 @@ test('C8 a checkpoint counts from offset 0 in a recreated topic, whatever its si
 })
 
 test('C8 without any checkpoint the topics are read from their beginning', async () => {
-  const { memory } = await recovered({ t: trades(100, 200, 0) })
-  assert.deepEqual([memory.snapshot(SYMBOL).trade?.first, memory.snapshot(SYMBOL).trade?.last], [100, 199])
+  const { trade } = (await recovered({ t: trades(100, 200, 0) })).memory.snapshot(SYMBOL)
+  assert.deepEqual([trade?.first, trade?.last], [100, 199])
 })
 
 test('C7 quotes that Kafka lost are a window from the last one before to the first one that replaced them', async () => {
@@ -239,7 +219,9 @@ test('C7 a running instance whose messages were lost writes no checkpoint, recor
     topicWatch: { idOf: (topic) => topicIds.get(topic) ?? topic, check: async () => true },
     signal: new AbortController().signal,
   })
-  acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 19, timeMs: RECEIPT_MS })
+  const quoted = (id: number, timeMs: number) =>
+    acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id, timeMs })
+  quoted(19, RECEIPT_MS)
   const acknowledge = (first: number, offset: number) => {
     const next = { topic: 'b', partition: 0, offset }
     const [written] = sent
@@ -258,7 +240,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, recor
 
   // Rows that waited while writing was suspended are written afterwards.
   checkpoints.onSettled(sent)
-  acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 25, timeMs: RECEIPT_MS + 5000 })
+  quoted(25, RECEIPT_MS + 5000)
   const writing = checkpoints.writeChanged()
   checkpoints.hold()
   await writing
@@ -268,7 +250,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, recor
   assert.equal(sent.length, 2)
 
   checkpoints.onSettled(sent)
-  acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 30, timeMs: RECEIPT_MS + 9000 })
+  quoted(30, RECEIPT_MS + 9000)
   acknowledge(20, 25)
   assert.deepEqual([ended, windows], [[], []])
   // The topic was recreated: its offsets begin at 0, and checkpoints continue once its new id is

@@ -17,6 +17,7 @@ import {
   mavenFailure,
 } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { CACHE_DIRECTORY } from './support/bounded-run.ts'
+import { ended } from './support/ended.ts'
 import { withAdmin } from './support/kafka-clients.ts'
 import { within } from './support/wait-for.ts'
 
@@ -70,19 +71,15 @@ test('a broker starts with any first character of its cluster id', async () => {
 })
 
 test('reports a port in use with the fix, before it starts anything', async () => {
-  const other = createServer()
+  await using other = ended(createServer(), 'close')
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
   const address = other.address()
   const port = address !== null && typeof address === 'object' ? address.port : 0
-  try {
-    await assert.rejects(startKafkaBroker({ distributionDir, dataDir: join(folder, 'taken'), port }), {
-      code: 'ENVIRONMENT',
-      message: new RegExp(`port ${port} .* taken`),
-      fix: /KAFKA_BROKERS/,
-    })
-  } finally {
-    other.close()
-  }
+  await assert.rejects(startKafkaBroker({ distributionDir, dataDir: join(folder, 'taken'), port }), {
+    code: 'ENVIRONMENT',
+    message: new RegExp(`port ${port} .* taken`),
+    fix: /KAFKA_BROKERS/,
+  })
 })
 
 test('an aborted start leaves no broker process', async () => {

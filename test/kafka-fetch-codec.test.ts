@@ -13,6 +13,7 @@ import {
   type MessageBatch,
   readRecordBatches,
 } from '../src/foundation/kafka/codec/record-batch.ts'
+import { column } from './support/columns.ts'
 import { anyMessages, batchOf, COMPRESSIONS, inPieces, sealed } from './support/record-batches.ts'
 
 const ATTRIBUTES = 21
@@ -196,10 +197,7 @@ test('reports the one partition with an error or corrupt bytes, and still delive
         ],
       )
       const partitions = error['response'].responses[0].partitions
-      assert.deepEqual(
-        partitions.map((one: { errorCode: number }) => one.errorCode),
-        [0, 1, 2],
-      )
+      assert.deepEqual(column<{ errorCode: number }, 'errorCode'>(partitions, 'errorCode'), [0, 1, 2])
       assert.equal(partitions[0].records[0].messages.length, 2)
       return true
     },

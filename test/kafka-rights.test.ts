@@ -22,6 +22,7 @@ import { ingestionConfig, topicRights } from '../src/ingestion/config.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { ended } from './support/ended.ts'
 import { outgoing, sendRecords } from './support/kafka-clients.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
@@ -175,16 +176,12 @@ async function use({ operation, name }: Right, connection: KafkaConnection): Pro
     return sendRecords(connection, [
       outgoing({ topic: name, key: Buffer.from('!test'), value: Buffer.from('{}') }),
     ])
-  const fetcher = new PartitionFetcher(connection, 'test', [name])
-  try {
-    await fetcher.connect()
-    const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
-    const node = fetcher.leaderOf(name, 0) ?? -1
-    const [fetched] = await fetcher.fetch(node, [{ topic: name, partition: 0, offset: 0 }], limits)
-    if (fetched?.error != null) throw new Error(`${name}: ${fetched.error}`)
-  } finally {
-    await fetcher.close()
-  }
+  await using fetcher = ended(new PartitionFetcher(connection, 'test', [name]), 'close')
+  await fetcher.connect()
+  const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
+  const node = fetcher.leaderOf(name, 0) ?? -1
+  const [fetched] = await fetcher.fetch(node, [{ topic: name, partition: 0, offset: 0 }], limits)
+  if (fetched?.error != null) throw new Error(`${name}: ${fetched.error}`)
 }
 
 function needed(user: User): NeededRights {

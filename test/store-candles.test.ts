@@ -118,16 +118,12 @@ for (const { name, ...options } of databaseKinds()) {
       await command.assertExit(0)
       assert.match(command.output(), /Compression \(COMPRESS_AFTER_DAYS\): not available, /)
       assert.match(command.output(), expected)
-      const topics = await createTestTopics({ prefix: 'compression' })
-      try {
-        const env = { ...topics.env, DATABASE_URL: on.url, COMPRESS_AFTER_DAYS: '1', RETENTION_DAYS: '900' }
-        await using consumer = await startConsumerProcess(env)
-        await consumer.command.waitForLine(expected, 30_000)
-        await consumer.ready()
-        await consumer.stop()
-      } finally {
-        await topics.delete()
-      }
+      await using topics = await createTestTopics({ prefix: 'compression' })
+      const env = { ...topics.env, DATABASE_URL: on.url, COMPRESS_AFTER_DAYS: '1', RETENTION_DAYS: '900' }
+      await using consumer = await startConsumerProcess(env)
+      await consumer.command.waitForLine(expected, 30_000)
+      await consumer.ready()
+      await consumer.stop()
     })
 
     // The only server here with that licence. It cannot be reopened afterwards, and is not.

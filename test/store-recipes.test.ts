@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { createAuditedMarket, outageSql } from './support/audited-market.ts'
 import { databaseKinds } from './support/database.ts'
+import { ended } from './support/ended.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 const DAY = "symbol = 'BTCUSDT' AND trade_time >= '2026-01-01' AND trade_time < '2026-01-02'"
@@ -32,81 +33,77 @@ for (const { name, ...options } of databaseKinds()) {
     `the SQL of the docs runs unchanged and its figures are right, on the ${name} TimescaleDB`,
     options,
     async () => {
-      const market = await createAuditedMarket(name)
+      await using market = ended(await createAuditedMarket(name), 'drop')
       const { database } = market
       const ask = async (heading: string, which = 0) => {
         const sql = recipes('docs/recipes.md').filter((one) => one.heading === heading)[which]?.sql
         assert.ok(sql !== undefined, heading)
         return (await database.query(sql)).rows
       }
-      try {
-        await database.query(outageSql('2026-01-02T10:00:00Z', '2026-01-02T10:00:07Z'))
-        let run = 0
-        for (const page of globSync('docs/*.md', { cwd: ROOT })) {
-          for (const { heading, sql } of recipes(page)) {
-            // This one generates a day of rows for measurements.
-            if (!/^\s*(SELECT|WITH)/.test(sql)) continue
-            await database.query(sql).catch((error: unknown) => {
-              throw new Error(`${page}, ${heading}`, { cause: error })
-            })
-            run++
-          }
+      await database.query(outageSql('2026-01-02T10:00:00Z', '2026-01-02T10:00:07Z'))
+      let run = 0
+      for (const page of globSync('docs/*.md', { cwd: ROOT })) {
+        for (const { heading, sql } of recipes(page)) {
+          // This one generates a day of rows for measurements.
+          if (!/^\s*(SELECT|WITH)/.test(sql)) continue
+          await database.query(sql).catch((error: unknown) => {
+            throw new Error(`${page}, ${heading}`, { cause: error })
+          })
+          run++
         }
-        assert.ok(run >= 14, `${run} were run`)
-        const runBook = readFileSync(join(ROOT, 'docs/operations.md'), 'utf8')
-        const queries = [...runBook.matchAll(/`(SELECT [^`]+)`/g)].map(([, query = '']) => query)
-        assert.ok(queries.length >= 4, `${queries.length} queries`)
-        for (const query of queries)
-          await database.query(query).catch((error: unknown) => assert.fail(`${query}: ${error}`))
-
-        const { rows: trades } = await database.query<Trade>(
-          `SELECT extract(hour FROM trade_time)::int AS hour, trade_id::int AS id, price::float8 AS price, quantity::float8 AS quantity,
-             is_buyer_maker AS maker FROM raw_trades WHERE ${DAY} ORDER BY trade_id`,
-        )
-        assert.ok(trades.length > 10)
-        const hours = Map.groupBy(trades, ({ hour }) => hour)
-        assert.deepEqual(
-          (await ask('Candles', 1))
-            .filter(({ symbol }) => symbol === 'BTCUSDT')
-            .map((row) => numbers(row, ['open', 'high', 'low', 'close', 'volume'])),
-          [...hours.values()].map((of) => [
-            of[0]?.price,
-            Math.max(...of.map(({ price }) => price)),
-            Math.min(...of.map(({ price }) => price)),
-            of.at(-1)?.price,
-            round(sum(of.map(({ quantity }) => quantity))),
-          ]),
-        )
-        assert.deepEqual(
-          (await ask('Who took: buyers or sellers')).map((row) => numbers(row, ['bought', 'sold'])),
-          [...hours.values()].map((of) =>
-            [false, true].map((maker) =>
-              round(sum(of.filter((one) => one.maker === maker).map((one) => one.quantity))),
-            ),
-          ),
-        )
-        const { rows: all } = await database.query<Trade>(
-          "SELECT price::float8 AS price, quantity::float8 AS quantity FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time < '2026-01-05'",
-        )
-        const [vwap] = await ask('Volume-weighted average price')
-        const expected = sum(all.map((one) => one.price * one.quantity)) / sum(all.map((one) => one.quantity))
-        assert.ok(Math.abs(Number(vwap?.['vwap']) - expected) < 1e-6, `${vwap?.['vwap']} and ${expected}`)
-
-        const { rows: quotes } = await database.query<{ bid: number; ask: number; bps: number }>(
-          `SELECT book_ticker.bid_price::float8 AS bid, book_ticker.ask_price::float8 AS ask, spread_bps::float8 AS bps
-           FROM book_ticker JOIN spreads USING (symbol, ingestion_timestamp)
-           WHERE symbol = 'BTCUSDT' ORDER BY ingestion_timestamp LIMIT 1`,
-        )
-        for (const { bid, ask, bps } of quotes)
-          assert.ok(Math.abs(bps - (10_000 * (ask - bid)) / ((ask + bid) / 2)) < 1e-6)
-        assert.equal(quotes.length, 1)
-        assert.deepEqual(
-          (await ask('Stored and missing data', 2)).map(({ symbol, seconds }) => [symbol, Number(seconds)]),
-          [['BTCUSDT', 7]],
-        )
-      } finally {
-        await market.drop()
       }
+      assert.ok(run >= 14, `${run} were run`)
+      const runBook = readFileSync(join(ROOT, 'docs/operations.md'), 'utf8')
+      const queries = [...runBook.matchAll(/`(SELECT [^`]+)`/g)].map(([, query = '']) => query)
+      assert.ok(queries.length >= 4, `${queries.length} queries`)
+      for (const query of queries)
+        await database.query(query).catch((error: unknown) => assert.fail(`${query}: ${error}`))
+
+      const { rows: trades } = await database.query<Trade>(
+        `SELECT extract(hour FROM trade_time)::int AS hour, trade_id::int AS id, price::float8 AS price, quantity::float8 AS quantity,
+           is_buyer_maker AS maker FROM raw_trades WHERE ${DAY} ORDER BY trade_id`,
+      )
+      assert.ok(trades.length > 10)
+      const hours = Map.groupBy(trades, ({ hour }) => hour)
+      assert.deepEqual(
+        (await ask('Candles', 1))
+          .filter(({ symbol }) => symbol === 'BTCUSDT')
+          .map((row) => numbers(row, ['open', 'high', 'low', 'close', 'volume'])),
+        [...hours.values()].map((of) => [
+          of[0]?.price,
+          Math.max(...of.map(({ price }) => price)),
+          Math.min(...of.map(({ price }) => price)),
+          of.at(-1)?.price,
+          round(sum(of.map(({ quantity }) => quantity))),
+        ]),
+      )
+      assert.deepEqual(
+        (await ask('Who took: buyers or sellers')).map((row) => numbers(row, ['bought', 'sold'])),
+        [...hours.values()].map((of) =>
+          [false, true].map((maker) =>
+            round(sum(of.filter((one) => one.maker === maker).map((one) => one.quantity))),
+          ),
+        ),
+      )
+      const { rows: all } = await database.query<Trade>(
+        "SELECT price::float8 AS price, quantity::float8 AS quantity FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time < '2026-01-05'",
+      )
+      const [vwap] = await ask('Volume-weighted average price')
+      const expected = sum(all.map((one) => one.price * one.quantity)) / sum(all.map((one) => one.quantity))
+      assert.ok(Math.abs(Number(vwap?.['vwap']) - expected) < 1e-6, `${vwap?.['vwap']} and ${expected}`)
+
+      const { rows: quotes } = await database.query<{ bid: number; ask: number; bps: number }>(
+        `SELECT book_ticker.bid_price::float8 AS bid, book_ticker.ask_price::float8 AS ask, spread_bps::float8 AS bps
+         FROM book_ticker JOIN spreads USING (symbol, ingestion_timestamp)
+         WHERE symbol = 'BTCUSDT' ORDER BY ingestion_timestamp LIMIT 1`,
+      )
+      for (const { bid, ask, bps } of quotes)
+        assert.ok(Math.abs(bps - (10_000 * (ask - bid)) / ((ask + bid) / 2)) < 1e-6)
+      assert.equal(quotes.length, 1)
+      assert.deepEqual(
+        (await ask('Stored and missing data', 2)).map(({ symbol, seconds }) => [symbol, Number(seconds)]),
+        [['BTCUSDT', 7]],
+      )
     },
   )
 }

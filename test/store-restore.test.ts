@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase, databaseKinds } from './support/database.ts'
+import { ended } from './support/ended.ts'
 import { dropDatabase, dumpDatabase, restoreDatabase } from './support/postgres-dump.ts'
 import { startTapeline } from './support/processes.ts'
 import { runStatements } from './support/statements.ts'
@@ -27,12 +28,8 @@ test('a superuser restores a dump made by a plain owner, and the owner can use i
     return url.href
   }
   const on = async (url: string, work: (database: ReturnType<typeof open>) => Promise<unknown>) => {
-    const database = open(url)
-    try {
-      return await work(database)
-    } finally {
-      await database.close()
-    }
+    await using database = ended(open(url), 'close')
+    return await work(database)
   }
   try {
     await admin.query(`CREATE ROLE ${owner} LOGIN PASSWORD 'secret'`)

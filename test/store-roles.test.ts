@@ -8,6 +8,7 @@ import { loadMigrations } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { column } from './support/columns.ts'
 import { databaseKinds, databaseOfSuite } from './support/database.ts'
+import { ended } from './support/ended.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { markValue, produce } from './support/messages.ts'
 import { type NativeTimescale, startNativeTimescale } from './support/native-timescaledb.ts'
@@ -30,12 +31,8 @@ async function run(args: string[], env: Readonly<Record<string, string>>, exitCo
 
 /** Runs work on a database that is closed afterwards. */
 async function on<Result>(url: string, work: (database: Database) => Promise<Result>): Promise<Result> {
-  const database = open(url)
-  try {
-    return await work(database)
-  } finally {
-    await database.close()
-  }
+  await using database = ended(open(url), 'close')
+  return await work(database)
 }
 
 describe('users who have one role each', options, () => {

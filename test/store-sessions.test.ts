@@ -12,6 +12,7 @@ import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
 import { column } from './support/columns.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { ended } from './support/ended.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
 import { startTapeline } from './support/processes.ts'
 import { runStatements } from './support/statements.ts'
@@ -65,22 +66,18 @@ describe('sessions', { skip: native?.skip ?? false }, () => {
   test('a session opened while the database was read-only can write later', async () => {
     const name = new URL(server.url).pathname.slice(1)
     await runStatements(server.url, `ALTER DATABASE ${name} SET default_transaction_read_only = on`)
-    const stale = open(server.url)
-    try {
-      const pid = await backendPid(stale)
-      await runStatements(
-        server.url,
-        'SET default_transaction_read_only = off',
-        `ALTER DATABASE ${name} RESET default_transaction_read_only`,
-      )
-      const writing = await stale.transaction(async (connection) => {
-        await connection.query("INSERT INTO notes VALUES ('written')")
-        return backendPid(connection)
-      })
-      assert.equal(writing, pid, 'in the same session')
-    } finally {
-      await stale.close()
-    }
+    await using stale = ended(open(server.url), 'close')
+    const pid = await backendPid(stale)
+    await runStatements(
+      server.url,
+      'SET default_transaction_read_only = off',
+      `ALTER DATABASE ${name} RESET default_transaction_read_only`,
+    )
+    const writing = await stale.transaction(async (connection) => {
+      await connection.query("INSERT INTO notes VALUES ('written')")
+      return backendPid(connection)
+    })
+    assert.equal(writing, pid, 'in the same session')
   })
 
   for (const code of ['25006', '57P01', '08006']) {
@@ -102,26 +99,22 @@ describe('sessions', { skip: native?.skip ?? false }, () => {
 
   test('no setting of the database ends or changes a transaction', async () => {
     await setOn(server)
-    const strict = open(server.url)
-    try {
-      const seen = await strict.transaction(async (connection) => {
-        await connection.query('SELECT pg_sleep(0.5)')
-        await connection.query("INSERT INTO notes VALUES ('written')")
-        await sleep(500)
-        const { rows } = await connection.query(
-          `SELECT timestamptz '2026-01-31 12:00+00' AS at, '\\x00ff'::bytea AS bytes, '{NULL}'::text[] AS nothing,
-             interval '1 day' AS day, 0.1::float8 + 0.2 AS sum`,
-        )
-        return rows[0]
-      })
-      assert.deepEqual(seen?.['at'], new Date('2026-01-31T12:00:00Z'))
-      assert.deepEqual(seen?.['bytes'], Buffer.from([0, 255]))
-      assert.deepEqual(seen?.['nothing'], [null])
-      assert.deepEqual(Object.entries(Object(seen?.['day'])), [['days', 1]])
-      assert.equal(seen?.['sum'], 0.30000000000000004)
-    } finally {
-      await strict.close()
-    }
+    await using strict = ended(open(server.url), 'close')
+    const seen = await strict.transaction(async (connection) => {
+      await connection.query('SELECT pg_sleep(0.5)')
+      await connection.query("INSERT INTO notes VALUES ('written')")
+      await sleep(500)
+      const { rows } = await connection.query(
+        `SELECT timestamptz '2026-01-31 12:00+00' AS at, '\\x00ff'::bytea AS bytes, '{NULL}'::text[] AS nothing,
+           interval '1 day' AS day, 0.1::float8 + 0.2 AS sum`,
+      )
+      return rows[0]
+    })
+    assert.deepEqual(seen?.['at'], new Date('2026-01-31T12:00:00Z'))
+    assert.deepEqual(seen?.['bytes'], Buffer.from([0, 255]))
+    assert.deepEqual(seen?.['nothing'], [null])
+    assert.deepEqual(Object.entries(Object(seen?.['day'])), [['days', 1]])
+    assert.equal(seen?.['sum'], 0.30000000000000004)
   })
 })
 

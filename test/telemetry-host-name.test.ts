@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { startHealthServer } from '../src/foundation/telemetry/health-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { dashboardServer } from '../src/tools/dashboard/server.ts'
+import { ended } from './support/ended.ts'
 
 function statusOf(url: string, headers: Record<string, string>, method = 'GET'): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -25,41 +26,35 @@ async function assertOwnNamesOnly(url: string): Promise<void> {
 }
 
 test('a service answers over loopback only to names of this machine', async () => {
-  const server = await startHealthServer(
-    { host: '127.0.0.1', port: 0, portSetting: 'INGEST_PORT' },
-    { readiness: () => ({ ready: true, reason: '' }), status: () => ({}), metrics: async () => '' },
+  await using server = ended(
+    await startHealthServer(
+      { host: '127.0.0.1', port: 0, portSetting: 'INGEST_PORT' },
+      { readiness: () => ({ ready: true, reason: '' }), status: () => ({}), metrics: async () => '' },
+    ),
+    'close',
   )
-  try {
-    await assertOwnNamesOnly(`${server.url}/status`)
-  } finally {
-    await server.close()
-  }
+  await assertOwnNamesOnly(`${server.url}/status`)
 })
 
 test('the dashboard answers over loopback only to names of this machine', async () => {
   const past = { moments: [], incidents: [] }
   const observer = { past, hasLooked: true, look: () => null, listen: () => () => {} }
-  const server = dashboardServer({ observer, series: async () => [] })
-  try {
-    await assertOwnNamesOnly(`${await server.listen({ host: '127.0.0.1', port: 0 })}/readyz`)
-  } finally {
-    await server.close()
-  }
+  await using server = ended(dashboardServer({ observer, series: async () => [] }), 'close')
+  await assertOwnNamesOnly(`${await server.listen({ host: '127.0.0.1', port: 0 })}/readyz`)
 })
 
 test('programs can control faults, but web pages cannot', async () => {
-  const exchange = await startSimulatedExchange({
-    symbols: ['BTCUSDT'],
-    messagesPerSecond: 1,
-    faultApi: true,
-  })
-  try {
-    const url = `${exchange.restUrl}/faults`
-    assert.equal(await statusOf(url, {}, 'POST'), 201)
-    assert.equal(await statusOf(url, { origin: 'https://example.com' }, 'POST'), 403)
-    assert.equal(await statusOf(url, { origin: 'null' }, 'DELETE'), 403)
-    assert.equal(exchange.faults.list().length, 1)
-  } finally {
-    await exchange.close()
-  }
+  await using exchange = ended(
+    await startSimulatedExchange({
+      symbols: ['BTCUSDT'],
+      messagesPerSecond: 1,
+      faultApi: true,
+    }),
+    'close',
+  )
+  const url = `${exchange.restUrl}/faults`
+  assert.equal(await statusOf(url, {}, 'POST'), 201)
+  assert.equal(await statusOf(url, { origin: 'https://example.com' }, 'POST'), 403)
+  assert.equal(await statusOf(url, { origin: 'null' }, 'DELETE'), 403)
+  assert.equal(exchange.faults.list().length, 1)
 })
