@@ -4,8 +4,6 @@ import { readRange } from '../foundation/kafka/read-range.ts'
 import { type EventType, streamName } from '../foundation/market/event.ts'
 import type { RestCaller } from './backfill/rest-caller.ts'
 
-const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
-
 /** Returns the stream names of symbols and event types, grouped by symbol. */
 export function streamNames(symbols: Iterable<string>, eventTypes: readonly EventType[]): string[] {
   return [...symbols].flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
@@ -34,7 +32,7 @@ export async function checkpointedSymbols(
   try {
     await fetcher.connect()
     for (const range of await fetcher.offsetRanges()) {
-      await readRange(fetcher, range, LIMITS, ({ key, value }) => {
+      await readRange(fetcher, range, ({ key, value }) => {
         const symbol = key?.toString() ?? ''
         if (value !== null && symbol !== '' && symbol !== EXCHANGE_IDENTITY_KEY) symbols.add(symbol)
       })

@@ -24,16 +24,10 @@ function proxyFor(url: string): string | null {
   })
 }
 
-/** Describes the proxy for a URL, without its password; null without a proxy. */
-export function routeTo(url: string): string | null {
-  const proxy = proxyFor(url)
-  return proxy === null ? null : withoutPassword(proxy)
-}
-
-/** Returns the route as part of a message; empty without a proxy. */
+/** Returns the proxy for a URL as part of a message, without its password; empty without a proxy. */
 export function byProxy(url: string): string {
-  const proxy = routeTo(url)
-  return proxy === null ? '' : ` through the proxy ${proxy}`
+  const proxy = proxyFor(url)
+  return proxy === null ? '' : ` through the proxy ${withoutPassword(proxy)}`
 }
 
 /** Returns the agent that tunnels a WebSocket through the proxy, with CONNECT even for `ws`. */

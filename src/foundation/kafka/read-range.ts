@@ -1,6 +1,5 @@
 import { withinLimit } from '../runtime/backoff.ts'
 import { realBrokers } from './broker-connections.ts'
-import type { FetchLimits } from './broker-requests.ts'
 import type { FetchedMessage } from './codec/record-batch.ts'
 import type { KafkaConnection } from './config.ts'
 import type { RecordFetcher } from './kafka-port.ts'
@@ -42,16 +41,18 @@ export function isStoredUpTo(
   })
 }
 
+const LIMIT_MS = 30_000
+const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
+
 /** Reads a range of a partition. @throws if retention or a truncation removes messages of it meanwhile */
 export async function readRange(
   fetcher: RecordFetcher,
   { topic, partition, start, end }: OffsetRange,
-  limits: FetchLimits,
   onMessage: (message: FetchedMessage) => void,
 ): Promise<void> {
   let leaderEpoch = -1
   for (let offset = start; offset < end; ) {
-    const fetched = await fetcher.read({ topic, partition, offset, leaderEpoch }, limits)
+    const fetched = await fetcher.read({ topic, partition, offset, leaderEpoch }, LIMITS)
     const { error, diverging, nextOffset, endOffset } = fetched
     if (error !== null || diverging !== null || (nextOffset === null && endOffset < end)) {
       throw new Error(
@@ -66,13 +67,8 @@ export async function readRange(
   }
 }
 
-const LIMIT_MS = 30_000
-
-const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
-
 /**
- * Returns the newest value of a key in a compacted topic with one message per symbol; null without
- * one.
+ * Returns the newest value of a key in a compacted topic with few messages; null without one.
  * @param fetcher of that topic; it is closed at the end
  * @throws after `limitMs`, or the error of a request
  */
@@ -87,7 +83,7 @@ export async function latestValue(
     const range = (await fetcher.offsetRanges()).find((one) => one.partition === partition)
     let value: string | null = null
     if (range === undefined) return null
-    await readRange(fetcher, range, LIMITS, (message) => {
+    await readRange(fetcher, range, (message) => {
       if (message.key?.toString() === key) value = message.value?.toString() ?? null
     })
     return value

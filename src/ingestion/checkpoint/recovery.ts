@@ -11,8 +11,6 @@ import { RecoveryFold } from './recovery-fold.ts'
 import { type Tail, TailEpochs } from './tail-epochs.ts'
 import { findTruncations } from './truncation.ts'
 
-const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
-
 /**
  * Reads the state of the symbols from Kafka: their newest checkpoints, and the events and ledger
  * rows after them. The result tells as ranges which ids Kafka has, whether or not a ledger message
@@ -50,7 +48,7 @@ export async function recover(
         const { partition, end } = range
         fold.memory.restoreOffset(topic, partition, end)
         const start = Math.max(range.start, fold.offset(topic, partition) ?? end)
-        await readRange(fetcher, { topic, partition, start, end }, LIMITS, (message) =>
+        await readRange(fetcher, { topic, partition, start, end }, (message) =>
           topic === names.gaps ? fold.gap(topic, message) : fold.event(kind, topic, message),
         )
       }
@@ -78,7 +76,7 @@ async function foldCheckpoints(
     const fold = begin(truncations)
     for (const range of ranges.filter(({ topic }) => topic === checkpoints)) {
       let isEmpty = true
-      await readRange(fetcher, range, LIMITS, (message) => {
+      await readRange(fetcher, range, (message) => {
         if (message.key?.toString() === EXCHANGE_IDENTITY_KEY) return
         isEmpty = false
         fold.checkpoint(message)

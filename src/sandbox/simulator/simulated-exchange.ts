@@ -26,8 +26,7 @@ export const DEFAULT_MESSAGES_PER_SECOND = 300
 const DEFAULT_SKEW = 1
 
 /**
- * Starts the simulated exchange. The market is a function of its identity and the time: after a
- * restart it continues as if it had never stopped.
+ * Starts the simulated exchange, whose market is a function of its identity and the time.
  * @throws {TapelineError} `ENVIRONMENT` for a port that stays taken
  */
 export async function startSimulatedExchange(options: SimulatedExchangeOptions = {}): Promise<Exchange> {

@@ -16,10 +16,9 @@ export function otherExchangeUrl(settings: Settings): string | null {
 }
 
 /**
- * Asks the exchange for its name before anything is opened: a wrong guess would put the data of a
- * simulated market into the directory of live data. A refusal may be temporary: `up` waits.
- * @throws TapelineError `EXCHANGE` when it does not answer, or has an unknown name; `SETTINGS` when
- *   no name is known
+ * Asks the exchange for its name before anything is opened: a wrong guess would mix simulated and
+ * live data. A refusal may be temporary: `up` waits.
+ * @throws TapelineError `EXCHANGE` without an answer or a known name; `SETTINGS` when none is known
  */
 export async function askedExchangeIdentity(settings: Settings): Promise<string> {
   const url = settings.BINANCE_WS_URL

@@ -7,9 +7,7 @@ import type { MarketEvent } from './market-event.ts'
 const decoder = new Decoder()
 
 /**
- * Decodes the event of a message as the consumer does.
- * @param kind of its topic
- * @returns a short text that names the missing or wrong field when it is not an event
+ * Decodes the event of a message of this kind of topic; otherwise a text names the wrong field.
  * @throws TapelineError `SCHEMA` when it has a newer schema than this version knows
  */
 export function readEvent(

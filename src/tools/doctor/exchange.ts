@@ -1,5 +1,5 @@
 import { TRADING } from '../../foundation/binance/exchange-info.ts'
-import { routeTo } from '../../foundation/binance/proxy.ts'
+import { byProxy } from '../../foundation/binance/proxy.ts'
 import { ruleOf } from '../../foundation/binance/refusal.ts'
 import { fetchServerTime, fetchSymbols } from '../../foundation/binance/rest.ts'
 import { askExchange } from '../../foundation/binance/stream-socket.ts'
@@ -18,16 +18,11 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
   const { named } = await askExchange(wsUrl, signal)
   const identity = exchangeIdentity(named, { wsUrl, restUrl, venue })
   return [
-    good('exchange REST', `${restUrl}${route(restUrl)} answers`),
+    good('exchange REST', `${restUrl}${byProxy(restUrl)} answers`),
     clock,
     ofSymbols(settings, statuses),
-    good('exchange WebSocket', `${wsUrl}${route(wsUrl)} answers: ${identity}`),
+    good('exchange WebSocket', `${wsUrl}${byProxy(wsUrl)} answers: ${identity}`),
   ]
-}
-
-function route(url: string): string {
-  const proxy = routeTo(url)
-  return proxy === null ? '' : ` through the proxy ${proxy}`
 }
 
 /** Lists what the exchange refuses a running ingestion, and the gaps that it therefore cannot fill. */

@@ -55,9 +55,8 @@ interface Tail {
 }
 
 /**
- * Looks at the exchange for trades after the last stored row of every symbol and type that is recorded: those that never
- * delivered, or ended as a whole, leave no hole between stored ids.
- * @returns also the types for which the exchange answered no question
+ * Asks the exchange for trades after the last stored row of each recorded symbol and type: those
+ * leave no hole between stored ids. @returns also the types for which it answered nothing
  */
 export async function checkTails(
   database: Database,
@@ -139,10 +138,9 @@ async function readTails(
 }
 
 /**
- * Asks for the newest trade, for those after the last stored one, and, where nothing is stored or the ledger names those, for
- * some before the newest.
- * @param unnamed the first of some trades that nothing explains
- * @returns a trade that ought to be stored and that nothing explains; null for none, a text where the exchange does not tell
+ * Asks for the newest trade, for those after the last stored one, and for older ones where nothing
+ * is stored or the ledger names those.
+ * @returns a trade that should be stored, without an explanation; null, or why it is not known
  */
 async function firstMissing(
   { symbol, type, period }: Tail,

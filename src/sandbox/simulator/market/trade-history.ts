@@ -37,8 +37,7 @@ export interface MarketPast extends TradeHistory {
 export interface ExchangeTruth extends Pick<MarketPast, 'symbols' | 'epochCount'> {
   /**
    * Events with ids from `fromId` to `toId`, both included, if the market still has them.
-   * @param epoch run of ids, counted from 0; default: the latest
-   * @throws {RangeError} when this run does not exist yet
+   * @throws {RangeError} when the `epoch` (from 0; default: the latest) does not exist yet
    */
   events(type: TradeType, symbol: string, fromId: number, toId: number, epoch?: number): readonly TradeEvent[]
 }
