@@ -119,15 +119,8 @@ export async function recoverParts(
 ): Promise<RecoveredParts> {
   const { fold, ends } = await recover(kafka, names, [...symbols], log)
   stopping.throwIfAborted()
-  const {
-    memory,
-    counters,
-    lostQuotes,
-    rows,
-    truncations,
-    recoveredMessages,
-    instances: olderInstances,
-  } = fold
+  const { memory, counters, lostQuotes, rows, truncations, recoveredMessages } = fold
+  const olderInstances = fold.instances
   const instance = randomUUID()
   const { checkpoints, gaps, trades, bookTicker } = names
   const watch = new InstanceWatch(kafka, { checkpoints, gaps, instance, symbols, ends, olderInstances, log })

@@ -24,19 +24,18 @@ interface DiscardedStream {
   toMs: number
 }
 
+type Sequences = Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>
+
 /** Collects received events that Kafka did not take, and enters them into the ledger (K9). */
 export class DiscardedEvents {
-  readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>
+  readonly #continuity: Sequences
   readonly #ledger: GapLedger
   /** By stream. */
   readonly #streams = new Map<string, DiscardedStream>()
   /** Discarded quotes after which none was kept yet, by symbol. */
   readonly #unfollowed = new Map<string, DiscardedStream>()
 
-  constructor(
-    continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>,
-    ledger: GapLedger,
-  ) {
+  constructor(continuity: Sequences, ledger: GapLedger) {
     this.#continuity = continuity
     this.#ledger = ledger
   }

@@ -21,14 +21,10 @@ export function otherExchangeUrl(settings: Settings): string | null {
  * @throws TapelineError `EXCHANGE` without an answer or a known name; `SETTINGS` when none is known
  */
 export async function askedExchangeIdentity(settings: Settings): Promise<string> {
-  const url = settings.BINANCE_WS_URL
+  const { BINANCE_WS_URL: url, BINANCE_REST_URL: restUrl, VENUE: venue = null } = settings
   const named = await whatItNamesItself(url)
   if (named === null || /^(simulated|replay:)/.test(named))
-    return exchangeIdentity(named, {
-      wsUrl: url,
-      restUrl: settings.BINANCE_REST_URL,
-      venue: settings.VENUE ?? null,
-    })
+    return exchangeIdentity(named, { wsUrl: url, restUrl, venue })
   const unknown = `The exchange at ${url} has an unknown name, ${JSON.stringify(named)}`
   throw new TapelineError('EXCHANGE', unknown, { fix: 'Correct BINANCE_WS_URL; unset it to use Binance.' })
 }

@@ -72,20 +72,19 @@ type Quote = { readonly ms: number; readonly bid: number; readonly ask: number }
 
 /** The last ten minutes of a symbol, one point per second, up to its newest trade or quote. */
 export function readSeries(database: Database, symbol: string): Promise<SeriesPoint[]> {
-  return database.transaction((connection) => seriesOf(connection, symbol), { isSnapshot: true })
-}
-
-async function seriesOf(connection: Connection, symbol: string): Promise<SeriesPoint[]> {
-  const [newest] = await newestOf(connection, [symbol])
-  const untilMs = Math.max(newest?.tradeTimeMs ?? 0, newest?.quoteTimeMs ?? 0)
-  if (untilMs === 0) return []
-  const trades = await connection.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
-  const quotes = await connection.query<Quote>(SERIES_QUOTES, [symbol, untilMs])
-  const points = new Map<number, SeriesPoint>()
-  for (const { ms, price } of trades.rows) points.set(ms, { atMs: ms, price, bid: null, ask: null })
-  for (const { ms, bid, ask } of quotes.rows)
-    points.set(ms, { atMs: ms, price: points.get(ms)?.price ?? null, bid, ask })
-  return [...points.values()].sort((a, b) => a.atMs - b.atMs)
+  const read = async (connection: Connection) => {
+    const [newest] = await newestOf(connection, [symbol])
+    const untilMs = Math.max(newest?.tradeTimeMs ?? 0, newest?.quoteTimeMs ?? 0)
+    if (untilMs === 0) return []
+    const trades = await connection.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
+    const quotes = await connection.query<Quote>(SERIES_QUOTES, [symbol, untilMs])
+    const points = new Map<number, SeriesPoint>()
+    for (const { ms, price } of trades.rows) points.set(ms, { atMs: ms, price, bid: null, ask: null })
+    for (const { ms, bid, ask } of quotes.rows)
+      points.set(ms, { atMs: ms, price: points.get(ms)?.price ?? null, bid, ask })
+    return [...points.values()].sort((a, b) => a.atMs - b.atMs)
+  }
+  return database.transaction(read, { isSnapshot: true })
 }
 
 async function newestOf(connection: Connection, symbols: readonly string[]): Promise<SymbolView[]> {
