@@ -4,10 +4,10 @@ import { wallMs } from '../src/foundation/runtime/clock.ts'
 import { mulberry32, Random } from '../src/sandbox/simulator/market/random.ts'
 import type { KafkaOptions } from './simulation/kafka.ts'
 import { SimulatedKafka } from './simulation/kafka.ts'
-import { WallClock } from './simulation/wall-clock.ts'
 import { outgoing } from './support/kafka-clients.ts'
 import { LifeClock } from './support/life-clock.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
+import { WallClock } from './support/wall-clock.ts'
 
 const TOPIC = 't'
 const PLACES = [0, 1, 2].map((partition) => ({ topic: TOPIC, partition }))

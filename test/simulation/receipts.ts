@@ -1,5 +1,5 @@
+import { STEP_LIMIT_MS } from '../support/wall-clock.ts'
 import type { StoredStream } from './stored-events.ts'
-import { STEP_LIMIT_MS } from './wall-clock.ts'
 import type { World } from './world.ts'
 
 /** A receipt later than this after the event is wrong: the sum of delays, socket pauses and freezes. */

@@ -10,13 +10,13 @@ import { Ingestion } from '../../src/ingestion/service.ts'
 import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
 import { LifeClock } from '../support/life-clock.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
+import { WallClock } from '../support/wall-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
 import { strike } from './faults.ts'
 import { type Appended, type Copies, type KafkaOptions, SimulatedKafka } from './kafka.ts'
 import { Market } from './market.ts'
 import { SimulatedRest } from './rest.ts'
 import { StoredEvents } from './stored-events.ts'
-import { WallClock } from './wall-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const LOG = pino({ level: 'silent' })
