@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { parseAllDocuments } from 'yaml'
 import { z } from 'zod'
-import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
+import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { type HealthServer, startHealthServer } from '../src/foundation/telemetry/health-server.ts'
 import { column } from './support/columns.ts'
@@ -160,10 +160,8 @@ test('probes use endpoints that exist, and readiness never restarts a pod', asyn
 
 test('a shard of ingestion never overlaps itself, and every symbol has one', () => {
   const { kind, spec } = workload('ingestion')
-  assert.deepEqual(
-    [kind, spec.podManagementPolicy, spec.updateStrategy?.type],
-    ['StatefulSet', 'Parallel', 'RollingUpdate'],
-  )
+  const how = [kind, spec.podManagementPolicy, spec.updateStrategy?.type]
+  assert.deepEqual(how, ['StatefulSet', 'Parallel', 'RollingUpdate'])
   const { env } = containerOf(workload('ingestion'))
   const index = env.findIndex(({ name }) => name === 'POD_INDEX')
   assert.match(JSON.stringify(env[index]?.valueFrom), /metadata\.labels\['apps\.kubernetes\.io\/pod-index'\]/)
@@ -213,11 +211,8 @@ test('every part starts with valid settings, and has its password from a file of
       container.env.map(({ name, value = '' }) => [name, value.replace('$(POD_INDEX)', '0')]),
     )
     const names = [...Object.keys(settings), ...Object.keys(own)].map((each) => each.replace(/_FILE$/, ''))
-    assert.deepEqual(
-      names.filter((each) => !SETTING_NAMES.some((known) => known === each) && !others.includes(each)),
-      [],
-      name,
-    )
+    const unknown = names.filter((each) => !(each in DEFINITIONS || others.includes(each)))
+    assert.deepEqual(unknown, [], name)
     const { DATABASE_URL_FILE: file, ...given } = { ...settings, ...own }
     loadSettings(Object.fromEntries(Object.entries(given).filter(([each]) => !others.includes(each))), {
       cwd: FOLDER,
