@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { LateAnswer } from '../src/foundation/kafka/broker-connections.ts'
 import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { openTestDatabase } from './support/database.ts'
@@ -60,6 +61,7 @@ test('F2 treats an unreachable database as temporarily unavailable', async () =>
 test('F2 treats a broken connection, and an error without a code, as temporarily unavailable', () => {
   for (const code of ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', undefined])
     assert.equal(failureKind(Object.assign(new Error('x'), { code })), 'retry', code)
+  assert.equal(failureKind(new LateAnswer(4000)), 'retry')
 })
 
 test('F3 treats program errors as defects', () => {

@@ -148,6 +148,9 @@ export class BrokerConnections<Requests extends { close(): Promise<void> }> {
 
 /** No answer within the limit of a request. */
 export class LateAnswer extends Error {
+  /** As Node's errors of a connection have: it marks the error as one that a retry may fix. */
+  readonly code = 'ETIMEDOUT'
+
   constructor(limitMs: number) {
     super(`Kafka has not answered within ${limitMs / 1000} s`)
   }
