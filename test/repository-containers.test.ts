@@ -16,7 +16,7 @@ import { dashboardConfig } from '../src/tools/dashboard/observer.ts'
 import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose } from './support/compose.ts'
 
 const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }
-const OBSERVABILITY = ['grafana', 'kafka-ui', 'node-exporter', 'prometheus']
+const OPTIONAL = ['archive', 'grafana', 'kafka-ui', 'node-exporter', 'prometheus']
 /** Their images write into their file system, as the compose file notes. */
 const WRITABLE = /^(kafka(-\d)?|timescaledb)$/
 
@@ -132,13 +132,13 @@ test('a container is unhealthy when its process is unresponsive, not when an ext
   }
 })
 
-test('observability is optional, and the core does not depend on it', () => {
+test('archive and observability are optional, and the core does not depend on it', () => {
   for (const { services } of Object.values(FILES)) {
     const asked = Object.keys(services).filter((name) => services[name]?.profiles.length !== 0)
-    assert.deepEqual(asked.toSorted(), OBSERVABILITY)
+    assert.deepEqual(asked.toSorted(), OPTIONAL)
     for (const [name, { depends_on }] of Object.entries(services)) {
-      if (!OBSERVABILITY.includes(name))
-        assert.ok(!Object.keys(depends_on).some((needed) => OBSERVABILITY.includes(needed)), name)
+      if (!OPTIONAL.includes(name))
+        assert.ok(!Object.keys(depends_on).some((needed) => OPTIONAL.includes(needed)), name)
     }
   }
 })

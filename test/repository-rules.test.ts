@@ -24,7 +24,7 @@ const manifest: unknown = JSON.parse(read('package.json'))
 /** The lowest first. A file may import from its own folder and lower layers, not beside it. */
 const LAYERS: ReadonlyArray<readonly string[]> = [
   ['foundation'],
-  ['ingestion', 'consumer', 'sandbox'],
+  ['ingestion', 'consumer', 'archive', 'sandbox'],
   ['tools'],
   ['cli'],
 ]

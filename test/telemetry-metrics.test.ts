@@ -1,16 +1,25 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { parse } from 'yaml'
 import { z } from 'zod'
+import { ARCHIVE_METRICS } from '../src/archive/metrics.ts'
 import { CONSUMER_METRICS } from '../src/consumer/metrics.ts'
 import { isCounter } from '../src/foundation/telemetry/metrics.ts'
 import { INGESTION_METRICS } from '../src/ingestion/metrics.ts'
 import { produce } from './support/messages.ts'
 import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { askedBy, type Exposition, parseExposition } from './support/promql.ts'
-import { type ConsumerProcess, type IngestionProcess, startConsumerProcess } from './support/services.ts'
+import {
+  type ArchiveProcess,
+  type ConsumerProcess,
+  type IngestionProcess,
+  startArchiveProcess,
+  startConsumerProcess,
+} from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -20,9 +29,9 @@ const SYMBOLS = Array.from({ length: 40 }, (_, i) => `COIN${i}USDT`)
  * More series would depend on the number of symbols. Node's and the process's metrics are about 60
  * per service. There are four event types and fourteen causes.
  */
-const MOST_SERIES = 220
+const MOST_SERIES = 250
 
-const DECLARED = Object.entries({ ...INGESTION_METRICS, ...CONSUMER_METRICS })
+const DECLARED = Object.entries({ ...INGESTION_METRICS, ...CONSUMER_METRICS, ...ARCHIVE_METRICS })
 
 /** Metrics from other sources: Prometheus itself and the node exporter. */
 const OF_OTHERS = new Map([
@@ -37,6 +46,8 @@ const OF_TARGETS = ['job', 'instance']
 let parts: PipelineParts
 let ingestion: IngestionProcess | undefined
 let consumer: ConsumerProcess | undefined
+let archive: ArchiveProcess | undefined
+let folder: string
 let exposed: Exposition
 
 before(async () => {
@@ -45,11 +56,22 @@ before(async () => {
   await consumer.ready()
   ingestion = await parts.ingest({ SYMBOLS: SYMBOLS.join() })
   await ingestion.ready()
+  folder = await mkdtemp(join(tmpdir(), 'tapeline-archive-'))
+  const { KAFKA_GROUP_ID } = parts.env
+  archive = await startArchiveProcess({
+    ...parts.env,
+    ARCHIVE_URL: folder,
+    ARCHIVE_FLUSH_INTERVAL_MS: '500',
+    KAFKA_ARCHIVE_GROUP_ID: `${KAFKA_GROUP_ID}-archive`,
+  })
+  await archive.ready()
 })
 
 after(async () => {
   await ingestion?.[Symbol.asyncDispose]()
   await consumer?.[Symbol.asyncDispose]()
+  await archive?.[Symbol.asyncDispose]()
+  await rm(folder, { recursive: true })
   await parts?.[Symbol.asyncDispose]()
 })
 
@@ -91,7 +113,7 @@ test('a metric follows the naming conventions, keeps its help and labels, and ex
   const eventful = ['tapeline_ingestion_frames_not_forwarded_total']
   for (const [name, { help, labels = [] }] of DECLARED) {
     assert.equal(exposed.types.get(name), isCounter(name) ? 'counter' : 'gauge', name)
-    assert.match(name, /^tapeline_(ingestion|consumer)_[a-z_]+$/)
+    assert.match(name, /^tapeline_(ingestion|consumer|archive)_[a-z_]+$/)
     assert.doesNotMatch(name, /_(ms|millis|milliseconds|kb|mb|minutes|hours)(_|$)/, name)
     assert.match(help, /^[A-Z0-9].*\.$/, name)
     const samples = exposed.samples.filter((sample) => sample.name === name)
@@ -165,7 +187,7 @@ test('every metric named in the run-book exists', () => {
   )
   // After a full name, further ones are abbreviated by their endings.
   const ends = [...text.matchAll(/`(_[a-z]\w+)/g)].map((match) => match[1] ?? '')
-  const known = declared.map((name) => name.replace(/^tapeline_(ingestion|consumer)/, ''))
+  const known = declared.map((name) => name.replace(/^tapeline_(ingestion|consumer|archive)/, ''))
   assert.ok(whole.length > 20 && ends.length > 20)
   assert.deepEqual(
     ends.filter((end) => !known.includes(end)),
@@ -208,7 +230,7 @@ function labelsOf(name: string): string[] {
 
 async function scrape(): Promise<Exposition> {
   const texts = await Promise.all(
-    [ingestion, consumer].map(async (service) => {
+    [ingestion, consumer, archive].map(async (service) => {
       const response = await fetch(`${service?.url}/metrics`, { signal: AbortSignal.timeout(5000) })
       assert.match(response.headers.get('content-type') ?? '', /^text\/plain; version=0\.0\.4/)
       return response.text()

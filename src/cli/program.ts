@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { VERSION } from '../foundation/telemetry/service.ts'
+import { archiveCommand } from './archive.ts'
 import { captureCommand } from './capture.ts'
 import { cleanCommand } from './clean.ts'
 import { completionCommand } from './completion.ts'
@@ -29,6 +30,7 @@ export function createProgram(): Command {
     upCommand(),
     ingestCommand(),
     consumeCommand(),
+    archiveCommand(),
     simulateCommand(),
     replayCommand(),
     captureCommand(),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { ArchiveStatus } from '../../src/archive/metrics.ts'
 import { isFields } from '../../src/foundation/market/payload.ts'
 import {
   type ConsumerStatus,
@@ -14,6 +15,12 @@ export type IngestionProcess = Awaited<ReturnType<typeof startIngestionProcess>>
 
 export function startConsumerProcess(env: Readonly<Record<string, string>>) {
   return startService<ConsumerStatus>('consume', 'CONSUMER_PORT', env)
+}
+
+export type ArchiveProcess = Awaited<ReturnType<typeof startArchiveProcess>>
+
+export function startArchiveProcess(env: Readonly<Record<string, string>>) {
+  return startService<ArchiveStatus>('archive', 'ARCHIVE_PORT', env)
 }
 
 export function startIngestionProcess(env: Readonly<Record<string, string>>) {
@@ -68,7 +75,7 @@ export function saidByServices(): string {
 
 /** A service in a separate process, with its HTTP interface on a free port. */
 async function startService<Status>(
-  name: 'consume' | 'ingest',
+  name: 'consume' | 'ingest' | 'archive',
   portSetting: string,
   env: Readonly<Record<string, string>>,
 ) {

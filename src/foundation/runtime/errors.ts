@@ -9,6 +9,7 @@
  *   certificate, a password, a right): a person has to fix it.
  * - `KAFKA`: the broker is reachable but not as needed (a topic is missing or differs).
  * - `DATABASE`: the database is reachable but not as needed (newer schema, no TimescaleDB).
+ * - `ARCHIVE`: the archive is reachable but not as needed (another's folder, a damaged record).
  * - `SCHEMA`: a message has a newer schema than this program supports.
  * - `INPUT`: a file or argument from the user is wrong.
  * - `INTERRUPTED`: a person or the system stopped a command before it was done.
@@ -22,6 +23,7 @@ export type ErrorCode =
   | 'ACCESS'
   | 'KAFKA'
   | 'DATABASE'
+  | 'ARCHIVE'
   | 'SCHEMA'
   | 'INPUT'
   | 'INTERRUPTED'

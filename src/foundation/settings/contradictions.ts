@@ -9,7 +9,7 @@ const TOPICS = [
   'KAFKA_DEAD_LETTERS_TOPIC',
 ] as const
 
-const PORTS = ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const
+const PORTS = ['INGEST_PORT', 'CONSUMER_PORT', 'ARCHIVE_PORT', 'DASHBOARD_PORT'] as const
 
 type NumberName = {
   [Name in SettingName]: number extends SettingValues[Name] ? Name : never

@@ -71,6 +71,15 @@ export const DEFINITIONS = {
   COMPRESS_AFTER_DAYS: optional(kind.integer(1, 36_500)),
   MIGRATE_ON_START: required(kind.flag, 'true'),
 
+  ARCHIVE_URL: required(kind.folder, 'archive'),
+  ARCHIVE_FLUSH_INTERVAL_MS: required(kind.integer(100, 86_400_000), '300000'),
+  ARCHIVE_MEMORY_MB: required(kind.integer(64, 1 << 20), '384'),
+  ARCHIVE_GRACE_MINUTES: required(kind.integer(1, 100_000), '60'),
+  /** Unset: a folder in the archive. */
+  ARCHIVE_TEMP: optional(kind.path),
+  ARCHIVE_PORT: required(kind.port, '8082'),
+  KAFKA_ARCHIVE_GROUP_ID: required(kind.word, 'tapeline-archive'),
+
   BACKOFF_INITIAL_MS: required(kind.integer(10, 600_000), '1000'),
   BACKOFF_MAX_MS: required(kind.integer(10, 3_600_000), '60000'),
   INGEST_PORT: required(kind.port, '8080'),

@@ -127,6 +127,9 @@ export const venue = z
 
 export const path = z.string().regex(/^(?!-----BEGIN)[^\0\n]+$/, 'a path')
 
+/** A path, and no URL of a store that is not supported. */
+export const folder = path.regex(/^(?!.*:\/\/)/, 'the path of a folder')
+
 /** Valid in an HTTP header; otherwise the error about the header would show the key. */
 export const apiKey = z.string().regex(/^[\x21-\x7e]{1,256}$/, 'a key without spaces')
 

@@ -28,7 +28,7 @@ const EVENT_LOOP_CHECK_MS = 50
 
 /** Returns our and Node's metrics as Prometheus' text. @param service the name in `tapeline_build_info` */
 export function createMetrics<Sources>(
-  service: 'ingestion' | 'consumer',
+  service: 'ingestion' | 'consumer' | 'archive',
   take: () => Sources,
   metrics: Metrics<Sources>,
 ): () => Promise<string> {

@@ -1,0 +1,307 @@
+import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  type ChainPoint,
+  type ChainRecord,
+  CommitChain,
+  chainPath,
+  chainsOf,
+  ORIGIN,
+  type SegmentFile,
+} from '../foundation/archive/commit-chain.ts'
+import {
+  createDayList,
+  type DayFile,
+  type DayList,
+  dayFolder,
+  isBefore,
+  newestDayList,
+} from '../foundation/archive/day-list.ts'
+import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
+import { fileHash } from '../foundation/archive/file-hash.ts'
+import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import { type ArchiveTable, DAY_TABLES } from '../foundation/archive/tables.ts'
+import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+
+const DAY_MS = 86_400_000
+
+/** Rows after which a file ends, at the next symbol: some 200 MB. */
+const FILE_ROWS = 20_000_000
+
+export interface CompactionPorts {
+  readonly store: ObjectStore
+  readonly duckDb: DuckDb
+  readonly clock: Pick<Clock, 'wallMicros'>
+}
+
+/** A file of a segment with rows of a day, and where its record is. */
+interface NewFile extends SegmentFile {
+  readonly date: string
+  readonly chain: string
+  readonly incarnation: number
+  readonly end: ChainPoint
+}
+
+export interface Published {
+  readonly table: string
+  readonly date: string
+  readonly number: number
+  readonly rows: number
+  readonly duplicates: number
+}
+
+/**
+ * Merges the segments of a day into its published files, sorted by symbol, time and id. If rows
+ * have one identity, the published one stays, otherwise the first by incarnation and offset.
+ *
+ * @param isOver whether everything of a day that Kafka had is in the segments; a day that was
+ *   published before is merged anyway
+ * @returns the lists that were created
+ */
+export async function compact(
+  ports: CompactionPorts,
+  isOver: (date: string) => boolean | Promise<boolean>,
+): Promise<Published[]> {
+  const chains = await Promise.all((await chainsOf(ports.store)).map((one) => readChain(ports.store, one)))
+  const published: Published[] = []
+  const lists = new Map<string, DayList | null>()
+  for (const [day, files] of Map.groupBy(chains.flatMap(newFiles), dayKey)) {
+    const { table: name, date } = files[0] ?? { table: '', date: '' }
+    const last = await newestDayList(ports.store, name, date)
+    lists.set(day, last)
+    const table = DAY_TABLES.get(name)
+    if (table === undefined || (last === null && !(await isOver(date)))) continue
+    const added = files.filter(({ chain, end }) => isBefore(last?.through[chain] ?? ORIGIN, end))
+    if (added.length === 0) continue
+    published.push(...(await merge(ports, table, date, last, added)))
+    lists.set(day, await newestDayList(ports.store, name, date))
+  }
+  for (const one of chains) await fold(one, lists)
+  return published
+}
+
+/** A chain, and its records that are not folded. */
+interface ReadChain {
+  readonly chain: CommitChain
+  readonly path: string
+  readonly records: readonly ChainRecord[]
+}
+
+async function readChain(store: ObjectStore, partition: PartitionOrigin): Promise<ReadChain> {
+  const chain = new CommitChain(store, partition)
+  return { chain, path: chainPath(partition), records: await chain.records(await chain.foldedTo()) }
+}
+
+function newFiles({ path, records }: ReadChain): NewFile[] {
+  return records.flatMap(({ incarnation, nextOffset, files }) =>
+    files.flatMap((file) =>
+      Object.keys(file.days).map((date) => ({
+        ...{ ...file, date, chain: path, incarnation },
+        end: { incarnation, offset: nextOffset },
+      })),
+    ),
+  )
+}
+
+function dayKey({ table, date }: Pick<NewFile, 'table' | 'date'>): string {
+  return `${table}/${date}`
+}
+
+/** Folds the records whose rows are all in published days. Those after the first other one wait. */
+async function fold(
+  { chain, path, records }: ReadChain,
+  lists: ReadonlyMap<string, DayList | null>,
+): Promise<void> {
+  let end: ChainPoint | null = null
+  for (const { incarnation, nextOffset, files } of records) {
+    const point = { incarnation, offset: nextOffset }
+    // Tables of texts are not published: their segments stay.
+    const isPublished = files.every(
+      ({ table, days }) =>
+        !DAY_TABLES.has(table) ||
+        Object.keys(days).every((date) => {
+          const through = lists.get(dayKey({ table, date }))?.through[path]
+          return through !== undefined && !isBefore(through, point)
+        }),
+    )
+    if (!isPublished) break
+    end = point
+  }
+  if (end !== null) await chain.foldTo(end)
+}
+
+async function merge(
+  { store, duckDb, clock }: CompactionPorts,
+  table: ArchiveTable,
+  date: string,
+  last: DayList | null,
+  added: readonly NewFile[],
+): Promise<Published[]> {
+  const source = new DaySource(table, date, store, added)
+  const newSymbols = await duckDb.rows<{ symbol: string }>(`SELECT DISTINCT symbol FROM (${source.added()})`)
+  const isTouched = ({ firstSymbol, lastSymbol }: DayFile) =>
+    newSymbols.some(({ symbol }) => symbol >= firstSymbol && symbol <= lastSymbol)
+  const [kept, replaced] = [false, true].map((is) =>
+    (last?.files ?? []).filter((file) => isTouched(file) === is),
+  )
+  const all = source.with(replaced ?? [])
+  const counts = await duckDb.rows<{ symbol: string; rows: bigint }>(
+    `SELECT symbol, count(*) AS rows FROM (${all}) GROUP BY symbol ORDER BY symbol`,
+  )
+  const hasRepeats = await isTrue(
+    duckDb,
+    `SELECT count(*) > 0 AS answer FROM (SELECT 1 FROM (${all}) GROUP BY ${table.identity.join()} HAVING count(*) > 1)`,
+  )
+  const files: DayFile[] = []
+  try {
+    for (const group of groupsOf(counts)) {
+      const [first, end] = [group[0]?.symbol ?? '', group.at(-1)?.symbol ?? '']
+      const rows = `SELECT * FROM (${all}) WHERE symbol BETWEEN ${quoted(first)} AND ${quoted(end)}`
+      files.push({
+        ...(await write(store, duckDb, table, date, rows, hasRepeats)),
+        firstSymbol: first,
+        lastSymbol: end,
+      })
+    }
+    const read = counts.reduce((sum, { rows }) => sum + Number(rows), 0)
+    const written = files.reduce((sum, { rows }) => sum + rows, 0)
+    const list = {
+      table: table.name,
+      date,
+      number: (last?.number ?? 0) + 1,
+      publishedAt: wallMs(clock),
+      files: [...(kept ?? []), ...files].sort((a, b) => (a.firstSymbol < b.firstSymbol ? -1 : 1)),
+      through: throughOf(last, added),
+      duplicates: (last?.duplicates ?? 0) + read - written,
+      symbols: { ...last?.symbols, ...(await symbolsOf(store, duckDb, table, files)) },
+    }
+    if (await createDayList(store, list))
+      return [{ table: table.name, date, number: list.number, rows: written, duplicates: read - written }]
+  } catch (error) {
+    await removeAll(store, files)
+    throw error
+  }
+  // Another process has published this number.
+  await removeAll(store, files)
+  return []
+}
+
+/** The rows of a day as queries, with the columns of the table, `_rank` and `_offset`. */
+class DaySource {
+  readonly #columns: string
+  readonly #where: string
+  readonly #store: ObjectStore
+  readonly #added: readonly NewFile[]
+
+  constructor(table: ArchiveTable, date: string, store: ObjectStore, added: readonly NewFile[]) {
+    const time = table.columns[0]?.name ?? ''
+    const next = new Date(Date.parse(date) + DAY_MS).toISOString().slice(0, 10)
+    this.#columns = table.columns.map(({ name }) => name).join()
+    this.#where = `WHERE ${time} >= TIMESTAMPTZ '${date} 00:00:00+00' AND ${time} < TIMESTAMPTZ '${next} 00:00:00+00'`
+    this.#store = store
+    this.#added = added
+  }
+
+  /** The rows of the segments. Offsets of different chains do not compare; one has all rows of a symbol. */
+  added(): string {
+    const groups = Map.groupBy(this.#added, ({ incarnation }) => incarnation)
+    return [...groups]
+      .map(
+        ([incarnation, files]) =>
+          `SELECT ${this.#columns}, ${incarnation} AS _rank, _offset FROM ${this.#read(files)} ${this.#where}`,
+      )
+      .join(' UNION ALL ')
+  }
+
+  /** The same, and the rows of published files, which come first. */
+  with(published: readonly DayFile[]): string {
+    if (published.length === 0) return this.added()
+    return `${this.added()} UNION ALL SELECT ${this.#columns}, 0 AS _rank, 0 AS _offset FROM ${this.#read(published)}`
+  }
+
+  #read(files: ReadonlyArray<{ readonly key: string }>): string {
+    return `read_parquet([${files.map(({ key }) => quoted(this.#store.pathOf(key))).join()}])`
+  }
+}
+
+async function write(
+  store: ObjectStore,
+  duckDb: DuckDb,
+  table: ArchiveTable,
+  date: string,
+  rows: string,
+  hasRepeats: boolean,
+): Promise<Omit<DayFile, 'firstSymbol' | 'lastSymbol'>> {
+  const identity = table.identity.join()
+  const columns = table.columns.map(({ name }) => name).join()
+  const firsts = hasRepeats
+    ? `SELECT * FROM (${rows}) QUALIFY row_number() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
+    : rows
+  const id = randomUUID()
+  const staged = join(store.stagingFolder, `${id}.parquet`)
+  try {
+    await duckDb.run(
+      `COPY (SELECT ${columns} FROM (${firsts}) ORDER BY ${identity}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd)`,
+    )
+    const { sha256, bytes } = await fileHash(staged)
+    const [count] = await duckDb.rows<{ rows: bigint }>(
+      `SELECT count(*) AS rows FROM read_parquet(${quoted(staged)})`,
+    )
+    const key = `${dayFolder(table.name, date)}/${id}.parquet`
+    await store.putFile(key, staged)
+    return { key, rows: Number(count?.rows), bytes, sha256 }
+  } finally {
+    await rm(staged, { force: true })
+  }
+}
+
+/** Groups of neighbouring symbols, each for one file. */
+function groupsOf<Count extends { readonly rows: bigint }>(counts: readonly Count[]): Count[][] {
+  const groups: Count[][] = []
+  let rows = Number.POSITIVE_INFINITY
+  for (const one of counts) {
+    if (rows + Number(one.rows) > FILE_ROWS) {
+      groups.push([])
+      rows = 0
+    }
+    groups.at(-1)?.push(one)
+    rows += Number(one.rows)
+  }
+  return groups
+}
+
+function throughOf(last: DayList | null, added: readonly NewFile[]): Record<string, ChainPoint> {
+  const through: Record<string, ChainPoint> = { ...last?.through }
+  for (const { chain, end } of added) if (isBefore(through[chain] ?? ORIGIN, end)) through[chain] = end
+  return through
+}
+
+async function symbolsOf(
+  store: ObjectStore,
+  duckDb: DuckDb,
+  { identity }: ArchiveTable,
+  files: readonly DayFile[],
+): Promise<DayList['symbols']> {
+  if (files.length === 0) return {}
+  const id = identity.at(-1)
+  const from = files.map(({ key }) => quoted(store.pathOf(key))).join()
+  const rows = await duckDb.rows<{ symbol: string; rows: bigint; first: bigint; last: bigint }>(
+    `SELECT symbol, count(*) AS rows, min(${id}) AS first, max(${id}) AS last FROM read_parquet([${from}]) GROUP BY symbol`,
+  )
+  return Object.fromEntries(
+    rows.map(({ symbol, rows: count, first, last }) => [
+      symbol,
+      { rows: Number(count), firstId: Number(first), lastId: Number(last) },
+    ]),
+  )
+}
+
+async function isTrue(duckDb: DuckDb, query: string): Promise<boolean> {
+  return (await duckDb.rows<{ answer: boolean }>(query))[0]?.answer === true
+}
+
+async function removeAll(store: ObjectStore, files: readonly DayFile[]): Promise<void> {
+  for (const { key } of files) await store.remove(key)
+}

@@ -1,0 +1,66 @@
+import {
+  type KafkaConnection,
+  kafkaConnection,
+  type TopicNames,
+  topicNames,
+} from '../foundation/kafka/config.ts'
+import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
+import type { Settings } from '../foundation/settings/load.ts'
+
+/** The folder or store is the operator's, so short delays are acceptable. */
+const BACKOFF_MAX_MS = 5000
+
+/** Share of the memory for rows that are not written yet; the engine has the rest. */
+const BUFFER_SHARE = 0.4
+
+/** Configuration of the archive service; durations in milliseconds. */
+export interface ArchiveConfig {
+  readonly kafka: KafkaConnection
+  readonly topics: TopicNames
+  readonly groupId: string
+  readonly sessionTimeoutMs: number
+  readonly heartbeatIntervalMs: number
+  readonly rebalanceTimeoutMs: number
+  readonly fetchMaxWaitMs: number
+  /** The folder of the archive. */
+  readonly url: string
+  /** Age at which rows are written. */
+  readonly flushIntervalMs: number
+  /** Bytes of rows that are not written yet. */
+  readonly bufferBytes: number
+  /** Bytes that the engine may use. */
+  readonly engineBytes: number
+  /** Null: in the archive's own folder. */
+  readonly tempFolder: string | null
+  /** Time for which replaced files stay. */
+  readonly graceMs: number
+  readonly backoff: BackoffPolicy
+  readonly host: string
+  readonly port: number
+}
+
+export function archiveConfig(settings: Settings): ArchiveConfig {
+  const memoryBytes = settings.ARCHIVE_MEMORY_MB << 20
+  const bufferBytes = Math.floor(memoryBytes * BUFFER_SHARE)
+  return {
+    kafka: kafkaConnection(settings),
+    topics: topicNames(settings),
+    groupId: settings.KAFKA_ARCHIVE_GROUP_ID,
+    sessionTimeoutMs: settings.KAFKA_SESSION_TIMEOUT_MS,
+    heartbeatIntervalMs: settings.KAFKA_HEARTBEAT_INTERVAL_MS,
+    rebalanceTimeoutMs: settings.KAFKA_REBALANCE_TIMEOUT_MS,
+    fetchMaxWaitMs: settings.KAFKA_FETCH_MAX_WAIT_MS ?? 500,
+    url: settings.ARCHIVE_URL,
+    flushIntervalMs: settings.ARCHIVE_FLUSH_INTERVAL_MS,
+    bufferBytes,
+    engineBytes: memoryBytes - bufferBytes,
+    tempFolder: settings.ARCHIVE_TEMP ?? null,
+    graceMs: settings.ARCHIVE_GRACE_MINUTES * 60_000,
+    backoff: {
+      initialMs: settings.BACKOFF_INITIAL_MS,
+      maxMs: Math.min(settings.BACKOFF_MAX_MS, BACKOFF_MAX_MS),
+    },
+    host: settings.HTTP_HOST,
+    port: settings.ARCHIVE_PORT,
+  }
+}

@@ -1,0 +1,42 @@
+import type { SegmentFile } from '../foundation/archive/commit-chain.ts'
+import type { Published } from './compaction.ts'
+import type { Segment } from './open-segments.ts'
+
+/** What this process has archived since its start. */
+export class ArchiveCounts {
+  readonly #totals = {
+    segments: 0,
+    rows: {} as Record<string, number>,
+    bytes: 0,
+    lost: 0,
+    lastSegmentMs: 0,
+    publishedDays: 0,
+    publishedRows: 0,
+    duplicates: 0,
+  }
+  failedCompactions = 0
+
+  get totals(): Readonly<ArchiveCounts['values']> {
+    return this.values
+  }
+
+  get values() {
+    return { ...this.#totals, failedCompactions: this.failedCompactions }
+  }
+
+  committed({ lost }: Segment, files: readonly SegmentFile[], tookMs: number): void {
+    this.#totals.segments++
+    this.#totals.lost += lost
+    this.#totals.lastSegmentMs = Math.round(tookMs)
+    for (const { table, rows, bytes } of files) {
+      this.#totals.rows[table] = (this.#totals.rows[table] ?? 0) + rows
+      this.#totals.bytes += bytes
+    }
+  }
+
+  published({ rows, duplicates }: Published): void {
+    this.#totals.publishedDays++
+    this.#totals.publishedRows += rows
+    this.#totals.duplicates += duplicates
+  }
+}

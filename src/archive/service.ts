@@ -1,0 +1,220 @@
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { openDuckDb } from '../foundation/archive/duckdb.ts'
+import { openFolderStore } from '../foundation/archive/folder-store.ts'
+import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import { openGroupClient } from '../foundation/consumption/group-client.ts'
+import { LagProbe } from '../foundation/consumption/lag-probe.ts'
+import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
+import {
+  EXCHANGE_IDENTITY_KEY,
+  markOf,
+  parseMark,
+  rejectOtherTopics,
+} from '../foundation/kafka/exchange-identity-mark.ts'
+import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
+import { latestValue } from '../foundation/kafka/read-range.ts'
+import { repeat, retry } from '../foundation/runtime/backoff.ts'
+import { systemClock } from '../foundation/runtime/clock.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
+import { startHealthServer } from '../foundation/telemetry/health-server.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { createMetrics } from '../foundation/telemetry/metrics.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import { Closers, type RunningService, type ServicePorts, VERSION } from '../foundation/telemetry/service.ts'
+import { markArchive } from './archive-mark.ts'
+import { Archiver } from './archiver.ts'
+import { compact } from './compaction.ts'
+import type { ArchiveConfig } from './config.ts'
+import { ArchiveCounts } from './counts.ts'
+import { DayEnds } from './day-ends.ts'
+import { ARCHIVE_METRICS, type ArchiveStatus } from './metrics.ts'
+import { markForSweep, type SweepMarks, sweep } from './sweep.ts'
+
+const CLOSE_MS = 800
+const COMPACT_EVERY_MS = 3_600_000
+/** After a failed compaction, and for a process that may become the one that publishes. */
+const AGAIN_MS = 60_000
+
+/**
+ * Starts the archive service: Kafka to Parquet files. Its HTTP server answers at once, with 503 until
+ * partitions are assigned and segments can be written.
+ *
+ * @throws TapelineError `ENVIRONMENT` when its port is taken
+ */
+export async function startArchive(config: ArchiveConfig, log: Logger): Promise<RunningService> {
+  const clock = systemClock()
+  const ports: ServicePorts = { clock, random: Math.random, log }
+  const startedAtMs = clock.monotonicMs()
+  const counts = new ArchiveCounts()
+  const ended = Promise.withResolvers<unknown>()
+  const closers = new Closers()
+  const starting = new AbortController()
+  let waitingFor = 'the folder of the archive has not been opened yet'
+  let archiver: Archiver | null = null
+  let lag: LagProbe | null = null
+
+  const readiness = () => {
+    const reason = archiver === null ? waitingFor : (archiver.problem ?? '')
+    return { ready: reason === '', reason }
+  }
+  const status = (): ArchiveStatus => ({
+    service: 'archive',
+    version: VERSION,
+    ...readiness(),
+    uptimeMs: clock.monotonicMs() - startedAtMs,
+    partitions: lag?.partitions() ?? [],
+    consumed: archiver?.segments.counters.consumed ?? 0,
+    deadLetters: archiver?.segments.counters.deadLetters ?? 0,
+    pending: archiver?.segments.pending ?? 0,
+    heldBytes: archiver?.segments.heldBytes ?? 0,
+    oldestUncommittedMs: archiver?.oldestUncommittedMs ?? 0,
+    ...counts.totals,
+  })
+  const http = await startHealthServer(
+    { host: config.host, port: config.port, portSetting: 'ARCHIVE_PORT' },
+    { readiness, status, metrics: createMetrics('archive', status, ARCHIVE_METRICS) },
+  )
+  closers.add('http', () => http.close())
+
+  const work = async () => {
+    const store = await retry(
+      () => openFolderStore(config.url),
+      (error) =>
+        log.error(
+          { err: error },
+          `The folder ${config.url} cannot be used, retrying: ${describeError(error)}`,
+        ),
+      config.backoff,
+      ports,
+      starting.signal,
+    )
+    waitingFor = 'Kafka has not answered yet'
+    await awaitKafka(config, ports, starting.signal)
+    waitingFor = 'the topics do not name the exchange of their data yet: ingestion has not started'
+    await markByTopics(store, config, ports, starting.signal)
+    const engine = await openDuckDb({
+      memoryBytes: config.engineBytes,
+      tempFolder: config.tempFolder ?? join(store.stagingFolder, 'engine'),
+      threads: availableParallelism(),
+    })
+    closers.add('engine', () => engine.close())
+    const { trades, bookTicker, gaps, deadLetters } = config.topics
+    const topics = [trades, bookTicker, gaps, deadLetters]
+    const running = new Archiver(config, {
+      ...ports,
+      store,
+      duckDb: await engine.connect(),
+      openFetcher: () => new PartitionFetcher(config.kafka, 'tapeline-archive-fetch', topics),
+      openGroupClient: (names) => openGroupClient({ ...config, clientId: 'tapeline-archive' }, names),
+      onCommitted: (segment, files, tookMs) => counts.committed(segment, files, tookMs),
+      onFatal: ended.resolve,
+    })
+    archiver = running
+    const progress = () => ({ assigned: running.assigned, stored: running.segments.progress() })
+    const probe = new LagProbe(config.kafka, 'tapeline-archive-lag', topics, progress, ports)
+    closers.add('lag', () => probe.stop())
+    lag = probe
+    running.start()
+    const days = new DayEnds(store, () => running.readEnds(), clock)
+    const compaction = { store, duckDb: await engine.connect(), clock }
+    let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
+    const publish = async () => {
+      if (!running.isFirst) return AGAIN_MS
+      try {
+        for (const one of await compact(compaction, (date) => days.isOver(date))) {
+          counts.published(one)
+          log.info(one, 'Published a day')
+        }
+        const nowMs = clock.monotonicMs()
+        if (marks !== null && nowMs - marks.atMs >= config.graceMs) {
+          const removed = await sweep(store, marks.of)
+          if (removed > 0) log.info({ removed }, 'Removed files that newer ones replace')
+          marks = null
+        }
+        marks ??= { atMs: nowMs, of: await markForSweep(store) }
+        return COMPACT_EVERY_MS
+      } catch (error) {
+        counts.failedCompactions++
+        log.error({ err: error }, `Publishing days failed, retrying: ${describeError(error)}`)
+        return AGAIN_MS
+      }
+    }
+    const stopping = new AbortController()
+    const publishing = repeat(publish, stopping.signal, clock)
+    closers.add('compaction', async () => {
+      stopping.abort()
+      await publishing
+    })
+  }
+  const working = work().catch((error: unknown) => {
+    if (!starting.signal.aborted) ended.resolve(error)
+  })
+  log.info({ url: http.url, group: config.groupId, archive: config.url }, 'Archive started')
+
+  return {
+    url: http.url,
+    ended: ended.promise,
+    async stop(signal) {
+      starting.abort(new Error('stopping'))
+      await working
+      const left = (await archiver?.stop(signal)) ?? 0
+      await closers.closeAll(CLOSE_MS)
+      if (left > 0) {
+        throw new TapelineError(
+          'STOPPED_DIRTY',
+          `${plural(left, 'message')} read from Kafka and not archived`,
+          {
+            fix: 'Nothing is lost: start the archive, and it reads them again.',
+          },
+        )
+      }
+      log.info('Archive stopped, 0 messages left')
+    },
+  }
+}
+
+/** Waits until the broker is available and grants the needed rights. */
+async function awaitKafka(config: ArchiveConfig, ports: ServicePorts, signal: AbortSignal): Promise<void> {
+  const { trades, bookTicker, gaps, deadLetters, checkpoints } = config.topics
+  const needed: NeededRights = {
+    topics: new Map([trades, bookTicker, gaps, deadLetters, checkpoints].map((topic) => [topic, ['READ']])),
+    group: config.groupId,
+  }
+  const warn = (error: unknown) => {
+    if (isTapelineError(error) && error.code !== 'KAFKA') throw error
+    ports.log.warn(`Kafka cannot be used yet, retrying: ${describeError(error)}`)
+  }
+  await retry(
+    () => requireAccess(config.kafka, 'tapeline-archive', needed),
+    warn,
+    config.backoff,
+    ports,
+    signal,
+  )
+}
+
+/** Waits until ingestion has named the exchange, and marks the archive with it. */
+async function markByTopics(
+  store: ObjectStore,
+  { kafka, topics, backoff }: ArchiveConfig,
+  ports: ServicePorts,
+  signal: AbortSignal,
+): Promise<void> {
+  const attempt = async () => {
+    const text = await latestValue(
+      new PartitionFetcher(kafka, 'tapeline-archive-mark', [topics.checkpoints]),
+      topics.checkpoints,
+      EXCHANGE_IDENTITY_KEY,
+    )
+    if (text === null) throw new Error('the topics do not name the exchange of their data yet')
+    const mark = parseMark(text, topics.checkpoints)
+    rejectOtherTopics(topics.checkpoints, mark, markOf(mark, topics))
+    await markArchive(store, mark)
+  }
+  const warn = (error: unknown) => {
+    if (isTapelineError(error)) throw error
+    ports.log.warn(`The archive cannot be marked yet, retrying: ${describeError(error)}`)
+  }
+  await retry(attempt, warn, backoff, ports, signal)
+}

@@ -1,0 +1,82 @@
+import { z } from 'zod'
+import { TapelineError } from '../runtime/errors.ts'
+import { parseJson } from '../runtime/outside-text.ts'
+import type { ChainPoint } from './commit-chain.ts'
+import type { ObjectStore } from './object-store.ts'
+
+/*
+ * The files of a published day and table. A day is published as a whole; each later change is a
+ * list with the next number, created only if absent. The newest list counts. Rows of records after
+ * its `through` are in segments.
+ */
+
+const POINT = z.object({ incarnation: z.int().min(0), offset: z.int().min(0) })
+
+const DAY_FILE = z.object({
+  key: z.string(),
+  rows: z.int().min(1),
+  bytes: z.int().min(1),
+  sha256: z.string(),
+  /** The first and last symbol in it; no other file of the list has one in between. */
+  firstSymbol: z.string(),
+  lastSymbol: z.string(),
+})
+
+export type DayFile = z.infer<typeof DAY_FILE>
+
+const DAY_LIST = z.object({
+  format: z.literal(1),
+  table: z.string(),
+  date: z.iso.date(),
+  number: z.int().min(1),
+  /** Milliseconds since the Unix epoch. */
+  publishedAt: z.int(),
+  /** In the order of their symbols. */
+  files: z.array(DAY_FILE),
+  /** By the path of a chain: everything before this point is in the files. */
+  through: z.record(z.string(), POINT),
+  /** Rows of segments that repeated a row, and were left out. */
+  duplicates: z.int().min(0),
+  /** Per symbol: its number of rows, and the smallest and largest id. */
+  symbols: z.record(z.string(), z.object({ rows: z.int(), firstId: z.int(), lastId: z.int() })),
+})
+
+export type DayList = z.infer<typeof DAY_LIST>
+
+const LISTS = '_days'
+const NUMBER_DIGITS = 8
+
+/** Returns the newest list of a table and day; null before the day is published. */
+export async function newestDayList(
+  store: ObjectStore,
+  table: string,
+  date: string,
+): Promise<DayList | null> {
+  const key = (await store.list(`${LISTS}/${table}/${date}`)).at(-1)
+  if (key === undefined) return null
+  const bytes = await store.read(key)
+  const parsed = DAY_LIST.safeParse(parseJson(bytes?.toString() ?? ''))
+  if (parsed.success) return parsed.data
+  throw new TapelineError('ARCHIVE', `The archive is damaged at ${key}: it is not a list of files`, {
+    fix: 'Restore the file from a copy of the archive.',
+  })
+}
+
+/** @returns false if another process has published this number */
+export function createDayList(store: ObjectStore, list: Omit<DayList, 'format'>): Promise<boolean> {
+  const number = String(list.number).padStart(NUMBER_DIGITS, '0')
+  const key = `${LISTS}/${list.table}/${list.date}/${number}.json`
+  return store.create(key, Buffer.from(`${JSON.stringify({ format: 1, ...list })}\n`))
+}
+
+/** Where the files of a published day are; the name follows Hive's partitions, which readers know. */
+export function dayFolder(table: string, date: string): string {
+  return `${table}/date=${date}`
+}
+
+export function isBefore(one: ChainPoint, other: ChainPoint): boolean {
+  return (
+    one.incarnation < other.incarnation ||
+    (one.incarnation === other.incarnation && one.offset < other.offset)
+  )
+}
