@@ -10,6 +10,7 @@ import { deadLettersCommand } from './dead-letters.ts'
 import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './export.ts'
 import { gapsCommand } from './gaps.ts'
+import { historyCommand } from './history.ts'
 import { ingestCommand } from './ingest.ts'
 import { migrateCommand } from './migrate.ts'
 import { replayCommand } from './replay.ts'
@@ -41,6 +42,7 @@ export function createProgram(): Command {
     gapsCommand(),
     dashboardCommand(),
     exportCommand(),
+    historyCommand(),
     sqlCommand(),
     statusCommand(),
     doctorCommand(),
