@@ -282,3 +282,18 @@ async function staged({ store, duckDb }: Parts): Promise<string> {
   await duckDb.run(`COPY (SELECT 1 AS one) TO '${path}' (FORMAT parquet)`)
   return path
 }
+
+test('a sweep keeps what was added between its two halves', async (context) => {
+  const all = await parts(context)
+  await archive(all, [trade(1, 0)])
+  await compact(all, () => true)
+  const marks = await markForSweep(all.store)
+  await archive(all, [trade(2, 0)])
+  // Another process had written this file when the marks were made, and lists it now.
+  const [file = ''] = await all.store.list('raw_trades')
+  const { days, chains } = marks
+  const unlisted = days.map((day) => ({ ...day, unlisted: [file] }))
+  assert.equal(await sweep(all.store, { chains, days: unlisted }), 1, 'the published segment')
+  assert.deepEqual(await all.store.list('raw_trades'), [file])
+  assert.equal((await all.store.list('_segments')).length, 1)
+})

@@ -119,6 +119,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     const days = new DayEnds(store, () => running.readEnds(), clock)
     const compaction = { store, duckDb: await engine.connect(), clock }
     let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
+    const stopping = new AbortController()
     const publish = async () => {
       if (!running.isFirst) return AGAIN_MS
       try {
@@ -135,15 +136,16 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
         marks ??= { atMs: nowMs, of: await markForSweep(store) }
         return COMPACT_EVERY_MS
       } catch (error) {
+        if (stopping.signal.aborted) return 0
         counts.failedCompactions++
         log.error({ err: error }, `Publishing days failed, retrying: ${describeError(error)}`)
         return AGAIN_MS
       }
     }
-    const stopping = new AbortController()
     const publishing = repeat(publish, stopping.signal, clock)
     closers.add('compaction', async () => {
       stopping.abort()
+      compaction.duckDb.interrupt()
       await publishing
     })
   }

@@ -25,8 +25,11 @@ export async function sweep(store: ObjectStore, marks: SweepMarks): Promise<numb
       if (isPublished || isOrphan) await remove([key])
     }
   }
-  for (const [folder, keys] of marks.days)
-    await remove((await store.list(folder)).filter((key) => keys.before.has(key) && !keys.now.has(key)))
+  for (const { table, date, unlisted } of marks.days) {
+    // Another process may have been publishing then: its files are in a list now.
+    const listed = await listedFiles(store, table, date)
+    await remove(unlisted.filter((key) => !listed.has(key)))
+  }
   return removed
 }
 
@@ -35,15 +38,16 @@ export interface SweepMarks {
   readonly chains: ReadonlyArray<{
     readonly chain: CommitChain
     readonly foldedTo: ChainPoint
-    /** Where the next record goes: an unnamed segment below it never gets one. */
+    /** The end of the records that were read: an unnamed segment below it never gets one. */
     readonly head: ChainPoint
     readonly referenced: ReadonlySet<string>
   }>
-  /** By the folder of a day: its files at that moment, and those of its newest list. */
-  readonly days: ReadonlyMap<
-    string,
-    { readonly before: ReadonlySet<string>; readonly now: ReadonlySet<string> }
-  >
+  /** Files of published days that the newest list did not have. */
+  readonly days: ReadonlyArray<{
+    readonly table: string
+    readonly date: string
+    readonly unlisted: readonly string[]
+  }>
 }
 
 /** Decides what a later {@link sweep} may remove. */
@@ -53,19 +57,25 @@ export async function markForSweep(store: ObjectStore): Promise<SweepMarks> {
     const chain = new CommitChain(store, partition)
     const foldedTo = await chain.foldedTo()
     const records = await chain.records(foldedTo)
-    const { incarnation, nextOffset } = (await chain.head()) ?? { incarnation: 0, nextOffset: 0 }
+    // Not the chain's head now: a record may have been added since, whose file is not referenced here.
+    const last = records.at(-1)
+    const head = last === undefined ? foldedTo : { incarnation: last.incarnation, offset: last.nextOffset }
     const referenced = new Set(records.flatMap(({ files }) => files.map(({ key }) => key)))
-    chains.push({ chain, foldedTo, head: { incarnation, offset: nextOffset }, referenced })
+    chains.push({ chain, foldedTo, head, referenced })
   }
-  const days = new Map<string, { before: Set<string>; now: Set<string> }>()
+  const days: Array<SweepMarks['days'][number]> = []
   for (const table of DAY_TABLES.keys()) {
     for (const name of await store.folders(table)) {
-      const folder = `${table}/${name}`
-      const before = new Set(await store.list(folder))
-      const list = await newestDayList(store, table, name.replace('date=', ''))
-      // Without a list the day is just being published.
-      if (list !== null) days.set(folder, { before, now: new Set(list.files.map(({ key }) => key)) })
+      const date = name.replace('date=', '')
+      const files = await store.list(`${table}/${name}`)
+      const listed = await listedFiles(store, table, date)
+      days.push({ table, date, unlisted: files.filter((key) => !listed.has(key)) })
     }
   }
   return { chains, days }
+}
+
+async function listedFiles(store: ObjectStore, table: string, date: string): Promise<ReadonlySet<string>> {
+  const list = await newestDayList(store, table, date)
+  return new Set(list?.files.map(({ key }) => key))
 }

@@ -19,6 +19,8 @@ export interface DuckDb {
   rows<Row>(sql: string): Promise<Row[]>
   /** Writes the rows to a Parquet file, sorted by identity and compressed with Zstandard. */
   writeParquet(rows: RowBuffer, path: string): Promise<void>
+  /** Makes the running statement fail. */
+  interrupt(): void
 }
 
 export interface DuckDbEngine {
@@ -68,6 +70,7 @@ function duckDbOf(connection: DuckDBConnection): DuckDb {
     rows: <Row>(sql: string) =>
       inTurn(async () => (await connection.runAndReadAll(sql)).getRowObjects() as Row[]),
     writeParquet: (rows, path) => inTurn(() => writeParquet(connection, `segment_${++tables}`, rows, path)),
+    interrupt: () => connection.interrupt(),
   }
 }
 
