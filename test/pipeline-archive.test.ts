@@ -116,7 +116,7 @@ test('an archive that is killed again and again has every row of the tables once
   await using scene = await startScene()
   for (let kill = 0; kill < 4; kill++) {
     await using archive = await startArchiveProcess(scene.env)
-    await until('segments', async () => (await archive.status()).segments > 5 + kill)
+    await archive.until('segments', ({ segments }) => segments > 5 + kill)
     archive.command.signal('SIGKILL')
     await archive.command.exit()
   }
@@ -127,10 +127,10 @@ test('an archive that is killed again and again has every row of the tables once
 test('an owner that stands still and wakes after its successor has committed adds no row twice', async () => {
   await using scene = await startScene()
   await using first = await startArchiveProcess(scene.env)
-  await until('segments', async () => (await first.status()).segments > 5)
+  await first.until('segments', ({ segments }) => segments > 5)
   first.command.signal('SIGSTOP')
   await using second = await startArchiveProcess(scene.env)
-  await until('segments of the successor', async () => (await second.status()).segments > 5)
+  await second.until('segments of the successor', ({ segments }) => segments > 5)
   first.command.signal('SIGCONT')
   await until('the group to be divided again', async () => {
     const [one, other] = await Promise.all([first.status(), second.status()])
