@@ -1,25 +1,19 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { parse } from 'yaml'
 import { z } from 'zod'
-import { ARCHIVE_METRICS } from '../src/archive/metrics.ts'
+import { ArchiveCounts } from '../src/archive/counts.ts'
+import { ARCHIVE_METRICS, type ArchiveStatus } from '../src/archive/metrics.ts'
 import { CONSUMER_METRICS } from '../src/consumer/metrics.ts'
-import { isCounter } from '../src/foundation/telemetry/metrics.ts'
+import { createMetrics, isCounter } from '../src/foundation/telemetry/metrics.ts'
+import { VERSION } from '../src/foundation/telemetry/service.ts'
 import { INGESTION_METRICS } from '../src/ingestion/metrics.ts'
 import { produce } from './support/messages.ts'
 import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { askedBy, type Exposition, parseExposition } from './support/promql.ts'
-import {
-  type ArchiveProcess,
-  type ConsumerProcess,
-  type IngestionProcess,
-  startArchiveProcess,
-  startConsumerProcess,
-} from './support/services.ts'
+import { type ConsumerProcess, type IngestionProcess, startConsumerProcess } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -43,11 +37,17 @@ const OF_OTHERS = new Map([
 /** Labels that Prometheus adds to every target. */
 const OF_TARGETS = ['job', 'instance']
 
+const ARCHIVE_STATUS: ArchiveStatus = {
+  ...new ArchiveCounts().totals,
+  service: 'archive',
+  ...{ version: VERSION, ready: true, reason: '', uptimeMs: 0, oldestUncommittedMs: 0 },
+  ...{ consumed: 0, deadLetters: 0, pending: 0, heldBytes: 0 },
+  partitions: [{ topic: 'binance.trades', partition: 0, nextOffset: 0, endOffset: 0, lag: 0, lagAgeMs: 0 }],
+}
+
 let parts: PipelineParts
 let ingestion: IngestionProcess | undefined
 let consumer: ConsumerProcess | undefined
-let archive: ArchiveProcess | undefined
-let folder: string
 let exposed: Exposition
 
 before(async () => {
@@ -56,22 +56,11 @@ before(async () => {
   await consumer.ready()
   ingestion = await parts.ingest({ SYMBOLS: SYMBOLS.join() })
   await ingestion.ready()
-  folder = await mkdtemp(join(tmpdir(), 'tapeline-archive-'))
-  const { KAFKA_GROUP_ID } = parts.env
-  archive = await startArchiveProcess({
-    ...parts.env,
-    ARCHIVE_URL: folder,
-    ARCHIVE_FLUSH_INTERVAL_MS: '500',
-    KAFKA_ARCHIVE_GROUP_ID: `${KAFKA_GROUP_ID}-archive`,
-  })
-  await archive.ready()
 })
 
 after(async () => {
   await ingestion?.[Symbol.asyncDispose]()
   await consumer?.[Symbol.asyncDispose]()
-  await archive?.[Symbol.asyncDispose]()
-  await rm(folder, { recursive: true })
   await parts?.[Symbol.asyncDispose]()
 })
 
@@ -230,12 +219,13 @@ function labelsOf(name: string): string[] {
 
 async function scrape(): Promise<Exposition> {
   const texts = await Promise.all(
-    [ingestion, consumer, archive].map(async (service) => {
+    [ingestion, consumer].map(async (service) => {
       const response = await fetch(`${service?.url}/metrics`, { signal: AbortSignal.timeout(5000) })
       assert.match(response.headers.get('content-type') ?? '', /^text\/plain; version=0\.0\.4/)
       return response.text()
     }),
   )
+  texts.push(await createMetrics('archive', () => ARCHIVE_STATUS, ARCHIVE_METRICS)())
   return parseExposition(texts.join('\n'))
 }
 
