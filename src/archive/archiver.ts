@@ -251,19 +251,19 @@ export class Archiver {
   /** Reads the end of each partition's chain. A new chain begins at the oldest message of Kafka. */
   async #heads(partitions: readonly PartitionOrigin[]): Promise<OwnedPartition[]> {
     const { store, clock } = this.#ports
-    const owned: OwnedPartition[] = []
-    let ranges: Awaited<ReturnType<FetchLoop['offsetRanges']>> | null = null
-    for (const one of partitions) {
-      const chain = new CommitChain(store, one)
-      let head = await chain.head()
-      if (head === null) {
-        ranges ??= await this.#kafka.offsetRanges()
-        const firstOffset = ranges.find((range) => keyOf(range) === keyOf(one))?.start ?? 0
-        head = await chain.begin(1, { firstOffset, before: null, at: wallMs(clock) })
-      }
-      owned.push({ ...one, head })
-    }
-    return owned
+    // At once: each beginning waits for the disk several times.
+    const found = await Promise.all(partitions.map((one) => new CommitChain(store, one).head()))
+    const ranges = found.includes(null) ? await this.#kafka.offsetRanges() : []
+    return Promise.all(
+      partitions.map(async (one, i): Promise<OwnedPartition> => {
+        const known = found[i] ?? null
+        if (known !== null) return { ...one, head: known }
+        const range = ranges.find((other) => keyOf(other) === keyOf(one))
+        if (range === undefined) throw new Error(`The offsets of ${keyOf(one)} are not known yet`)
+        const beginning = { firstOffset: range.start, before: null, at: wallMs(clock) }
+        return { ...one, head: await new CommitChain(store, one).begin(1, beginning) }
+      }),
+    )
   }
 
   async #writeLoop(): Promise<void> {

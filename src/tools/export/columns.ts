@@ -1,17 +1,6 @@
 import type { SchemaElement } from 'hyparquet'
-import {
-  byEventType,
-  declarationOf,
-  type EventType,
-  isTradeType,
-  type TradeType,
-} from '../../foundation/market/event.ts'
-
-export interface Column {
-  readonly name: string
-  readonly kind: Kind
-  readonly nullable?: boolean
-}
+import { ARCHIVE_TABLES, type ColumnKind } from '../../foundation/archive/tables.ts'
+import { byEventType, type EventType, isTradeType } from '../../foundation/market/event.ts'
 
 /** Times in microseconds, and decimals in units of their eighth decimal: both are exact. */
 export type ParquetValue = bigint | boolean | string | number | null
@@ -62,42 +51,10 @@ export const KINDS = {
     parquet: asItIs,
     csv: asItIs,
   },
-} as const satisfies Record<string, KindFormat>
-
-type Kind = keyof typeof KINDS
-
-const QUOTES: readonly Column[] = [
-  { name: 'ingestion_timestamp', kind: 'time' },
-  { name: 'symbol', kind: 'word' },
-  { name: 'update_id', kind: 'id' },
-  { name: 'bid_price', kind: 'decimal' },
-  { name: 'bid_quantity', kind: 'decimal' },
-  { name: 'ask_price', kind: 'decimal' },
-  { name: 'ask_quantity', kind: 'decimal' },
-]
+} as const satisfies Record<ColumnKind, KindFormat>
 
 /** Exported columns of each type, in this order. Rows are sorted by the first column, then by id. */
-export const COLUMNS = byEventType((type) => (isTradeType(type) ? tradeColumns(type) : QUOTES))
-
-function tradeColumns(type: TradeType): readonly Column[] {
-  const hasTiles = declarationOf(type).layout.some(([, role]) => role === 'firstTradeId')
-  const tiles = ['first_trade_id', 'last_trade_id'].map(
-    (name): Column => ({ name, kind: 'id', nullable: true }),
-  )
-  return [
-    { name: 'trade_time', kind: 'time' },
-    { name: 'event_time', kind: 'time', nullable: true },
-    { name: 'symbol', kind: 'word' },
-    { name: 'epoch', kind: 'number' },
-    { name: 'trade_id', kind: 'id' },
-    { name: 'price', kind: 'decimal' },
-    { name: 'quantity', kind: 'decimal' },
-    ...(hasTiles ? tiles : []),
-    { name: 'is_buyer_maker', kind: 'flag' },
-    { name: 'ingestion_timestamp', kind: 'time' },
-    { name: 'source', kind: 'word' },
-  ]
-}
+export const COLUMNS = byEventType((type) => ARCHIVE_TABLES[type].columns)
 
 export const ID_COLUMN = byEventType((type) => (isTradeType(type) ? 'trade_id' : 'update_id'))
 
@@ -114,9 +71,9 @@ export function selectOf(type: EventType): string {
 
 export function parquetSchema(type: EventType): SchemaElement[] {
   const elements = COLUMNS[type].map(
-    ({ name, kind, nullable }): SchemaElement => ({
+    ({ name, kind, isNullable }): SchemaElement => ({
       name,
-      repetition_type: nullable === true ? 'OPTIONAL' : 'REQUIRED',
+      repetition_type: isNullable === true ? 'OPTIONAL' : 'REQUIRED',
       ...KINDS[kind].schema,
     }),
   )
