@@ -1,17 +1,11 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { promisify } from 'node:util'
 import { createAuditedMarket } from './support/audited-market.ts'
 import { startTapeline } from './support/processes.ts'
-
-const run = promisify(execFile)
-const PAGE = resolve(import.meta.dirname, '..', 'docs', 'research.md')
-const READERS = ['polars==2.1.0', 'duckdb==2.0.1', 'pandas==3.1.1', 'pyarrow==26.0.1']
-const INSTALL_LIMIT_MS = 300_000
+import { examplesOf, lastLine, pythonWithReaders } from './support/python-readers.ts'
 
 /** What to print of each example, in the order of the page, for the comparison. */
 const PRINTS = [
@@ -22,30 +16,8 @@ const PRINTS = [
   '',
 ]
 
-/** @returns the interpreter, or why there is none */
-async function python(): Promise<string | { skip: string }> {
-  if (process.env['TAPELINE_TEST_READERS'] !== '1')
-    return { skip: 'TAPELINE_TEST_READERS=1 runs it; pip downloads 300 MB first' }
-  const folder = join(process.env['TAPELINE_CACHE_DIR'] ?? tmpdir(), `readers-${READERS.join('-')}`)
-  const program = (path: string) => join(path, 'bin', 'python')
-  if (existsSync(program(folder))) return program(folder)
-  const partial = mkdtempSync(`${folder}.partial-`)
-  try {
-    await run('python3', ['-m', 'venv', '--copies', partial], { timeout: INSTALL_LIMIT_MS })
-    await run(program(partial), ['-m', 'pip', 'install', '--quiet', ...READERS], {
-      timeout: INSTALL_LIMIT_MS,
-    })
-    renameSync(partial, folder)
-    return program(folder)
-  } catch (error) {
-    return { skip: `the readers cannot be installed: ${String(error).split('\n')[0]}` }
-  } finally {
-    rmSync(partial, { recursive: true, force: true })
-  }
-}
-
 test("the polars, DuckDB and pandas examples run unchanged, with the database's figures", async (t) => {
-  const interpreter = await python()
+  const interpreter = await pythonWithReaders()
   if (typeof interpreter !== 'string') return t.skip(interpreter.skip)
   const market = await createAuditedMarket('embedded')
   const folder = mkdtempSync(join(tmpdir(), 'readers-'))
@@ -64,16 +36,11 @@ test("the polars, DuckDB and pandas examples run unchanged, with the database's 
       { env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' } },
     )
     await exported.assertExit(0, 120_000)
-    const examples = [...readFileSync(PAGE, 'utf8').matchAll(/^```python\n([\s\S]*?)^```/gm)]
+    const examples = examplesOf('Exported files')
     assert.equal(examples.length, PRINTS.length)
     const said: string[] = []
-    for (const [i, [, code]] of examples.entries()) {
-      const { stdout } = await run(interpreter, ['-c', `${code}\n${PRINTS[i]}`], {
-        cwd: folder,
-        timeout: 60_000,
-      })
-      said.push(stdout.trimEnd().split('\n').at(-1) ?? '')
-    }
+    for (const [i, code] of examples.entries())
+      said.push(await lastLine(interpreter, `${code}\n${PRINTS[i]}`, folder))
     const { rows } = await market.database.query<{
       of: string
       trades: number

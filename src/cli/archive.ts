@@ -2,14 +2,15 @@ import { Command } from 'commander'
 import { archiveConfig } from '../archive/config.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { createLogger } from '../foundation/telemetry/log.ts'
+import { archiveCheckCommand, archiveFilesCommand, archiveStatusCommand } from './archive-stored.ts'
 import { runService } from './run-service.ts'
 
 export function archiveCommand(): Command {
   return new Command('archive')
-    .description('the archive service: Kafka to Parquet files')
+    .description('the archive service: Kafka to Parquet files; subcommands show and check an archive')
     .addHelpText(
       'after',
-      '\nExample:\n  KAFKA_BROKERS=kafka:9092 ARCHIVE_URL=/data/archive bin/tapeline archive',
+      '\nWithout a subcommand it runs the service.\n\nExample:\n  KAFKA_BROKERS=kafka:9092 ARCHIVE_URL=/data/archive bin/tapeline archive',
     )
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
@@ -19,4 +20,7 @@ export function archiveCommand(): Command {
       const { startArchive } = await import('../archive/service.ts')
       await runService(() => startArchive(config, log), log)
     })
+    .addCommand(archiveStatusCommand())
+    .addCommand(archiveFilesCommand())
+    .addCommand(archiveCheckCommand())
 }

@@ -31,16 +31,6 @@ export function tableLines(columns: readonly TextColumn[], rows: readonly TextRo
   ]
 }
 
-/** RFC 4180. Null is empty; an empty text is `""`. */
-export function csvLine(row: TextRow): string {
-  return row
-    .map((value) => {
-      if (value === null) return ''
-      return value === '' || /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value
-    })
-    .join()
-}
-
 /** One JSON object. Decimals and times are strings, so that no digit is lost. */
 export function jsonLine(columns: readonly TextColumn[], row: TextRow): string {
   const values = columns.map(({ name, typeId }, i) => [name, jsonValue(typeId, row[i] ?? null)])

@@ -1,14 +1,23 @@
 import { Command, Option } from 'commander'
+import { archiveReaderOptions } from '../foundation/archive/reader-options.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
-import { loadSettings } from '../foundation/settings/load.ts'
-import type { TextColumn, TextReader, TextRow, TextRows } from '../foundation/store/text-reader.ts'
+import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import {
+  csvLine,
+  type TextColumn,
+  type TextReader,
+  type TextRow,
+  type TextRows,
+} from '../foundation/store/text-reader.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
-import { countUpTo, parseDuration } from './options.ts'
-import { csvLine, jsonLine, tableLines } from './rows-text.ts'
+import { countUpTo, parseDuration, parseTimes, type TimeFlags } from './options.ts'
+import { jsonLine, tableLines } from './rows-text.ts'
 import { withTextReader } from './stored-data.ts'
-import { hintAtCase, isNothing } from './symbol-case.ts'
+import { databaseSymbols, hintAtCase, isNothing } from './symbol-case.ts'
 
-interface SqlFlags {
+interface SqlFlags extends TimeFlags {
+  readonly archive?: true
   readonly csv?: true
   readonly json?: true
   readonly limit: number
@@ -21,8 +30,11 @@ const TIMEOUT_MS = 60_000
 /** `tapeline sql`: queries the database, read-only. */
 export function sqlCommand(): Command {
   return new Command('sql')
-    .description('query the database of DATABASE_URL, or of the running `up`, in a read-only transaction')
+    .description('query the database of DATABASE_URL or of the running `up`, read-only; or the archive')
     .argument('<query>', 'one statement')
+    .option('--archive', "query the files of ARCHIVE_URL, in DuckDB's SQL (docs/recipes.md)")
+    .option('--from <time>', 'with --archive: only rows from this day or time, UTC')
+    .option('--to <time>', 'with --archive: only rows until this time; a day is included to its end')
     .addOption(new Option('--csv', 'print CSV, all rows').conflicts('json'))
     .option('--json', 'print one JSON object per line, all rows')
     .option('--limit <count>', 'maximum number of rows in the printed table', countUpTo(999_999), 100)
@@ -35,36 +47,65 @@ export function sqlCommand(): Command {
     .action(async (query: string, flags: SqlFlags) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       endQuietlyWithReader()
-      const options = { timeoutMs: flags.timeout, applicationName: 'tapeline-sql' }
-      await interruptible((signal) =>
-        withTextReader(settings, { ...options, signal }, (reader) => print(reader, query, flags)),
-      )
+      const queryStored = flags.archive === true ? queryFiles : queryDatabase
+      const hint = await interruptible((signal) => queryStored(settings, query, flags, signal))
+      if (hint !== null) console.error(hint)
     })
+}
+
+/** @returns a hint for a result that says nothing, or null */
+type QueryStored = (
+  settings: Settings,
+  query: string,
+  flags: SqlFlags,
+  signal: AbortSignal,
+) => Promise<string | null>
+
+const queryDatabase: QueryStored = (settings, query, flags, signal) => {
+  if (flags.from !== undefined || flags.to !== undefined)
+    throw new TapelineError('INPUT', '--from and --to are for --archive', {
+      fix: 'Give the times in the query: trade_time >= ...',
+    })
+  const options = { timeoutMs: flags.timeout, applicationName: 'tapeline-sql', signal }
+  return withTextReader(settings, options, async (reader) => {
+    const atOnce = flags.csv || flags.json ? ROWS_AT_ONCE : Math.min(ROWS_AT_ONCE, flags.limit + 1)
+    if (!(await print(answers(reader, query, atOnce), flags))) return null
+    return hintAtCase(query, (symbols) => databaseSymbols(reader, symbols))
+  })
+}
+
+const queryFiles: QueryStored = async (settings, query, flags, signal) => {
+  const range = { symbols: null, ...parseTimes(flags) }
+  // Imported here, since the other commands do not need the engine.
+  const { withArchive } = await import('../foundation/archive/archive-reader.ts')
+  const { archivedSymbols, queryArchive } = await import('../tools/archive/query.ts')
+  return withArchive({ ...archiveReaderOptions(settings), signal }, async (reader) => {
+    const asked = { sql: query, range, timeoutMs: flags.timeout }
+    if (!(await queryArchive(reader, asked, (portions) => print(portions, flags)))) return null
+    return hintAtCase(query, (symbols) => archivedSymbols(reader, symbols))
+  })
 }
 
 const HELP = `
 It prints all digits, and times in UTC. It uses the rights of tapeline_reader if the user has them. The embedded database
 has one backend, so the services wait during a query, and no timeout applies. docs/recipes.md has common queries.
 
+--archive has the same tables and views, and candles(); it runs in ARCHIVE_MEMORY_MB and changes nothing.
+
 Examples:
   bin/tapeline sql "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' ORDER BY trade_time DESC LIMIT 5"
   bin/tapeline sql "SELECT status, count(*) FROM gaps GROUP BY status"
-  bin/tapeline sql --csv "SELECT * FROM candles('BTCUSDT', '1 minute', current_date, now()) ORDER BY bucket" > candles.csv`
-
-async function print(reader: TextReader, query: string, flags: SqlFlags): Promise<void> {
-  if (!(await printRows(reader, query, flags))) return
-  const hint = await hintAtCase(reader, query)
-  if (hint !== null) console.error(hint)
-}
+  bin/tapeline sql --csv "SELECT * FROM candles('BTCUSDT', '1 minute', current_date, now()) ORDER BY bucket" > candles.csv
+  bin/tapeline sql --archive --from 2026-01-31 --to 2026-01-31 "SELECT symbol, count(*) FROM raw_trades GROUP BY symbol"`
 
 /** @returns whether the result is empty or only has zeros */
-async function printRows(reader: TextReader, query: string, flags: SqlFlags): Promise<boolean> {
+async function print(portions: AsyncIterable<TextRows>, flags: SqlFlags): Promise<boolean> {
   const { csv, json, limit } = flags
-  if (csv === true) return printAll(reader, query, (_columns, row) => csvLine(row), true)
-  if (json === true) return printAll(reader, query, jsonLine, false)
+  if (csv === true) return printAll(portions, (_columns, row) => csvLine(row), true)
+  if (json === true) return printAll(portions, jsonLine, false)
   const shown: TextRow[] = []
   let columns: readonly TextColumn[] = []
-  for await (const some of answers(reader, query, Math.min(ROWS_AT_ONCE, limit + 1))) {
+  for await (const some of portions) {
     columns = some.columns
     for (const row of some.rows) shown.push(row)
     if (shown.length > limit) break
@@ -76,14 +117,13 @@ async function printRows(reader: TextReader, query: string, flags: SqlFlags): Pr
 }
 
 async function printAll(
-  reader: TextReader,
-  query: string,
+  portions: AsyncIterable<TextRows>,
   line: (columns: readonly TextColumn[], row: TextRow) => string,
   hasHead: boolean,
 ): Promise<boolean> {
   let isFirst = true
   let saysNothing = true
-  for await (const { columns, rows } of answers(reader, query, ROWS_AT_ONCE)) {
+  for await (const { columns, rows } of portions) {
     const head = isFirst && hasHead ? [columns.map(({ name }) => name)] : []
     const lines = [...head, ...rows].map((row) => line(columns, row))
     saysNothing = isFirst && isNothing(rows)

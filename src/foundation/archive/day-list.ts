@@ -52,8 +52,17 @@ export async function newestDayList(
   table: string,
   date: string,
 ): Promise<DayList | null> {
-  const key = (await store.list(`${LISTS}/${table}/${date}`)).at(-1)
-  if (key === undefined) return null
+  const key = (await dayListKeys(store, table, date)).at(-1)
+  return key === undefined ? null : readDayList(store, key)
+}
+
+/** Returns the keys of all lists of a table and day, the newest last. */
+export function dayListKeys(store: ObjectStore, table: string, date: string): Promise<string[]> {
+  return store.list(`${LISTS}/${table}/${date}`)
+}
+
+/** @throws TapelineError `ARCHIVE` if it is damaged */
+export async function readDayList(store: ObjectStore, key: string): Promise<DayList> {
   const bytes = await store.read(key)
   const parsed = DAY_LIST.safeParse(parseJson(bytes?.toString() ?? ''))
   if (parsed.success) return parsed.data
@@ -62,11 +71,18 @@ export async function newestDayList(
   })
 }
 
+/** Returns the days of a table that are published, in order. */
+export function publishedDates(store: ObjectStore, table: string): Promise<string[]> {
+  return store.folders(`${LISTS}/${table}`)
+}
+
 /** @returns false if another process has published this number */
 export function createDayList(store: ObjectStore, list: Omit<DayList, 'format'>): Promise<boolean> {
-  const number = String(list.number).padStart(NUMBER_DIGITS, '0')
-  const key = `${LISTS}/${list.table}/${list.date}/${number}.json`
-  return store.create(key, Buffer.from(`${JSON.stringify({ format: 1, ...list })}\n`))
+  return store.create(dayListKey(list), Buffer.from(`${JSON.stringify({ format: 1, ...list })}\n`))
+}
+
+export function dayListKey({ table, date, number }: Pick<DayList, 'table' | 'date' | 'number'>): string {
+  return `${LISTS}/${table}/${date}/${String(number).padStart(NUMBER_DIGITS, '0')}.json`
 }
 
 /** Where the files of a published day are; the name follows Hive's partitions, which readers know. */

@@ -1,6 +1,7 @@
 import * as api from '@duckdb/node-api'
 import { type DuckDBConnection, DuckDBDataChunk, DuckDBInstance, type DuckDBType } from '@duckdb/node-api'
 import bindings from '@duckdb/node-bindings'
+import { type EngineTexts, textsOf } from './engine-texts.ts'
 import type { RowBuffer, RowChunk } from './row-buffer.ts'
 import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN } from './tables.ts'
 
@@ -17,6 +18,13 @@ export interface DuckDb {
   run(sql: string): Promise<void>
   /** Runs a query. Values are as `@duckdb/node-api` gives them: 64-bit integers are bigint. */
   rows<Row>(sql: string): Promise<Row[]>
+  /**
+   * Runs a query and yields its rows in portions of some thousands, so that memory does not grow with
+   * their number. Other statements of the connection wait until it ends.
+   */
+  stream<Row>(sql: string): AsyncGenerator<Row[]>
+  /** Runs one SELECT and yields its rows as texts; at least one portion, for the columns. */
+  texts(sql: string): AsyncGenerator<EngineTexts>
   /** Writes the rows to a Parquet file, sorted by identity and compressed with Zstandard. */
   writeParquet(rows: RowBuffer, path: string): Promise<void>
   /** Makes the running statement fail. */
@@ -65,10 +73,29 @@ function duckDbOf(connection: DuckDBConnection): DuckDb {
     last = turn
     return turn
   }
+  /** Keeps the turn until the generator has ended. */
+  async function* inTurns<Portion>(portions: () => AsyncGenerator<Portion>): AsyncGenerator<Portion> {
+    const ended = Promise.withResolvers<void>()
+    const before = last
+    last = ended.promise
+    // Its failure belongs to its caller.
+    await before.catch(() => {})
+    try {
+      yield* portions()
+    } finally {
+      ended.resolve()
+    }
+  }
   return {
     run: (sql) => inTurn(async () => void (await connection.run(sql))),
     rows: <Row>(sql: string) =>
       inTurn(async () => (await connection.runAndReadAll(sql)).getRowObjects() as Row[]),
+    stream: <Row>(sql: string) =>
+      inTurns(async function* () {
+        const result = await connection.stream(sql)
+        for await (const rows of result.yieldRowObjects()) yield rows as Row[]
+      }),
+    texts: (sql) => inTurns(() => textsOf(connection, sql)),
     writeParquet: (rows, path) => inTurn(() => writeParquet(connection, `segment_${++tables}`, rows, path)),
     interrupt: () => connection.interrupt(),
   }

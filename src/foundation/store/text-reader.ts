@@ -36,6 +36,16 @@ export interface TextRows {
   readonly rows: readonly TextRow[]
 }
 
+/** Returns a row as in RFC 4180. Null is empty; an empty text is `""`. */
+export function csvLine(row: TextRow): string {
+  return row
+    .map((value) => {
+      if (value === null) return ''
+      return value === '' || /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value
+    })
+    .join()
+}
+
 const CONNECT_TIMEOUT_MS = 5000
 const CLOSE_TIMEOUT_MS = 1000
 /** Limits even a superuser to the tables that are to be read. */

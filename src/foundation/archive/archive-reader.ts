@@ -1,0 +1,123 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ExchangeIdentity } from '../kafka/exchange-identity-mark.ts'
+import { describeError, isTapelineError, TapelineError } from '../runtime/errors.ts'
+import { requireMark } from './archive-mark.ts'
+import { ArchiveSnapshot, lostFile } from './archive-snapshot.ts'
+import { type DuckDb, type DuckDbEngine, openDuckDb } from './duckdb.ts'
+import { openFolderStore } from './folder-store.ts'
+import type { ObjectStore } from './object-store.ts'
+import type { ArchiveReaderOptions } from './reader-options.ts'
+
+/** So often a read begins again because compaction has replaced its files. */
+const MAX_ATTEMPTS = 5
+
+/** Reads an archive, also while services write to it. Changes nothing. */
+export class ArchiveReader {
+  readonly store: ObjectStore
+  readonly mark: ExchangeIdentity
+  readonly duckDb: DuckDb
+  readonly #engine: DuckDbEngine
+  readonly #connections = new Set<DuckDb>()
+  readonly #signal: AbortSignal | undefined
+  readonly #ownTemp: string | null
+  readonly #onAbort = () => {
+    for (const one of this.#connections) one.interrupt()
+  }
+
+  private constructor(
+    opened: { store: ObjectStore; mark: ExchangeIdentity; engine: DuckDbEngine; duckDb: DuckDb },
+    ownTemp: string | null,
+    signal: AbortSignal | undefined,
+  ) {
+    this.store = opened.store
+    this.mark = opened.mark
+    this.duckDb = opened.duckDb
+    this.#engine = opened.engine
+    this.#ownTemp = ownTemp
+    this.#signal = signal
+    this.#connections.add(opened.duckDb)
+    signal?.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  /** @throws TapelineError `ARCHIVE` if there is no archive, or one that this program cannot read */
+  static async open(options: ArchiveReaderOptions): Promise<ArchiveReader> {
+    const { url, memoryBytes, tempFolder, signal } = options
+    const store = await openExisting(url)
+    const mark = await requireMark(store)
+    const ownTemp = tempFolder === null ? await mkdtemp(join(tmpdir(), 'tapeline-read-')) : null
+    const engine = await openDuckDb({
+      memoryBytes,
+      tempFolder: ownTemp ?? tempFolder ?? '',
+      threads: availableParallelism(),
+    })
+    const duckDb = await engine.connect()
+    return new ArchiveReader({ store, mark, engine, duckDb }, ownTemp, signal)
+  }
+
+  /** Another connection: the statements of one run one at a time. */
+  async connect(): Promise<DuckDb> {
+    const duckDb = await this.#engine.connect()
+    this.#connections.add(duckDb)
+    return duckDb
+  }
+
+  /**
+   * Reads at one moment. If compaction replaces files so long ago that they are removed, the work is
+   * repeated at a later moment: it must have no effect before it ends. If it had one, it throws a
+   * TapelineError, which is not repeated.
+   *
+   * @throws TapelineError `ARCHIVE` if a file is lost
+   */
+  async read<Result>(work: (snapshot: ArchiveSnapshot) => Promise<Result>): Promise<Result> {
+    let missingBefore: ReadonlySet<string> = new Set()
+    for (let attempt = 1; ; attempt++) {
+      this.#signal?.throwIfAborted()
+      const snapshot = await ArchiveSnapshot.take(this.store)
+      try {
+        return await work(snapshot)
+      } catch (error) {
+        this.#signal?.throwIfAborted()
+        if (isTapelineError(error)) throw error
+        const missing = await snapshot.missingFiles()
+        const lost = missing.find((key) => missingBefore.has(key))
+        if (lost !== undefined) throw lostFile(lost)
+        if (missing.length === 0 || attempt === MAX_ATTEMPTS) throw error
+        missingBefore = new Set(missing)
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#engine.close()
+    if (this.#ownTemp !== null) await rm(this.#ownTemp, { recursive: true, force: true })
+  }
+}
+
+/** Opens the archive for the work, and closes it after it. */
+export async function withArchive<Result>(
+  options: ArchiveReaderOptions,
+  work: (reader: ArchiveReader) => Promise<Result>,
+): Promise<Result> {
+  const reader = await ArchiveReader.open(options)
+  try {
+    return await work(reader)
+  } finally {
+    await reader.close()
+  }
+}
+
+/** Opening a store creates its folder, which a reader must not. */
+async function openExisting(url: string): Promise<ObjectStore> {
+  try {
+    await stat(url)
+  } catch (error) {
+    throw new TapelineError('ARCHIVE', `The archive ${url} cannot be opened: ${describeError(error)}`, {
+      fix: 'Set ARCHIVE_URL to the folder that `bin/tapeline archive` writes to.',
+      cause: error,
+    })
+  }
+  return openFolderStore(url)
+}

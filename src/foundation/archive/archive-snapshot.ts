@@ -1,0 +1,252 @@
+import { dirname } from 'node:path'
+import type { PartitionOrigin } from '../kafka/partition.ts'
+import { TapelineError } from '../runtime/errors.ts'
+import {
+  type ChainHead,
+  type ChainPoint,
+  type ChainRecord,
+  CommitChain,
+  chainPath,
+  chainsOf,
+  ORIGIN,
+  type SegmentFile,
+} from './commit-chain.ts'
+import { type DayFile, type DayList, isBefore, newestDayList, publishedDates } from './day-list.ts'
+import { quoted } from './duckdb.ts'
+import type { ObjectStore } from './object-store.ts'
+import { type ArchiveTable, COLUMN_KINDS, DAY_TABLES, OFFSET_COLUMN, TEXT_TABLES } from './tables.ts'
+import { ADOPTED_FOLDER, TEXT_RELATIONS, type TextTable } from './text-relations.ts'
+
+const DAY_MS = 86_400_000
+
+/** Rows by time: of trades the trade time, of quotes the receipt. */
+export interface RowRange {
+  /** Null means all. */
+  readonly symbols: readonly string[] | null
+  /** Milliseconds since the Unix epoch; null means from the first row. */
+  readonly fromMs: number | null
+  /** Exclusive; null means to the last row. */
+  readonly toMs: number | null
+}
+
+export const ALL_ROWS: RowRange = { symbols: null, fromMs: null, toMs: null }
+
+/** A segment's file with rows of a day that the newest list of the day does not have. */
+export interface PendingFile extends SegmentFile {
+  readonly incarnation: number
+  readonly committedAt: number
+}
+
+/** The same, with its day and the place of its record. */
+interface SegmentOfDay extends PendingFile {
+  readonly date: string
+  readonly chain: string
+  readonly end: ChainPoint
+}
+
+/** Where the rows of a day and table are. */
+export interface ArchiveDay {
+  readonly table: string
+  /** UTC, like `2026-01-31`. */
+  readonly date: string
+  /** Null before the day is published. */
+  readonly list: DayList | null
+  readonly pending: readonly PendingFile[]
+}
+
+/** A chain, and its records that are not folded. */
+export interface SnapshotChain {
+  /** `topic/topic id/partition`. */
+  readonly path: string
+  readonly partition: PartitionOrigin
+  readonly chain: CommitChain
+  readonly foldedTo: ChainPoint
+  /** Null if nothing has begun it. */
+  readonly head: ChainHead | null
+  readonly records: readonly ChainRecord[]
+}
+
+/**
+ * What an archive has, as of one moment: each row once, whatever compaction does meanwhile.
+ *
+ * The folds are read first: what is before a fold is in every list that is read later. A record after
+ * it counts for a day only beyond the `through` of the list that is read, so lists and records may be
+ * read in any order.
+ */
+export class ArchiveSnapshot {
+  readonly chains: readonly SnapshotChain[]
+  readonly #store: ObjectStore
+  /** Files of segments by table and day, with the place of their records. */
+  readonly #segments: ReadonlyMap<string, readonly SegmentOfDay[]>
+  readonly #lists = new Map<string, Promise<DayList | null>>()
+  readonly #used = new Set<string>()
+
+  private constructor(store: ObjectStore, chains: readonly SnapshotChain[]) {
+    this.#store = store
+    this.chains = chains
+    this.#segments = Map.groupBy(chains.flatMap(segmentDays), ({ table, date }) => dayKey(table, date))
+  }
+
+  /** @throws TapelineError `ARCHIVE` if a record is missing or damaged */
+  static async take(store: ObjectStore): Promise<ArchiveSnapshot> {
+    const chains = (await chainsOf(store)).map(async (partition): Promise<SnapshotChain> => {
+      const chain = new CommitChain(store, partition)
+      const foldedTo = await chain.foldedTo()
+      const records = await chain.records(foldedTo)
+      return { path: chainPath(partition), partition, chain, foldedTo, records, head: await chain.head() }
+    })
+    return new ArchiveSnapshot(store, await Promise.all(chains))
+  }
+
+  /** The days of which there are rows of a table, in order. */
+  async dates(table: string): Promise<string[]> {
+    const pending = [...this.#segments.values()].flatMap(([file]) =>
+      file?.table === table ? [file.date] : [],
+    )
+    return [...new Set([...(await publishedDates(this.#store, table)), ...pending])].sort()
+  }
+
+  /** @throws TapelineError `ARCHIVE` if its list is damaged */
+  async day(table: string, date: string): Promise<ArchiveDay> {
+    const key = dayKey(table, date)
+    const reading = this.#lists.get(key) ?? newestDayList(this.#store, table, date)
+    this.#lists.set(key, reading)
+    const list = await reading
+    const pending = (this.#segments.get(key) ?? []).filter(({ chain, end }) =>
+      isBefore(list?.through[chain] ?? ORIGIN, end),
+    )
+    return { table, date, list, pending }
+  }
+
+  /** The days of a table that may have rows of a range. */
+  async days(table: string, range: RowRange = ALL_ROWS): Promise<ArchiveDay[]> {
+    const dates = (await this.dates(table)).filter((date) => touches(date, range))
+    return Promise.all(dates.map((date) => this.day(table, date)))
+  }
+
+  /**
+   * Returns a query of rows with the columns of a table, each row once. If rows have one identity, the
+   * published one counts, otherwise the first by incarnation and offset, as in compaction.
+   *
+   * @throws TapelineError `ARCHIVE` if a list is damaged
+   */
+  async relation(name: string, range: RowRange = ALL_ROWS): Promise<string> {
+    const table = DAY_TABLES.get(name)
+    if (table === undefined) throw new Error(`The archive has no table ${name}`)
+    const days = await this.days(name, range)
+    const settled = days.flatMap(({ list, pending }) => (pending.length > 0 ? [] : filesIn(list, range)))
+    const parts = settled.length === 0 ? [] : [`SELECT ${columnsOf(table)} FROM ${await this.#read(settled)}`]
+    for (const day of days) if (day.pending.length > 0) parts.push(await this.#merged(table, day, range))
+    const rows = parts.length === 0 ? noRows(table) : parts.join(' UNION ALL ')
+    const conditions = conditionsOf(table, range)
+    return conditions.length === 0 ? rows : `SELECT * FROM (${rows}) WHERE ${conditions.join(' AND ')}`
+  }
+
+  /**
+   * Returns a query of the ledger (the last revision of each gap), of the announcements of what is
+   * recorded, or of the dead letters, with the columns of the database's tables.
+   */
+  async textRelation(table: TextTable): Promise<string> {
+    const { name } = TEXT_TABLES[table]
+    const files = (await Promise.all(this.chains.map(({ chain }) => chain.segmentFiles()))).flat()
+    const adopted = (await this.#store.list(`${ADOPTED_FOLDER}/${name}`)).map((key) => ({ key }))
+    const keys = [...files.filter((file) => file.table === name), ...adopted]
+    const rows =
+      keys.length === 0
+        ? "SELECT NULL::TIMESTAMPTZ AS time, '{}' AS json, 0::BIGINT AS _offset WHERE false"
+        : `SELECT time, json, ${OFFSET_COLUMN.name} FROM ${await this.#read(keys)}`
+    return TEXT_RELATIONS[table](rows)
+  }
+
+  /**
+   * Returns the files that were named in a query and are gone: compaction has replaced them longer
+   * than the grace period ago, or they are lost.
+   */
+  async missingFiles(): Promise<string[]> {
+    const missing: string[] = []
+    for (const [folder, keys] of Map.groupBy(this.#used, (key) => dirname(key))) {
+      const there = new Set(await this.#store.list(folder))
+      missing.push(...keys.filter((key) => !there.has(key)))
+    }
+    return missing
+  }
+
+  /** The rows of a day with segments that are not in its list. */
+  async #merged(table: ArchiveTable, { date, list, pending }: ArchiveDay, range: RowRange): Promise<string> {
+    const columns = columnsOf(table)
+    const fromMs = Date.parse(date)
+    const isOfDay = conditionsOf(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS }).join(' AND ')
+    const parts: string[] = []
+    const published = filesIn(list, range)
+    if (published.length > 0)
+      parts.push(`SELECT ${columns}, 0 AS _rank, 0 AS _offset FROM ${await this.#read(published)}`)
+    for (const [incarnation, files] of Map.groupBy(pending, (file) => file.incarnation))
+      parts.push(
+        `SELECT ${columns}, ${incarnation} AS _rank, _offset FROM ${await this.#read(files)} WHERE ${isOfDay}`,
+      )
+    const first = `row_number() OVER (PARTITION BY ${table.identity.join()} ORDER BY _rank, _offset) = 1`
+    return `SELECT ${columns} FROM (${parts.join(' UNION ALL ')}) QUALIFY ${first}`
+  }
+
+  async #read(files: ReadonlyArray<{ readonly key: string }>): Promise<string> {
+    for (const { key } of files) this.#used.add(key)
+    const paths = files.map(({ key }) => quoted(this.#store.pathOf(key)))
+    return `read_parquet([${paths.join()}], hive_partitioning = false)`
+  }
+}
+
+function segmentDays({ path, records }: SnapshotChain): SegmentOfDay[] {
+  return records.flatMap(({ incarnation, nextOffset, committedAt, files }) =>
+    files
+      .filter(({ table }) => DAY_TABLES.has(table))
+      .flatMap((file) =>
+        Object.keys(file.days).map((date) => ({
+          ...{ ...file, date, chain: path, incarnation, committedAt },
+          end: { incarnation, offset: nextOffset },
+        })),
+      ),
+  )
+}
+
+function dayKey(table: string, date: string): string {
+  return `${table}/${date}`
+}
+
+function touches(date: string, { fromMs, toMs }: RowRange): boolean {
+  const ms = Date.parse(date)
+  return (fromMs === null || ms + DAY_MS > fromMs) && (toMs === null || ms < toMs)
+}
+
+/** The files of a list that may have rows of the symbols. */
+function filesIn(list: DayList | null, { symbols }: RowRange): DayFile[] {
+  return (list?.files ?? []).filter(
+    ({ firstSymbol, lastSymbol }) =>
+      symbols === null || symbols.some((symbol) => symbol >= firstSymbol && symbol <= lastSymbol),
+  )
+}
+
+function columnsOf({ columns }: ArchiveTable): string {
+  return columns.map(({ name }) => name).join()
+}
+
+function conditionsOf({ columns }: ArchiveTable, { symbols, fromMs, toMs }: RowRange): string[] {
+  const time = columns[0]?.name ?? ''
+  const literal = (ms: number) => `TIMESTAMPTZ ${quoted(new Date(ms).toISOString())}`
+  return [
+    ...(symbols === null ? [] : [`symbol IN (${symbols.map(quoted).join() || 'NULL'})`]),
+    ...(fromMs === null ? [] : [`${time} >= ${literal(fromMs)}`]),
+    ...(toMs === null ? [] : [`${time} < ${literal(toMs)}`]),
+  ]
+}
+
+function noRows({ columns }: ArchiveTable): string {
+  const nulls = columns.map(({ name, kind }) => `NULL::${COLUMN_KINDS[kind].sql} AS ${name}`)
+  return `SELECT ${nulls.join()} WHERE false`
+}
+
+/** The error of a file that the newest list or a record names, and that is not there. */
+export function lostFile(key: string): TapelineError {
+  return new TapelineError('ARCHIVE', `The archive is damaged: ${key} is missing`, {
+    fix: 'Restore the file from a copy of the archive. `bin/tapeline archive check` names everything that is wrong.',
+  })
+}

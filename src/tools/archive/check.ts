@@ -1,0 +1,212 @@
+import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
+import { type ChainPoint, CommitChain, chainPath, chainsOf } from '../../foundation/archive/commit-chain.ts'
+import {
+  type DayFile,
+  type DayList,
+  dayListKey,
+  dayListKeys,
+  isBefore,
+  publishedDates,
+  readDayList,
+} from '../../foundation/archive/day-list.ts'
+import { quoted } from '../../foundation/archive/duckdb.ts'
+import { fileHash } from '../../foundation/archive/file-hash.ts'
+import { DAY_TABLES } from '../../foundation/archive/tables.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
+
+export interface CheckResult {
+  /** What was read. */
+  readonly counts: { records: number; lists: number; files: number; rows: number; bytes: number }
+  /** Each names its file. */
+  readonly wrong: string[]
+  /** Leftovers that a later sweep removes. */
+  readonly notes: string[]
+}
+
+interface NamedFile {
+  readonly key: string
+  readonly rows: number
+  readonly bytes: number
+  readonly sha256: string
+}
+
+const OWN_FOLDERS = new Set([
+  '_adopted',
+  '_commits',
+  '_days',
+  '_folds',
+  '_segments',
+  '_staging',
+  ...DAY_TABLES.keys(),
+])
+const UUID = /[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/
+const DAY_FILE_NAME = new RegExp(`/date=\\d{4}-\\d{2}-\\d{2}/${UUID.source}\\.parquet$`)
+
+/**
+ * Reads every record, list and file of an archive, and names what is missing, altered or foreign. The
+ * archive may be written to meanwhile.
+ *
+ * @param onFile is called before each file, with its size
+ */
+export async function checkArchive(
+  reader: ArchiveReader,
+  onFile: (key: string, bytes: number) => void = () => {},
+): Promise<CheckResult> {
+  const check = new Check(reader, onFile)
+  await check.folders()
+  await check.chains()
+  for (const table of DAY_TABLES.keys()) await check.table(table)
+  return check.result
+}
+
+class Check {
+  readonly result: CheckResult = {
+    counts: { records: 0, lists: 0, files: 0, rows: 0, bytes: 0 },
+    wrong: [],
+    notes: [],
+  }
+  readonly #reader: ArchiveReader
+  readonly #onFile: (key: string, bytes: number) => void
+  readonly #heads = new Map<string, ChainPoint>()
+
+  constructor(reader: ArchiveReader, onFile: (key: string, bytes: number) => void) {
+    this.#reader = reader
+    this.#onFile = onFile
+  }
+
+  async folders(): Promise<void> {
+    for (const name of await this.#reader.store.folders(''))
+      if (!OWN_FOLDERS.has(name)) this.result.wrong.push(`${name}/: not a folder of an archive`)
+  }
+
+  async chains(): Promise<void> {
+    const { store } = this.#reader
+    const paths: string[] = []
+    for (const partition of await chainsOf(store)) {
+      paths.push(chainPath(partition))
+      await this.#found(() => this.#chain(new CommitChain(store, partition), chainPath(partition)))
+    }
+    const isKnown = (key: string) => paths.some((path) => key.startsWith(`_segments/${path}/`))
+    for (const key of await store.list('_segments'))
+      if (!isKnown(key)) this.result.wrong.push(`${key}: no chain of records has this partition`)
+  }
+
+  /** Every record; the files of those that are not in published days, and of texts. */
+  async #chain(chain: CommitChain, path: string): Promise<void> {
+    const foldedTo = await chain.foldedTo()
+    const records = await chain.records()
+    this.result.counts.records += records.length
+    const last = records.at(-1)
+    const head = last === undefined ? foldedTo : { incarnation: last.incarnation, offset: last.nextOffset }
+    this.#heads.set(path, head)
+    if (isBefore(head, foldedTo))
+      this.result.wrong.push(
+        `_folds/${path}: names offset ${foldedTo.offset}, and the records end at ${head.offset}`,
+      )
+    const named = new Set<string>()
+    for (const { incarnation, nextOffset, lost, files } of records) {
+      const isFolded = !isBefore(foldedTo, { incarnation, offset: nextOffset })
+      if (lost > 0)
+        this.result.notes.push(`_commits/${path}: ${lost} messages before offset ${nextOffset} were lost`)
+      for (const file of files) {
+        named.add(file.key)
+        if (isFolded && DAY_TABLES.has(file.table)) continue
+        const isGone = async () =>
+          DAY_TABLES.has(file.table) && !isBefore(await chain.foldedTo(), { incarnation, offset: nextOffset })
+        await this.#file(file, isGone)
+      }
+    }
+    for (const { key, ...point } of await chain.segmentFiles()) {
+      if (named.has(key)) continue
+      if (!key.endsWith('.parquet')) this.result.wrong.push(`${key}: not a file of an archive`)
+      else if (isBefore(point, head)) this.result.notes.push(`${key}: no record names it`)
+    }
+  }
+
+  async table(table: string): Promise<void> {
+    const { store } = this.#reader
+    const onDisk = new Set(await store.list(table))
+    const listed = new Set<string>()
+    for (const date of await publishedDates(store, table)) {
+      await this.#found(async () => {
+        for (const key of await this.#day(table, date)) listed.add(key)
+      })
+    }
+    for (const key of onDisk) {
+      if (listed.has(key)) continue
+      if (DAY_FILE_NAME.test(key)) this.result.notes.push(`${key}: not in the newest list of its day`)
+      else this.result.wrong.push(`${key}: not a file of an archive`)
+    }
+  }
+
+  /** @returns the files of the newest list */
+  async #day(table: string, date: string): Promise<string[]> {
+    const { store } = this.#reader
+    const keys = await dayListKeys(store, table, date)
+    let newest: DayList | null = null
+    for (const [i, key] of keys.entries()) {
+      const expected = dayListKey({ table, date, number: i + 1 })
+      if (key !== expected) throw new Error(`${key}: expected ${expected}`)
+      newest = await readDayList(store, key)
+      this.result.counts.lists++
+    }
+    if (newest === null) return []
+    const list = newest
+    const key = keys.at(-1) ?? ''
+    this.#compareSums(key, list)
+    const isGone = async () => (await dayListKeys(store, table, date)).length > list.number
+    for (const file of list.files) await this.#file(file, isGone, table)
+    return list.files.map((file) => file.key)
+  }
+
+  #compareSums(key: string, { files, symbols, through }: DayList): void {
+    const [ofFiles, ofSymbols] = [files, Object.values(symbols)].map((all) =>
+      all.reduce((sum, { rows }) => sum + rows, 0),
+    )
+    if (ofFiles !== ofSymbols)
+      this.result.wrong.push(`${key}: its files have ${ofFiles} rows, its symbols ${ofSymbols}`)
+    for (const [chain, point] of Object.entries(through)) {
+      const head = this.#heads.get(chain)
+      if (head === undefined) this.result.wrong.push(`${key}: names the chain ${chain}, which has no records`)
+      else if (isBefore(head, point))
+        this.result.wrong.push(
+          `${key}: has ${chain} up to ${point.offset}, and its records end at ${head.offset}`,
+        )
+    }
+  }
+
+  /** @param isGone whether a missing file is no longer needed */
+  async #file(file: NamedFile | DayFile, isGone: () => Promise<boolean>, table?: string): Promise<void> {
+    const { store, duckDb } = this.#reader
+    this.#onFile(file.key, file.bytes)
+    const path = store.pathOf(file.key)
+    try {
+      const { sha256, bytes } = await fileHash(path)
+      if (sha256 !== file.sha256 || bytes !== file.bytes) {
+        this.result.wrong.push(
+          `${file.key}: ${bytes} bytes with another SHA-256 than its ${table ? 'list' : 'record'} names`,
+        )
+        return
+      }
+      const [found] = await duckDb.rows<{ rows: bigint }>(
+        `SELECT count(*) AS rows FROM read_parquet(${quoted(path)}, hive_partitioning = false)`,
+      )
+      if (Number(found?.rows) !== file.rows)
+        this.result.wrong.push(`${file.key}: ${found?.rows} rows instead of ${file.rows}`)
+      this.result.counts.files++
+      this.result.counts.rows += file.rows
+      this.result.counts.bytes += bytes
+    } catch (error) {
+      if (!(await isGone())) this.result.wrong.push(`${file.key}: ${describeError(error)}`)
+    }
+  }
+
+  /** Names the failure of a part, and continues with the next one. */
+  async #found(part: () => Promise<void>): Promise<void> {
+    try {
+      await part()
+    } catch (error) {
+      this.result.wrong.push(describeError(error))
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import { execFile } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const PAGE = resolve(import.meta.dirname, '..', '..', 'docs', 'researchers.md')
+const READERS = ['polars==2.1.0', 'duckdb==2.0.1', 'pandas==3.1.1', 'pyarrow==26.0.1']
+const INSTALL_LIMIT_MS = 300_000
+
+/** @returns the interpreter, or why there is none */
+export async function pythonWithReaders(): Promise<string | { skip: string }> {
+  if (process.env['TAPELINE_TEST_READERS'] !== '1')
+    return { skip: 'TAPELINE_TEST_READERS=1 runs it; pip downloads 300 MB first' }
+  const folder = join(process.env['TAPELINE_CACHE_DIR'] ?? tmpdir(), `readers-${READERS.join('-')}`)
+  const program = (path: string) => join(path, 'bin', 'python')
+  if (existsSync(program(folder))) return program(folder)
+  const partial = mkdtempSync(`${folder}.partial-`)
+  try {
+    await run('python3', ['-m', 'venv', '--copies', partial], { timeout: INSTALL_LIMIT_MS })
+    await run(program(partial), ['-m', 'pip', 'install', '--quiet', ...READERS], {
+      timeout: INSTALL_LIMIT_MS,
+    })
+    renameSync(partial, folder)
+    return program(folder)
+  } catch (error) {
+    return { skip: `the readers cannot be installed: ${String(error).split('\n')[0]}` }
+  } finally {
+    rmSync(partial, { recursive: true, force: true })
+  }
+}
+
+/** The Python examples of a section of the page for researchers, in order. */
+export function examplesOf(section: string): string[] {
+  const sections = readFileSync(PAGE, 'utf8').split(/^## /m)
+  const text = sections.find((one) => one.startsWith(`${section}\n`)) ?? ''
+  return [...text.matchAll(/^```python\n([\s\S]*?)^```/gm)].map(([, code = '']) => code)
+}
+
+/** Runs a program, and returns its last line. */
+export async function lastLine(interpreter: string, code: string, cwd: string): Promise<string> {
+  const { stdout } = await run(interpreter, ['-c', code], { cwd, timeout: 60_000 })
+  return stdout.trimEnd().split('\n').at(-1) ?? ''
+}
