@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { readSeries, readStored } from '../src/tools/dashboard/stored.ts'
 import { retryDeadLetters } from '../src/tools/dead-letters/retry.ts'
 import { countByReason, listDeadLetters } from '../src/tools/dead-letters/stored-dead-letters.ts'
-import { selectOf } from '../src/tools/export/columns.ts'
 import { planRetry, readGaps } from '../src/tools/gaps/stored-gaps.ts'
 import {
   type AuditedMarket,
@@ -66,15 +68,15 @@ async function results(market: AuditedMarket): Promise<Record<string, unknown>> 
     "UPDATE dead_letters SET failed_at = '2026-01-06'",
   ])
     await database.query(sql)
-  const exported: unknown[] = []
-  for (const type of ['trade', 'aggTrade', 'bookTicker'] as const) {
-    const { rows } = await database.query(selectOf(type), [
-      'BTCUSDT',
-      '2026-01-02T00:00:00Z',
-      '2026-01-03T00:00:00Z',
-    ])
-    exported.push(rows)
-  }
+  const folder = mkdtempSync(join(tmpdir(), 'export-'))
+  await using exporting = startTapeline(
+    ['export', 'BTCUSDT', '--day', '2026-01-02', '--format', 'csv', '--no-verify', '--out', folder],
+    { env: { DATABASE_URL: url } },
+  )
+  await exporting.assertExit(0)
+  const exported = readdirSync(folder)
+    .filter((name) => name.endsWith('.csv'))
+    .map((name) => readFileSync(join(folder, name), 'utf8'))
   const { rows: candles } = await database.query(
     "SELECT * FROM candles('BTCUSDT', '1 day', '2026-01-01', '2026-01-05')",
   )

@@ -6,12 +6,15 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
+import { openDuckDb } from '../src/foundation/archive/duckdb.ts'
 import type { EventType } from '../src/foundation/market/event.ts'
 import { TextReader } from '../src/foundation/store/text-reader.ts'
 import { COLUMNS, isoTime } from '../src/tools/export/columns.ts'
 import { parseDay, parseDays } from '../src/tools/export/day.ts'
+import type { DayStore } from '../src/tools/export/day-store.ts'
 import { exportDay } from '../src/tools/export/export-day.ts'
 import type { Manifest } from '../src/tools/export/manifest.ts'
+import { tableStore } from '../src/tools/export/table-store.ts'
 import { audit } from '../src/tools/verify/verify.ts'
 import { AUDIT_OPTIONS, createAuditedMarket, gapSql, outageSql } from './support/audited-market.ts'
 import { column } from './support/columns.ts'
@@ -149,13 +152,16 @@ test('exports several days of several symbols in one call, each with its ledger 
 
 test('the manifest describes the rows in the files, whatever is stored meanwhile', {
   skip: databaseKinds().find(({ name }) => name === 'native')?.skip ?? false,
-}, async () => {
+}, async (context) => {
   await using market = await createAuditedMarket('native')
   const folder = mkdtempSync(join(tmpdir(), 'export-'))
-  const read = async <Result>(work: (reader: TextReader) => Promise<Result>) => {
+  const engine = await openDuckDb({ memoryBytes: 256 << 20, tempFolder: join(folder, 'temp'), threads: 1 })
+  const duckDb = await engine.connect()
+  context.after(() => engine.close())
+  const read = async <Result>(work: (store: DayStore) => Promise<Result>) => {
     const reader = await TextReader.open({ url: market.url, timeoutMs: 60_000, applicationName: 'test' })
     try {
-      return await work(reader)
+      return await work(tableStore(reader, duckDb))
     } finally {
       await reader.close()
     }
@@ -229,7 +235,7 @@ async function parquetRows(path: string, type: EventType): Promise<string[][]> {
   const metadata = await parquetMetadataAsync(file)
   for (const element of metadata.schema) {
     const isDecimal = element.converted_type === 'DECIMAL'
-    if (isDecimal) assert.deepEqual([element.precision, element.scale, element.type_length], [20, 8, 9])
+    if (isDecimal) assert.deepEqual([element.precision, element.scale, element.type_length], [20, 8, 16])
     else if (element.logical_type?.type === 'TIMESTAMP')
       assert.deepEqual(element.logical_type, { type: 'TIMESTAMP', isAdjustedToUTC: true, unit: 'MICROS' })
     else continue
@@ -254,7 +260,7 @@ async function parquetRows(path: string, type: EventType): Promise<string[][]> {
 
 /** Converts a two's-complement number; its last eight digits are decimals. */
 function decimalOf(bytes: Uint8Array): string {
-  const digits = BigInt.asIntN(72, BigInt(`0x${Buffer.from(bytes).toString('hex')}`))
+  const digits = BigInt.asIntN(128, BigInt(`0x${Buffer.from(bytes).toString('hex')}`))
     .toString()
     .padStart(9, '0')
   return `${digits.slice(0, -8)}.${digits.slice(-8)}`

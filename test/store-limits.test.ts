@@ -132,6 +132,18 @@ describe('limits of long operations', { skip: native?.skip ?? false }, () => {
       assert.ok((await failureOf(reader.query('SELECT 1'))) instanceof UnansweredError)
       await reader.close()
     })
+
+    test('an export times out while it copies', async () => {
+      const reader = await TextReader.open({ url: proxy.url, timeoutMs: LIMIT_MS, applicationName: 'test' })
+      const copy = reader.copyOut('COPY (SELECT generate_series(1, 10000000)) TO STDOUT')
+      await copy.next()
+      proxy.goSilent()
+      const rest = async () => {
+        for await (const bytes of copy) assert.ok(bytes.length > 0)
+      }
+      assert.ok((await failureOf(rest())) instanceof UnansweredError)
+      await reader.close()
+    })
   })
 
   test('a statement without another limit times out; a batch would wait indefinitely for a dead server', async () => {

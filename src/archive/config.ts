@@ -40,7 +40,7 @@ export interface ArchiveConfig {
 }
 
 export function archiveConfig(settings: Settings): ArchiveConfig {
-  const memoryBytes = settings.ARCHIVE_MEMORY_MB << 20
+  const memoryBytes = settings.ARCHIVE_MEMORY_MB * 2 ** 20
   const bufferBytes = Math.floor(memoryBytes * BUFFER_SHARE)
   return {
     kafka: kafkaConnection(settings),

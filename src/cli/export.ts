@@ -1,10 +1,12 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import type { DuckDb } from '../foundation/archive/duckdb.ts'
 import { EVENT_TYPES, type EventType } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
-import { loadSettings } from '../foundation/settings/load.ts'
+import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { type Day, parseDay, parseDays } from '../tools/export/day.ts'
@@ -68,8 +70,9 @@ async function exportAll(
   signal: AbortSignal,
 ): Promise<void> {
   const settings = loadSettings(process.env, { cwd: process.cwd() })
-  // Imported here, since the other commands do not need the Parquet writer.
+  // Imported here, since the other commands do not need the engine.
   const { exportDay, refuseExisting } = await import('../tools/export/export-day.ts')
+  const { tableStore } = await import('../tools/export/table-store.ts')
   const { type: types, format, out: folder } = flags
   const all = symbols.flatMap((symbol) => days.map((day) => ({ symbol, day, types, format, folder })))
   const force = flags.force === true
@@ -78,18 +81,18 @@ async function exportAll(
   const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export', signal }
   let exported = 0
   try {
-    for (const one of all) {
-      const audit = ends === null ? null : auditOf(one, ends, signal)
-      const done = await exportDay((work) => withTextReader(settings, options, work), {
-        ...one,
-        force,
-        audit,
-        onProgress: progress(),
-      })
-      if (done === null) console.error(`Nothing of ${one.symbol} is stored for ${one.day.name}`)
-      else report(done, folder)
-      exported += done === null ? 0 : 1
-    }
+    await withEngine(settings, folder, signal, async (duckDb) => {
+      for (const one of all) {
+        const audit = ends === null ? null : auditOf(one, ends, signal)
+        const done = await exportDay(
+          (work) => withTextReader(settings, options, (reader) => work(tableStore(reader, duckDb))),
+          { ...one, force, audit, onProgress: progress() },
+        )
+        if (done === null) console.error(`Nothing of ${one.symbol} is stored for ${one.day.name}`)
+        else report(done, folder)
+        exported += done === null ? 0 : 1
+      }
+    })
   } finally {
     await ends?.close()
   }
@@ -97,6 +100,33 @@ async function exportAll(
     throw new TapelineError('INPUT', 'Nothing was exported', {
       fix: "List the stored symbols and days: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
     })
+}
+
+/** Opens the engine that writes the files, within ARCHIVE_MEMORY_MB; the rest is in a folder that is removed. */
+async function withEngine(
+  settings: Settings,
+  folder: string,
+  signal: AbortSignal,
+  work: (duckDb: DuckDb) => Promise<void>,
+): Promise<void> {
+  const { openDuckDb } = await import('../foundation/archive/duckdb.ts')
+  const tempFolder = mkdtempSync(join(settings.ARCHIVE_TEMP ?? folder, '.tapeline-export-'))
+  try {
+    const engine = await openDuckDb({
+      memoryBytes: settings.ARCHIVE_MEMORY_MB * 2 ** 20,
+      tempFolder,
+      threads: availableParallelism(),
+    })
+    try {
+      const duckDb = await engine.connect()
+      signal.addEventListener('abort', () => duckDb.interrupt(), { once: true })
+      await work(duckDb)
+    } finally {
+      engine.close()
+    }
+  } finally {
+    rmSync(tempFolder, { recursive: true, force: true })
+  }
 }
 
 function auditOf(

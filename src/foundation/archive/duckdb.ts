@@ -1,5 +1,11 @@
 import * as api from '@duckdb/node-api'
-import { type DuckDBConnection, DuckDBDataChunk, DuckDBInstance, type DuckDBType } from '@duckdb/node-api'
+import {
+  type DuckDBAppender,
+  type DuckDBConnection,
+  DuckDBDataChunk,
+  DuckDBInstance,
+  type DuckDBType,
+} from '@duckdb/node-api'
 import bindings from '@duckdb/node-bindings'
 import { type EngineTexts, textsOf } from './engine-texts.ts'
 import type { RowBuffer, RowChunk } from './row-buffer.ts'
@@ -25,10 +31,20 @@ export interface DuckDb {
   stream<Row>(sql: string): AsyncGenerator<Row[]>
   /** Runs one SELECT and yields its rows as texts; at least one portion, for the columns. */
   texts(sql: string): AsyncGenerator<EngineTexts>
+  /** Creates a temporary table, to be filled with chunks. */
+  createTable(name: string, columns: readonly ArchiveColumn[]): Promise<ChunkTable>
   /** Writes the rows to a Parquet file, sorted by identity and compressed with Zstandard. */
   writeParquet(rows: RowBuffer, path: string): Promise<void>
   /** Makes the running statement fail. */
   interrupt(): void
+}
+
+/** A temporary table without rows at first. */
+export interface ChunkTable {
+  /** Adds the rows of a chunk; nothing of it is kept. */
+  add(chunk: RowChunk): void
+  /** Makes the rows visible. No chunk can be added after it. */
+  finish(): Promise<void>
 }
 
 export interface DuckDbEngine {
@@ -68,7 +84,7 @@ function duckDbOf(connection: DuckDBConnection): DuckDb {
   let tables = 0
   let last: Promise<unknown> = Promise.resolve()
   /** An appender must not close while a query runs. */
-  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
+  const inTurn: InTurn = (work) => {
     const turn = last.then(work, work)
     last = turn
     return turn
@@ -96,8 +112,26 @@ function duckDbOf(connection: DuckDBConnection): DuckDb {
         for await (const rows of result.yieldRowObjects()) yield rows as Row[]
       }),
     texts: (sql) => inTurns(() => textsOf(connection, sql)),
+    createTable: (name, columns) => inTurn(() => createTable(connection, inTurn, name, columns)),
     writeParquet: (rows, path) => inTurn(() => writeParquet(connection, `segment_${++tables}`, rows, path)),
     interrupt: () => connection.interrupt(),
+  }
+}
+
+type InTurn = <Result>(work: () => Promise<Result>) => Promise<Result>
+
+async function createTable(
+  connection: DuckDBConnection,
+  inTurn: InTurn,
+  name: string,
+  columns: readonly ArchiveColumn[],
+): Promise<ChunkTable> {
+  await connection.run(`CREATE TEMP TABLE ${name} (${columns.map(definition).join(', ')})`)
+  const appender = await connection.createAppender(name)
+  const chunk = chunkOf(columns)
+  return {
+    add: (one) => append(appender, chunk, one),
+    finish: () => inTurn(async () => appender.closeSync()),
   }
 }
 
@@ -110,7 +144,10 @@ async function writeParquet(
   const columns = [...rows.table.columns, OFFSET_COLUMN]
   await connection.run(`CREATE TEMP TABLE ${table} (${columns.map(definition).join(', ')})`)
   try {
-    await append(connection, table, rows, columns)
+    const appender = await connection.createAppender(table)
+    const chunk = chunkOf(columns)
+    for (const one of rows.chunks) append(appender, chunk, one)
+    appender.closeSync()
     // Sorted, so that a reader of some symbols skips most of the file.
     await connection.run(
       `COPY (FROM ${table} ORDER BY ${rows.table.identity.join()}) TO ${quoted(path)} (FORMAT parquet, COMPRESSION zstd)`,
@@ -129,20 +166,14 @@ function definition({ name, kind, isNullable }: ArchiveColumn): string {
   return `${name} ${COLUMN_KINDS[kind].sql}${isNullable ? '' : ' NOT NULL'}`
 }
 
-async function append(
-  connection: DuckDBConnection,
-  table: string,
-  rows: RowBuffer,
-  columns: readonly ArchiveColumn[],
-): Promise<void> {
-  const appender = await connection.createAppender(table)
-  const chunk = DuckDBDataChunk.create(columns.map(({ kind }) => TYPES[kind]))
-  for (const one of rows.chunks) {
-    fill(chunk, one)
-    appender.appendDataChunk(chunk)
-    chunk.reset()
-  }
-  appender.closeSync()
+function chunkOf(columns: readonly ArchiveColumn[]): DuckDBDataChunk {
+  return DuckDBDataChunk.create(columns.map(({ kind }) => TYPES[kind]))
+}
+
+function append(appender: DuckDBAppender, chunk: DuckDBDataChunk, rows: RowChunk): void {
+  fill(chunk, rows)
+  appender.appendDataChunk(chunk)
+  chunk.reset()
 }
 
 /** Copies whole columns. The API's own vectors take one value at a time, at thirty times the cost. */

@@ -5,7 +5,7 @@ import { type ArchiveColumn, type ArchiveTable, COLUMN_KINDS, OFFSET_COLUMN } fr
 export const CHUNK_ROWS = 2048
 
 /** The longest text that a `duckdb_string_t` holds itself (duckdb.h); longer ones need a pointer. */
-const INLINE_BYTES = 12
+export const INLINE_BYTES = 12
 
 const DAY_US = 86_400_000_000
 const TWO_TO_32 = 2 ** 32
@@ -34,6 +34,16 @@ export interface RowChunk {
   readonly columns: readonly ColumnValues[]
   /** Texts that are too long for their value, by column and row. */
   readonly longTexts: Array<{ readonly column: number; readonly row: number; readonly bytes: Uint8Array }>
+}
+
+/** Returns a chunk without rows. Its values are zero, and not null. */
+export function emptyChunk(columns: readonly ArchiveColumn[]): RowChunk {
+  const values = columns.map((column): ColumnValues => {
+    const bytes = new Uint8Array(COLUMN_KINDS[column.kind].bytes * CHUNK_ROWS)
+    const validity = column.isNullable ? new Uint8Array(CHUNK_ROWS / 8).fill(0xff) : null
+    return { column, bytes, view: new DataView(bytes.buffer), validity }
+  })
+  return { rows: 0, columns: values, longTexts: [] }
 }
 
 /**
@@ -151,12 +161,7 @@ export class RowBuffer {
   }
 
   #begin(): RowChunk {
-    const columns = this.#columns.map((column): ColumnValues => {
-      const bytes = new Uint8Array(COLUMN_KINDS[column.kind].bytes * CHUNK_ROWS)
-      const validity = column.isNullable ? new Uint8Array(CHUNK_ROWS / 8).fill(0xff) : null
-      return { column, bytes, view: new DataView(bytes.buffer), validity }
-    })
-    const chunk = { rows: 0, columns, longTexts: [] }
+    const chunk = emptyChunk(this.#columns)
     this.chunks.push(chunk)
     this.#open = chunk
     return chunk
@@ -182,7 +187,7 @@ function inlineText(text: Uint8Array): Uint8Array {
 }
 
 /** @param value a safe integer */
-function writeBigint({ view }: ColumnValues, row: number, value: number): void {
+export function writeBigint({ view }: ColumnValues, row: number, value: number): void {
   const high = Math.floor(value / TWO_TO_32)
   view.setUint32(row * 8, value - high * TWO_TO_32, true)
   view.setInt32(row * 8 + 4, high, true)
@@ -190,8 +195,12 @@ function writeBigint({ view }: ColumnValues, row: number, value: number): void {
 
 function writeOptional(values: ColumnValues, row: number, value: number): void {
   if (value !== ABSENT) writeBigint(values, row, value)
-  else if (values.validity !== null)
-    values.validity[row >> 3] = (values.validity[row >> 3] ?? 0) & ~(1 << (row & 7))
+  else writeNull(values, row)
+}
+
+/** Does nothing where a column has no nulls. */
+export function writeNull({ validity }: ColumnValues, row: number): void {
+  if (validity !== null) validity[row >> 3] = (validity[row >> 3] ?? 0) & ~(1 << (row & 7))
 }
 
 /** Writes a decimal of at most 12 digits before the point and 8 after it, in units of the eighth place. */

@@ -1,10 +1,12 @@
 import { Client, types } from 'pg'
+import { to } from 'pg-copy-streams'
 import { sleep } from '../runtime/backoff.ts'
 import { cancelOnAbort, type StopCancelling } from './cancellation.ts'
 import { connectionOptions, databaseConnectionError } from './connection.ts'
 import type { Queryable } from './database.ts'
 import { CLIENT_GRACE_MS, limitedStatement, OPENING_LIMIT_MS, openingText } from './postgres.ts'
 import { SET_ROLE_PRIVILEGE } from './roles.ts'
+import { UnansweredError } from './unanswered.ts'
 
 declare module 'pg' {
   /** Missing in its types. */
@@ -120,6 +122,27 @@ export class TextReader {
       const rows: Row[] = answer.rows ?? []
       return { rows, rowCount: answer.rowCount ?? 0 }
     },
+  }
+
+  /**
+   * Runs `COPY (SELECT …) TO STDOUT`, and yields its bytes as they come. The snapshot is that of the
+   * other statements.
+   */
+  async *copyOut(statement: string): AsyncGenerator<Buffer> {
+    const { signal, timeoutMs } = this.#options
+    signal?.throwIfAborted()
+    const startedMs = performance.now()
+    const limitMs = timeoutMs + CLIENT_GRACE_MS
+    const copy = this.#client.query(Object.assign(to(statement), { callback: () => {} }))
+    try {
+      yield* copy
+    } catch (error) {
+      if (signal?.aborted === true) throw signal.reason
+      throw performance.now() - startedMs < timeoutMs ? error : new UnansweredError(limitMs, '', error)
+    } finally {
+      // `pg` has put the timer of the limit here, and does not see that the stream has ended.
+      copy.callback()
+    }
   }
 
   async #run<Answer>(statement: () => Promise<Answer>): Promise<Answer> {

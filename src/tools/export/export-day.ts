@@ -1,7 +1,5 @@
-import { createHash } from 'node:crypto'
 import {
   closeSync,
-  createReadStream,
   existsSync,
   fsyncSync,
   linkSync,
@@ -9,22 +7,19 @@ import {
   openSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { fileHash } from '../../foundation/archive/file-hash.ts'
 import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
-import { readFact } from '../../foundation/store/meta.ts'
-import type { TextReader, TextRow } from '../../foundation/store/text-reader.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
 import type { Report } from '../verify/report-types.ts'
-import { COLUMNS, ID_COLUMN, isoTime, selectOf } from './columns.ts'
 import type { Day } from './day.ts'
-import { type ExportedFile, type Manifest, type RowPlace, readGaps } from './manifest.ts'
-import { type Format, openRowFile } from './row-files.ts'
+import type { DayStore } from './day-store.ts'
+import { type ExportedFile, type Manifest, readGaps } from './manifest.ts'
+import { type Format, writeRowFile } from './row-files.ts'
 
 /** Audits the same moment whose rows are exported. */
 export interface DayAudit {
@@ -50,13 +45,11 @@ export interface ExportOptions extends Target {
   readonly onProgress: (type: EventType, rows: number) => void
 }
 
-const ROWS_AT_ONCE = 20_000
-
 /**
  * Writes a day's rows, one file per type, and a manifest: rows, ledger and audit of one moment.
  * Files get their names only when all of them are complete and synced to disk. The manifest comes
  * last.
- * @param read provides a reader whose rows are all of one moment
+ * @param read provides a store whose rows are all of one moment
  * @returns null when nothing is stored of that day; then no file is left
  * @throws TapelineError `INPUT` when a file exists already
  */
@@ -64,19 +57,19 @@ export async function exportDay(
   read: Read,
   options: ExportOptions,
 ): Promise<{ manifest: Manifest; path: string } | null> {
-  const { symbol, day, folder } = options
+  const { symbol, day, format, folder, onProgress } = options
   const { targets, manifestName, names } = namesOf(options)
   if (!options.force) refuseExisting(options)
   // Private to this export, since another one of the same day may be running.
   const work = mkdtempSync(join(folder, `.${symbol}-${day.name}.partial-`))
   const partial = (name: string) => join(work, name)
   try {
-    const manifest = await atOneMoment(read, options.audit, async (reader, report): Promise<Manifest> => {
-      const { rows } = await reader.typed.query<{ now: Date }>('SELECT now() AS now')
-      const takenAt = rows[0]?.now ?? new Date()
+    const manifest = await atOneMoment(read, options.audit, async (store, report): Promise<Manifest> => {
+      const { takenAt, source, timeUnit } = await store.facts()
       const files: ExportedFile[] = []
       for (const { type, name } of targets) {
-        const written = await writeRows(reader, options, type, partial(name))
+        const rows = await store.rowsOf(type, symbol, day, onProgress)
+        const written = await writeRowFile(store.duckDb, type, rows, format, partial(name))
         files.push({ type, name, ...written, ...(await sizeAndHash(partial(name))) })
       }
       return {
@@ -84,12 +77,12 @@ export async function exportDay(
         symbol,
         day: day.name,
         dayIsOver: takenAt.getTime() >= day.toMs,
-        source: await readFact(reader.typed, 'source'),
-        timeUnit: await readFact(reader.typed, 'time_unit'),
+        source,
+        timeUnit,
         takenAt: takenAt.toISOString(),
         program: `tapeline ${VERSION}`,
         files,
-        gaps: await readGaps(reader.typed, symbol, day.bounds),
+        gaps: await readGaps(store.connection, symbol, day.bounds),
         verify: report === null ? null : summaryOf(report),
       }
     })
@@ -104,18 +97,18 @@ export async function exportDay(
   }
 }
 
-type Read = <Result>(work: (reader: TextReader) => Promise<Result>) => Promise<Result>
+type Read = <Result>(work: (store: DayStore) => Promise<Result>) => Promise<Result>
 
 /** Audits first. If rows may still arrive, waits for a later moment before it writes a file. */
 async function atOneMoment<Result>(
   read: Read,
   audit: DayAudit | null,
-  work: (reader: TextReader, report: Report | null) => Promise<Result>,
+  work: (store: DayStore, report: Report | null) => Promise<Result>,
 ): Promise<Result> {
   for (;;) {
-    const done = await read(async (reader) => {
-      const report = audit === null ? null : await audit.of(reader.typed)
-      return audit !== null && report === null ? null : { result: await work(reader, report) }
+    const done = await read(async (store) => {
+      const report = audit === null ? null : await audit.of(store.connection)
+      return audit !== null && report === null ? null : { result: await work(store, report) }
     })
     if (done !== null) return done.result
     await audit?.wait()
@@ -133,38 +126,10 @@ function publish(from: string, to: string, force: boolean): void {
   }
 }
 
-async function writeRows(
-  reader: TextReader,
-  { symbol, day, format, onProgress }: ExportOptions,
-  type: EventType,
-  path: string,
-): Promise<Pick<ExportedFile, 'rows' | 'first' | 'last'>> {
-  const file = openRowFile(format, path, type)
-  let rows = 0
-  let first: TextRow | undefined
-  let last: TextRow | undefined
-  for await (const some of reader.select(selectOf(type), [symbol, ...day.bounds], ROWS_AT_ONCE)) {
-    file.add(some.rows)
-    rows += some.rows.length
-    first ??= some.rows[0]
-    last = some.rows.at(-1) ?? last
-    onProgress(type, rows)
-  }
-  file.finish()
-  return { rows, first: endOf(type, first), last: endOf(type, last) }
-}
-
-function endOf(type: EventType, row: TextRow | undefined): RowPlace | null {
-  if (row === undefined) return null
-  const at = COLUMNS[type].findIndex(({ name }) => name === ID_COLUMN[type])
-  return { id: Number(row[at]), time: isoTime(BigInt(row[0] ?? '0')) }
-}
-
 async function sizeAndHash(path: string): Promise<Pick<ExportedFile, 'bytes' | 'sha256'>> {
   toDisk(path)
-  const hash = createHash('sha256')
-  await pipeline(createReadStream(path), hash)
-  return { bytes: statSync(path).size, sha256: hash.digest('hex') }
+  const { bytes, sha256 } = await fileHash(path)
+  return { bytes, sha256 }
 }
 
 /** Syncs a file to disk, so that it survives a power failure. */

@@ -1,74 +1,46 @@
-import { closeSync, openSync, writeFileSync } from 'node:fs'
-import { constants, zstdCompressSync } from 'node:zlib'
-import { fileWriter, ParquetWriter } from 'hyparquet-writer'
+import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import type { EventType } from '../../foundation/market/event.ts'
-import type { TextRow } from '../../foundation/store/text-reader.ts'
-import { COLUMNS, KINDS, type ParquetValue, parquetSchema } from './columns.ts'
+import { COLUMNS, ID_COLUMN, isoTime, TIME_COLUMN } from './columns.ts'
+import type { ExportedFile, RowPlace } from './manifest.ts'
 
-export const FORMATS = ['parquet', 'csv'] as const
-export type Format = (typeof FORMATS)[number]
+export type Format = 'parquet' | 'csv'
 
-export interface RowFile {
-  add(rows: readonly TextRow[]): void
-  finish(): void
+/** Rows that the engine can read, with the exported columns of their type. */
+export interface EngineRows {
+  /** A table or a query in parentheses. */
+  readonly from: string
+  /** Whether they come by time and id without being sorted. */
+  readonly isSorted: boolean
 }
 
-const ROW_GROUP = 100_000
-
-export function openRowFile(format: Format, path: string, type: EventType): RowFile {
-  return format === 'csv' ? csvFile(path, type) : parquetFile(path, type)
+const OPTIONS: Readonly<Record<Format, string>> = {
+  parquet: 'FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000',
+  csv: 'FORMAT csv, HEADER',
 }
 
-function parquetFile(path: string, type: EventType): RowFile {
-  const columns = COLUMNS[type]
-  const writer = new ParquetWriter({
-    writer: fileWriter(path),
-    schema: parquetSchema(type),
-    codec: 'ZSTD',
-    compressors: {
-      ZSTD: (input) => zstdCompressSync(input, { params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
-    },
-    createdBy: 'tapeline',
-  })
-  let held: ParquetValue[][] = columns.map(() => [])
-  const flush = () => {
-    if ((held[0]?.length ?? 0) === 0) return
-    // Writing to a file is synchronous, so there is no promise to await.
-    void writer.write({
-      columnData: columns.map(({ name }, i) => ({ name, data: held[i] ?? [] })),
-      rowGroupSize: ROW_GROUP,
-    })
-    held = columns.map(() => [])
+/** Writes rows to a file, sorted by time and id. */
+export async function writeRowFile(
+  duckDb: DuckDb,
+  type: EventType,
+  { from, isSorted }: EngineRows,
+  format: Format,
+  path: string,
+): Promise<Pick<ExportedFile, 'rows' | 'first' | 'last'>> {
+  const columns = COLUMNS[type].map(({ name, kind }) =>
+    format === 'csv' && kind === 'time' ? `strftime(${name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS ${name}` : name,
+  )
+  const [time, id] = [TIME_COLUMN[type], ID_COLUMN[type]]
+  // The alias keeps the order by the time itself, not by its text.
+  const order = isSorted ? '' : `ORDER BY stored.${time}, stored.${id}`
+  const [written] = await duckDb.rows<{ Count: bigint }>(
+    `COPY (SELECT ${columns.join(', ')} FROM ${from} AS stored ${order}) TO ${quoted(path)} (${OPTIONS[format]})`,
+  )
+  const end = async (direction: 'ASC' | 'DESC'): Promise<RowPlace | null> => {
+    const [row] = await duckDb.rows<{ id: bigint; us: bigint }>(
+      `SELECT ${id} AS id, epoch_us(${time}) AS us FROM ${from} AS stored
+       ORDER BY ${time} ${direction}, ${id} ${direction} LIMIT 1`,
+    )
+    return row === undefined ? null : { id: Number(row.id), time: isoTime(row.us) }
   }
-  return {
-    add(rows) {
-      for (const row of rows) {
-        for (const [i, { kind }] of columns.entries()) {
-          const text = row[i] ?? null
-          held[i]?.push(text === null ? null : KINDS[kind].parquet(text))
-        }
-        if (held[0]?.length === ROW_GROUP) flush()
-      }
-    },
-    finish() {
-      flush()
-      void writer.finish()
-    },
-  }
-}
-
-function csvFile(path: string, type: EventType): RowFile {
-  const columns = COLUMNS[type]
-  const file = openSync(path, 'w')
-  writeFileSync(file, `${columns.map(({ name }) => name).join()}\n`)
-  return {
-    add(rows) {
-      // Null is empty.
-      const values = (row: TextRow) =>
-        columns.map(({ kind }, i) => (row[i] == null ? '' : KINDS[kind].csv(row[i])))
-      // writeFileSync writes everything; a single write call may not.
-      writeFileSync(file, rows.map((row) => `${values(row).join()}\n`).join(''))
-    },
-    finish: () => closeSync(file),
-  }
+  return { rows: Number(written?.Count ?? 0), first: await end('ASC'), last: await end('DESC') }
 }
