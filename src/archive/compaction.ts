@@ -75,7 +75,9 @@ export async function compact(
     if (table === undefined || (last === null && !(await isOver(date)))) continue
     const added = files.filter(({ chain, end }) => isBefore(last?.through[chain] ?? ORIGIN, end))
     if (added.length === 0) continue
-    published.push(...(await merge(ports, table, date, last, added)))
+    const rows = addedRows(table, date, ports.store, added)
+    const list = await mergeDay(ports, table, date, last, { rows, through: throughOf(last, added) })
+    if (list !== null) published.push(list)
     lists.set(day, await newestDayList(ports.store, name, date))
   }
   for (const one of chains) await fold(one, lists)
@@ -132,21 +134,32 @@ async function fold(
   if (end !== null) await chain.foldTo(end)
 }
 
-async function merge(
+/** Rows for a day, and up to where they have the records of each chain. */
+interface Addition {
+  /** A query with the columns of the table, `_rank` (1 or more: published rows have 0) and `_offset`. */
+  readonly rows: string
+  readonly through: DayList['through']
+}
+
+/**
+ * Publishes a day with more rows. Only files of their symbols are written again.
+ *
+ * @returns null if another process has published its next list meanwhile
+ */
+export async function mergeDay(
   { store, duckDb, clock }: CompactionPorts,
   table: ArchiveTable,
   date: string,
   last: DayList | null,
-  added: readonly NewFile[],
-): Promise<Published[]> {
-  const source = new DaySource(table, date, store, added)
-  const newSymbols = await duckDb.rows<{ symbol: string }>(`SELECT DISTINCT symbol FROM (${source.added()})`)
+  added: Addition,
+): Promise<Published | null> {
+  const newSymbols = await duckDb.rows<{ symbol: string }>(`SELECT DISTINCT symbol FROM (${added.rows})`)
   const isTouched = ({ firstSymbol, lastSymbol }: DayFile) =>
     newSymbols.some(({ symbol }) => symbol >= firstSymbol && symbol <= lastSymbol)
   const [kept, replaced] = [false, true].map((is) =>
     (last?.files ?? []).filter((file) => isTouched(file) === is),
   )
-  const all = source.with(replaced ?? [])
+  const all = withPublished(table, store, added.rows, replaced ?? [])
   const counts = await duckDb.rows<{ symbol: string; rows: bigint }>(
     `SELECT symbol, count(*) AS rows FROM (${all}) GROUP BY symbol ORDER BY symbol`,
   )
@@ -173,57 +186,51 @@ async function merge(
       number: (last?.number ?? 0) + 1,
       publishedAt: wallMs(clock),
       files: [...(kept ?? []), ...files].sort((a, b) => (a.firstSymbol < b.firstSymbol ? -1 : 1)),
-      through: throughOf(last, added),
+      through: added.through,
       duplicates: (last?.duplicates ?? 0) + read - written,
       symbols: { ...last?.symbols, ...(await symbolsOf(store, duckDb, table, files)) },
     }
     if (await createDayList(store, list))
-      return [{ table: table.name, date, number: list.number, rows: written, duplicates: read - written }]
+      return { table: table.name, date, number: list.number, rows: written, duplicates: read - written }
   } catch (error) {
     await removeAll(store, files)
     throw error
   }
   // Another process has published this number.
   await removeAll(store, files)
-  return []
+  return null
 }
 
-/** The rows of a day as queries, with the columns of the table, `_rank` and `_offset`. */
-class DaySource {
-  readonly #columns: string
-  readonly #where: string
-  readonly #store: ObjectStore
-  readonly #added: readonly NewFile[]
+/** The rows of segments as a query. Offsets of different chains do not compare; one has all rows of a symbol. */
+function addedRows(table: ArchiveTable, date: string, store: ObjectStore, added: readonly NewFile[]): string {
+  const time = table.columns[0]?.name ?? ''
+  const next = new Date(Date.parse(date) + DAY_MS).toISOString().slice(0, 10)
+  const where = `WHERE ${time} >= TIMESTAMPTZ '${date} 00:00:00+00' AND ${time} < TIMESTAMPTZ '${next} 00:00:00+00'`
+  return [...Map.groupBy(added, ({ incarnation }) => incarnation)]
+    .map(
+      ([incarnation, files]) =>
+        `SELECT ${columnsOf(table)}, ${incarnation} AS _rank, _offset FROM ${readFiles(store, files)} ${where}`,
+    )
+    .join(' UNION ALL ')
+}
 
-  constructor(table: ArchiveTable, date: string, store: ObjectStore, added: readonly NewFile[]) {
-    const time = table.columns[0]?.name ?? ''
-    const next = new Date(Date.parse(date) + DAY_MS).toISOString().slice(0, 10)
-    this.#columns = table.columns.map(({ name }) => name).join()
-    this.#where = `WHERE ${time} >= TIMESTAMPTZ '${date} 00:00:00+00' AND ${time} < TIMESTAMPTZ '${next} 00:00:00+00'`
-    this.#store = store
-    this.#added = added
-  }
+/** The same, and the rows of published files, which come first. */
+function withPublished(
+  table: ArchiveTable,
+  store: ObjectStore,
+  added: string,
+  published: readonly DayFile[],
+): string {
+  if (published.length === 0) return added
+  return `${added} UNION ALL SELECT ${columnsOf(table)}, 0 AS _rank, 0 AS _offset FROM ${readFiles(store, published)}`
+}
 
-  /** The rows of the segments. Offsets of different chains do not compare; one has all rows of a symbol. */
-  added(): string {
-    const groups = Map.groupBy(this.#added, ({ incarnation }) => incarnation)
-    return [...groups]
-      .map(
-        ([incarnation, files]) =>
-          `SELECT ${this.#columns}, ${incarnation} AS _rank, _offset FROM ${this.#read(files)} ${this.#where}`,
-      )
-      .join(' UNION ALL ')
-  }
+function columnsOf({ columns }: ArchiveTable): string {
+  return columns.map(({ name }) => name).join()
+}
 
-  /** The same, and the rows of published files, which come first. */
-  with(published: readonly DayFile[]): string {
-    if (published.length === 0) return this.added()
-    return `${this.added()} UNION ALL SELECT ${this.#columns}, 0 AS _rank, 0 AS _offset FROM ${this.#read(published)}`
-  }
-
-  #read(files: ReadonlyArray<{ readonly key: string }>): string {
-    return `read_parquet([${files.map(({ key }) => quoted(this.#store.pathOf(key))).join()}])`
-  }
+function readFiles(store: ObjectStore, files: ReadonlyArray<{ readonly key: string }>): string {
+  return `read_parquet([${files.map(({ key }) => quoted(store.pathOf(key))).join()}])`
 }
 
 async function write(
@@ -235,7 +242,7 @@ async function write(
   hasRepeats: boolean,
 ): Promise<Omit<DayFile, 'firstSymbol' | 'lastSymbol'>> {
   const identity = table.identity.join()
-  const columns = table.columns.map(({ name }) => name).join()
+  const columns = columnsOf(table)
   const firsts = hasRepeats
     ? `SELECT * FROM (${rows}) QUALIFY row_number() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
     : rows

@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { archiveConfig } from '../archive/config.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { createLogger } from '../foundation/telemetry/log.ts'
+import { archiveAdoptCommand } from './archive-adopt.ts'
 import { archiveCheckCommand, archiveFilesCommand, archiveStatusCommand } from './archive-stored.ts'
 import { runService } from './run-service.ts'
 
@@ -23,4 +24,5 @@ export function archiveCommand(): Command {
     .addCommand(archiveStatusCommand())
     .addCommand(archiveFilesCommand())
     .addCommand(archiveCheckCommand())
+    .addCommand(archiveAdoptCommand())
 }

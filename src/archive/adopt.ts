@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
+import { newestDayList } from '../foundation/archive/day-list.ts'
+import { quoted } from '../foundation/archive/duckdb.ts'
+import { type ArchiveTable, COLUMN_KINDS } from '../foundation/archive/tables.ts'
+import { ADOPTED_FOLDER } from '../foundation/archive/text-relations.ts'
+import { type CompactionPorts, mergeDay } from './compaction.ts'
+
+export interface Adopted {
+  readonly table: string
+  readonly date: string
+  /** In the given file. */
+  readonly rows: number
+  /** Those that the published day did not have. */
+  readonly added: number
+  /** Number of the list that has them; null if nothing was added to a day that is not published. */
+  readonly list: number | null
+}
+
+/** Another process may publish the day meanwhile. */
+const MAX_ATTEMPTS = 5
+
+/**
+ * Adds rows from elsewhere to the published files of a day: those that the day does not have, by their
+ * identity. The rest of the day stays as it is. Repeating it adds nothing.
+ *
+ * @param csv file without a header line, with the columns of the table; an empty field is null
+ */
+export async function adoptDay(
+  ports: CompactionPorts,
+  table: ArchiveTable,
+  date: string,
+  csv: string,
+): Promise<Adopted> {
+  const { store, duckDb } = ports
+  const given = csvRows(
+    csv,
+    Object.fromEntries(table.columns.map(({ name, kind }) => [name, COLUMN_KINDS[kind].sql])),
+  )
+  const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM ${given}`)
+  const rows = Number(count?.rows ?? 0)
+  for (let attempt = 1; ; attempt++) {
+    const last = await newestDayList(store, table.name, date)
+    const published = last?.files.map(({ key }) => quoted(store.pathOf(key))) ?? []
+    const fresh =
+      published.length === 0
+        ? `SELECT * FROM ${given}`
+        : `SELECT * FROM ${given} ANTI JOIN read_parquet([${published.join()}], hive_partitioning = false) USING (${table.identity.join()})`
+    const [added] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM (${fresh})`)
+    const done = { table: table.name, date, rows, added: Number(added?.rows ?? 0) }
+    if (done.added === 0) return { ...done, list: last?.number ?? null }
+    const columns = table.columns.map(({ name }) => name).join()
+    const list = await mergeDay(ports, table, date, last, {
+      rows: `SELECT ${columns}, 1 AS _rank, 0 AS _offset FROM (${fresh})`,
+      // Segments are still to be merged.
+      through: { ...last?.through },
+    })
+    if (list !== null) return { ...done, list: list.number }
+    if (attempt === MAX_ATTEMPTS)
+      throw new Error(`${table.name} ${date} was published ${attempt} times meanwhile`)
+  }
+}
+
+/**
+ * Adds rows of the ledger that the archive does not have, or has in an earlier revision.
+ *
+ * @param csv file without a header line: `updated_at` in milliseconds, and the row as JSON text
+ * @returns how many were added
+ */
+export async function adoptLedger(
+  { store, duckDb }: Omit<CompactionPorts, 'clock'>,
+  csv: string,
+): Promise<number> {
+  const snapshot = await ArchiveSnapshot.take(store)
+  const given = csvRows(csv, { ms: 'BIGINT', json: 'VARCHAR' })
+  const fresh = `SELECT epoch_ms(ms) AT TIME ZONE 'UTC' AS time, json, 0::BIGINT AS _offset FROM ${given} AS given
+    WHERE NOT EXISTS (SELECT 1 FROM (${await snapshot.textRelation('gaps')}) AS known
+      WHERE known.gap_id = (given.json->>'$.gap_id') AND known.revision >= (given.json->>'$.revision')::INTEGER)`
+  const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM (${fresh})`)
+  if (!count || count.rows === 0n) return 0
+  const name = `${randomUUID()}.parquet`
+  const staged = join(store.stagingFolder, name)
+  try {
+    await duckDb.run(`COPY (${fresh}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd)`)
+    await store.putFile(`${ADOPTED_FOLDER}/gaps/${name}`, staged)
+  } finally {
+    await rm(staged, { force: true })
+  }
+  return Number(count.rows)
+}
+
+function csvRows(path: string, types: Readonly<Record<string, string>>): string {
+  const columns = Object.entries(types).map(([name, type]) => `${quoted(name)}: ${quoted(type)}`)
+  return `read_csv(${quoted(path)}, header = false, delim = ',', quote = '"', escape = '"', auto_detect = false, nullstr = '', columns = {${columns.join()}})`
+}
