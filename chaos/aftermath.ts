@@ -1,5 +1,6 @@
 import { describeError } from '../src/foundation/runtime/errors.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { type ArchiveCheck, checkArchive } from './archived.ts'
 import { checkLedger, countRows, type LedgerCheck } from './ledger.ts'
 import type { Observer } from './observer.ts'
 import { checkQuotes, type QuoteCheck } from './quotes.ts'
@@ -18,6 +19,8 @@ export interface Aftermath {
   readonly stamps: StampCheck
   readonly ledger: LedgerCheck
   readonly topics: TopicCheck
+  /** Null without an archive. */
+  readonly archive: ArchiveCheck | null
   /** Output of `tapeline verify`. */
   readonly verify: string
 }
@@ -55,8 +58,12 @@ export async function examine(
     const ledger = await checkLedger(database)
     say('reading the topics')
     const topics = await checkTopics(stage.brokers, stage.topics, database)
-    for (const check of [trades, quotes, stamps, ledger, topics]) violations.add(...check.violations)
-    return { rows: await countRows(database), trades, quotes, stamps, ledger, topics, verify }
+    const { archiveFolder } = stage
+    if (archiveFolder !== null) say('comparing the archive with the tables, by DuckDB, polars and pyarrow')
+    const archive = archiveFolder === null ? null : await checkArchive(archiveFolder, stage.databaseUrl)
+    for (const check of [trades, quotes, stamps, ledger, topics, archive])
+      violations.add(...(check?.violations ?? []))
+    return { rows: await countRows(database), trades, quotes, stamps, ledger, topics, archive, verify }
   } finally {
     await database.close()
   }

@@ -48,6 +48,12 @@ export interface ClockFault {
   readonly holdMs: number
 }
 
+/** The disk of the archive is full. */
+export interface DiskFault {
+  readonly atMs: number
+  readonly holdMs: number
+}
+
 export interface ExchangeFault {
   readonly atMs: number
   /** Name in counts and reports: `garbage truncated`. */

@@ -17,7 +17,7 @@ const BROKER_STOP_LIMIT_MS = 30_000
 
 /** Starts a service in a separate process, as `bin/tapeline COMMAND` does. */
 export async function launchService(
-  command: 'ingest' | 'consume',
+  command: 'ingest' | 'consume' | 'archive',
   env: NodeJS.ProcessEnv,
   logFile: string,
 ): Promise<PartProcess> {

@@ -1,5 +1,10 @@
 import { sleep } from '../src/foundation/runtime/backoff.ts'
-import { type ConsumerStatus, type IngestionStatus, totalLag } from '../src/foundation/telemetry/status.ts'
+import {
+  type ArchiveStatus,
+  type ConsumerStatus,
+  type IngestionStatus,
+  totalLag,
+} from '../src/foundation/telemetry/status.ts'
 import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
 import { Acknowledgements } from './acknowledgements.ts'
 import { residentBytes } from './memory.ts'
@@ -25,12 +30,16 @@ export class Observer {
   readonly outages = new OutageBook()
   readonly recoveries = new Recoveries()
   /** Peak resident memory, in bytes. */
-  readonly peakBytes: Record<PartName, number> = { ingestion: 0, consumer: 0, broker: 0, database: 0 }
+  readonly peakBytes: Record<PartName, number> = {
+    ...{ ingestion: 0, consumer: 0, broker: 0, database: 0, archive: 0 },
+  }
   /** Resident memory of the services, once a second. */
   readonly resident: Record<ServiceName, Sample[]> = { ingestion: [], consumer: [] }
   readonly acknowledgements = new Acknowledgements()
   ingestion: Observation<IngestionStatus> | null = null
   consumer: Observation<ConsumerStatus> | null = null
+  /** By process; empty without an archive. */
+  readonly archives: Array<Observation<ArchiveStatus> | null>
   readonly #stage: Stage
   readonly #violations: Violations
   readonly #stopping = new AbortController()
@@ -41,15 +50,19 @@ export class Observer {
 
   constructor(stage: Stage, violations: Violations) {
     this.#stage = stage
+    this.archives = stage.archiveUrls.map(() => null)
     this.#violations = violations
   }
 
   start(): void {
     const { signal } = this.#stopping
-    const { ingestionUrl, consumerUrl } = this.#stage
+    const { ingestionUrl, consumerUrl, archiveUrls } = this.#stage
     this.#work.push(
       watchService<IngestionStatus>(ingestionUrl, (seen) => this.#onIngestion(seen), signal),
       watchService<ConsumerStatus>(consumerUrl, (seen) => this.#onConsumer(seen), signal),
+      ...archiveUrls.map((url, i) =>
+        watchService<ArchiveStatus>(url, (seen) => this.#onArchive(i, seen), signal),
+      ),
       this.#repeatedly(CONNECTIONS_EVERY_MS, () => this.#lookAtConnections()),
       this.#repeatedly(PROCESSES_EVERY_MS, () => this.#lookAtProcesses()),
     )
@@ -83,6 +96,8 @@ export class Observer {
     if (stale.length > 0) return `${stale.map(([name]) => name).join()} deliver no frames`
     if (this.consumer?.ready !== true)
       return `the consumer is not ready: ${this.consumer?.status?.reason ?? 'no answer'}`
+    const archive = this.archives.find((one) => one?.ready !== true)
+    if (archive !== undefined) return `an archive is not ready: ${archive?.status?.reason ?? 'no answer'}`
     const [unhealed] = this.recoveries.unhealed()
     return unhealed === undefined ? '' : `not over: ${unhealed}`
   }
@@ -104,6 +119,12 @@ export class Observer {
     this.recoveries.consumer(seen)
     const imbalance = seen.status === null ? null : consumerImbalance(seen.status)
     if (imbalance !== null) this.#violations.add(`Counters do not conserve: ${imbalance}`)
+  }
+
+  #onArchive(process: number, seen: Observation<ArchiveStatus>): void {
+    this.archives[process] = seen
+    const ready = this.archives.every((one) => one?.ready === true)
+    this.recoveries.archive(Math.min(...this.archives.map((one) => one?.atMs ?? 0)), ready)
   }
 
   #lookAtConnections(): void {

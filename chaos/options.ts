@@ -4,7 +4,7 @@ import { parseDuration } from '../src/cli/options.ts'
 import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 import { RARE_FAULTS, type RareFault } from './exchange-deck.ts'
 
-export const PART_NAMES = ['ingestion', 'consumer', 'broker', 'database'] as const
+export const PART_NAMES = ['ingestion', 'consumer', 'broker', 'database', 'archive'] as const
 /** A part that can be struck: a process, or all processes of the database. */
 export type PartName = (typeof PART_NAMES)[number]
 
@@ -17,6 +17,8 @@ export interface ChaosOptions {
   readonly symbols: number
   readonly seed: number
   readonly parts: readonly PartName[]
+  /** Whether two archives run as well, and their disk gets full. */
+  readonly archive: boolean
   /** Exact numbers of SIGKILLs; null: kills are drawn like pauses and restarts. */
   readonly kills: Readonly<Partial<Record<PartName, number>>> | null
   /** Mean time between drawn faults of processes; null: only the exact kills. */
@@ -50,6 +52,9 @@ export interface ChaosOptions {
   readonly logsDir: string | null
 }
 
+/** Without the archive. */
+const USUAL_PARTS = PART_NAMES.filter((name) => name !== 'archive')
+
 const EVERY = '8s'
 const EXCHANGE_EVERY = '4s'
 const CLUSTER_EVERY = '45s'
@@ -62,6 +67,7 @@ Examples:
   $ npm run chaos -- --for 10m --json chaos.json --logs chaos-logs
   $ npm run chaos -- --for 2m --no-exchange-faults --parts consumer,database
   $ npm run chaos -- --for 10m --brokers 3 --clock-every 30s
+  $ npm run chaos -- --archive --for 10m --rate 3000
   $ npm run chaos -- --for 20m --brokers 3 --cadence 1m
   $ npm run chaos -- --brokers 3 --outage 20m --heap --quiet 20m
   $ npm run chaos -- --freezes 3s,90s,10m
@@ -96,8 +102,9 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .addOption(
       new Option('--parts <list>', 'parts to strike')
         .argParser(list(PART_NAMES))
-        .default([...PART_NAMES], PART_NAMES.join()),
+        .default([...USUAL_PARTS], `${USUAL_PARTS.join()}, and archive with --archive`),
     )
+    .option('--archive', 'run two archives as well, and compare them with the tables by three readers', false)
     .addOption(
       new Option('--kills <list>', 'exact numbers of SIGKILLs, like ingestion=3,broker=1')
         .argParser(parseKills)
@@ -185,7 +192,11 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
     .parse([...args], { from: 'user' })
   const given = command.opts()
-  const { kills, brokers, cadence, outage, freezes } = given
+  const { kills, brokers, cadence, outage, freezes, archive } = given
+  const isDefault = command.getOptionValueSource('parts') === 'default'
+  const parts: readonly PartName[] = archive && isDefault ? PART_NAMES : given['parts']
+  const isStruck = parts.includes('archive') || kills?.archive !== undefined
+  if (!archive && isStruck) command.error("error: faults of the archive need '--archive'")
   if (brokers === 1 && (cadence !== null || given['clusterEvery'] !== null))
     command.error("error: rolling restarts, elections and reassignments need '--brokers 3'")
   const isExact = cadence !== null || outage !== null || freezes.length > 0
@@ -197,7 +208,8 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     rate: given['rate'],
     symbols: given['symbols'],
     seed: given['seed'],
-    parts: given['parts'],
+    parts,
+    archive,
     kills,
     everyMs: kills === null ? unlessExact(given['every'], EVERY) : given['every'],
     exchangeEveryMs: given['exchangeFaults'] ? unlessExact(given['exchangeEvery'], EXCHANGE_EVERY) : null,
@@ -232,6 +244,7 @@ export function commandOf(options: ChaosOptions): string {
       : `--kills ${Object.entries(kills)
           .map(([part, count]) => `${part}=${count}`)
           .join()}`,
+    options.archive ? '--archive' : '',
     brokers === 1 ? '' : `--brokers ${brokers}`,
     flag('every', options.everyMs),
     options.exchangeEveryMs === null

@@ -2,6 +2,8 @@ import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetr
 import type { Observation } from './watch.ts'
 
 export type ServiceName = 'ingestion' | 'consumer'
+/** What must recover from a fault; `archive`: all its processes. */
+export type Concerned = ServiceName | 'archive'
 
 type IngestionProgress = Pick<IngestionStatus, 'streams' | 'oldestUnacknowledgedMs'>
 type ConsumerProgress = Pick<ConsumerStatus, 'uptimeMs'> & {
@@ -21,7 +23,7 @@ interface Pending {
   readonly kind: string
   readonly fromMs: number
   overMs: number | null
-  readonly waitingFor: Set<ServiceName>
+  readonly waitingFor: Set<Concerned>
   /** Rows stored when the consumer, or its replacement, first answered after the fault. */
   stored: { readonly byProcessOfMs: number; readonly rows: number } | null
 }
@@ -34,14 +36,15 @@ const SAME_START_MS = 2500
 /**
  * Measures the time from a fault to full recovery. First the fault ends and the part runs again.
  * Then each affected service answers 200 and data flows. For ingestion: every stream has delivered
- * since, and Kafka acknowledges. For the consumer: it has stored rows since.
+ * since, and Kafka acknowledges. For the consumer: it has stored rows since. For the archive: it is
+ * ready, so it has committed since a failure.
  */
 export class Recoveries {
   readonly #pending = new Set<Pending>()
   readonly #done: Recovery[] = []
 
   /** @returns a function to call with the time when the fault is over */
-  begin(kind: string, concerns: readonly ServiceName[], fromMs: number): (overMs: number) => void {
+  begin(kind: string, concerns: readonly Concerned[], fromMs: number): (overMs: number) => void {
     const pending: Pending = { kind, fromMs, overMs: null, waitingFor: new Set(concerns), stored: null }
     this.#pending.add(pending)
     return (overMs) => {
@@ -74,6 +77,11 @@ export class Recoveries {
     }
   }
 
+  /** @param ready whether every process of the archive is */
+  archive(atMs: number, ready: boolean): void {
+    if (ready) for (const pending of this.#over(atMs)) this.#well(pending, 'archive', atMs)
+  }
+
   done(): readonly Recovery[] {
     return this.#done
   }
@@ -87,7 +95,7 @@ export class Recoveries {
     return [...this.#pending].filter(({ overMs }) => overMs !== null && overMs <= atMs)
   }
 
-  #well(pending: Pending, service: ServiceName, atMs: number): void {
+  #well(pending: Pending, service: Concerned, atMs: number): void {
     pending.waitingFor.delete(service)
     if (pending.waitingFor.size > 0) return
     this.#pending.delete(pending)

@@ -1,4 +1,5 @@
 import type { SilenceFigures } from './acknowledgements.ts'
+import type { ArchiveCheck } from './archived.ts'
 import type { Figures } from './figures.ts'
 import type { ChaosResult } from './result.ts'
 import type { Slope } from './slopes.ts'
@@ -38,6 +39,7 @@ export function renderResult(result: ChaosResult): string {
     `Brokers              ${result.brokers}`,
     `Acknowledged         ${silence(acknowledgements.longest)}; during faults of ingestion: ${silence(acknowledgements.longestWhileStruck)}`,
     `Receipt stamps       ${stamps.rows} trades, ${stamps.wrong} wrong; ${stamps.wrongClocks} clock faults, ${stamps.inLedger} of them in the ledger`,
+    ...(result.archive === null ? [] : [`Archive              ${archived(result.archive)}`]),
     `Memory slope         ${Object.entries(memorySlopes)
       .map(([name, { resident, heap }]) => `${name} ${slope(resident)} resident, ${slope(heap)} heap`)
       .join('; ')}`,
@@ -51,6 +53,12 @@ export function renderResult(result: ChaosResult): string {
           `Verdict: ${result.violations.length} violations. The same faults again: ${result.command}`,
         ]),
   ].join('\n')
+}
+
+function archived({ rows, segments, readers, skipped }: ArchiveCheck): string {
+  const tables = Object.entries(rows).map(([table, count]) => `${count} ${table}`)
+  const how = skipped === null ? `equal to the tables by ${readers.join(', ')}` : `NOT COMPARED: ${skipped}`
+  return `${tables.join(', ')} in ${segments} segments, ${how}`
 }
 
 function seconds(ms: number): string {

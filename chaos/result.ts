@@ -1,5 +1,6 @@
 import { type AcknowledgementFigures, acknowledgementFigures } from './acknowledgements.ts'
 import type { Aftermath } from './aftermath.ts'
+import type { ArchiveCheck } from './archived.ts'
 import type { Incident } from './faults.ts'
 import { type Figures, figuresOf } from './figures.ts'
 import type { Observer } from './observer.ts'
@@ -67,6 +68,8 @@ export interface ChaosResult {
   readonly memorySlopes: Readonly<
     Record<ServiceName, { readonly resident: Slope | null; readonly heap: Slope | null }>
   >
+  /** Null without an archive. */
+  readonly archive: ArchiveCheck | null
   readonly brokers: number
   readonly peakMemoryBytes: Readonly<Record<PartName, number>>
   readonly restarts: Readonly<Record<PartName, number>>
@@ -145,11 +148,13 @@ export function resultOf(parts: Parts): ChaosResult {
     },
     brokers: options.brokers,
     peakMemoryBytes: observer.peakBytes,
+    archive: aftermath.archive,
     restarts: {
       ingestion: restartsOf(stage.parts.ingestion),
       consumer: restartsOf(stage.parts.consumer),
       broker: restartsOf(stage.parts.broker),
       database: restartsOf(stage.parts.database),
+      archive: restartsOf(stage.parts.archive),
     } satisfies Record<(typeof PART_NAMES)[number], number>,
     incidents: saboteur.incidents,
     verify: aftermath.verify,

@@ -24,9 +24,10 @@ const TROUBLE_MS = 20_000
 /** A younger process may not handle signals yet, so SIGTERM ends it. It has no work in progress. */
 const YOUNG_MS = 10_000
 /** The parts that a clean shutdown of a service needs. */
-const NEEDS: Readonly<Record<string, readonly PartName[]>> = {
+const NEEDS: Readonly<Record<string, ReadonlyArray<PartName | 'disk'>>> = {
   ingestion: ['broker'],
   consumer: ['broker', 'database'],
+  archive: ['broker', 'disk'],
 }
 
 /**
@@ -68,10 +69,12 @@ export async function runChaos(
   await ready('the consumer', () => observer.consumer?.ready, signal)
   await stage.ingestion.start(signal)
   await ready('ingestion', () => observer.ingestion?.ready && observer.received > 0, signal)
+  for (const part of stage.parts.archive) await part.start(signal)
+  await ready('the archive', () => observer.archives.every((one) => one?.ready === true), signal)
 
   const startedMs = performance.now()
   say(
-    `${schedule.processFaults.length} faults of processes, ${schedule.clusterFaults.length} of the cluster, ${schedule.clockFaults.length} of clocks and ${schedule.exchangeFaults.length} of the exchange are planned`,
+    `${schedule.processFaults.length} faults of processes, ${schedule.clusterFaults.length} of the cluster, ${schedule.clockFaults.length} of clocks, ${schedule.exchangeFaults.length} of the exchange and ${schedule.diskFaults.length} of the archive's disk are planned`,
   )
   saboteur = new Saboteur(stage, observer)
   const progress = reportProgress(observer, saboteur, violations, say)
@@ -119,6 +122,7 @@ function reportProgress(
     const gaps = observer.ingestion?.status?.openGaps.length ?? '?'
     say(
       `ingestion ${state(observer.ingestion)} ${rate} msg/s, ${gaps} gaps open; consumer ${state(observer.consumer)}, lag ${observer.lag ?? 'unknown'}; ` +
+        observer.archives.map((one, i) => `archive ${i + 1} ${state(one)}; `).join('') +
         `${saboteur.faults} faults, ${violations.count} violations`,
     )
   }, PROGRESS_EVERY_MS)
@@ -146,7 +150,7 @@ async function quiet(
   }
 }
 
-/** Stops ingestion first, and the consumer once it has stored everything in Kafka. */
+/** Stops ingestion first, then consumer and archive once they have stored everything in Kafka. */
 async function stopServices(
   stage: Stage,
   observer: Observer,
@@ -160,24 +164,31 @@ async function stopServices(
     'tapeline-chaos',
     topics,
   )
+  const stores = [
+    { name: 'consumer', partitions: () => observer.consumer?.status?.partitions ?? [] },
+    { name: 'archive', partitions: () => observer.archives.flatMap((one) => one?.status?.partitions ?? []) },
+  ].filter(({ name }) => name === 'consumer' || observer.archives.length > 0)
   try {
     await kafka.connect()
-    const stored = async () => {
-      signal.throwIfAborted()
-      const ends = await kafka.offsetRanges()
-      const partitions = observer.consumer?.status?.partitions ?? []
-      return ends.every(({ topic, partition, start, end }) => {
-        const own = partitions.find((one) => one.topic === topic && one.partition === partition)
-        return end === start || (own !== undefined && (own.nextOffset ?? 0) >= end)
+    for (const { name, partitions } of stores) {
+      const stored = async () => {
+        signal.throwIfAborted()
+        const ends = await kafka.offsetRanges()
+        const own = partitions()
+        return ends.every(({ topic, partition, start, end }) => {
+          const isHere = (one: (typeof own)[number]) => one.topic === topic && one.partition === partition
+          return end === start || own.some((one) => isHere(one) && (one.nextOffset ?? 0) >= end)
+        })
+      }
+      await until(`the ${name} to store everything in Kafka`, stored, LAG_LIMIT_MS, 250).catch((error) => {
+        if (signal.aborted) throw error
+        violations.add(`The ${name} did not reach the end of the topics: ${describeError(error)}.`)
       })
     }
-    await until('the consumer to store everything in Kafka', stored, LAG_LIMIT_MS, 250)
-  } catch (error) {
-    if (signal.aborted) throw error
-    violations.add(`The consumer did not reach the end of the topics: ${describeError(error)}.`)
   } finally {
     await kafka.close()
   }
   await observer.stop()
   await stage.consumer.stop()
+  for (const part of stage.parts.archive) await part.stop()
 }

@@ -5,21 +5,22 @@ import { until } from '../test/support/wait-for.ts'
 import { clockFaultName, strikeClock, type WrongClock } from './clock-faults.ts'
 import { strikeCluster } from './cluster-faults.ts'
 import type { ExchangeAct } from './exchange-deck.ts'
-import type { ClockFault, ClusterFault, ExchangeFault, Incident, ProcessFault } from './faults.ts'
+import type { ClockFault, ClusterFault, DiskFault, ExchangeFault, Incident, ProcessFault } from './faults.ts'
 import type { Observer } from './observer.ts'
 import type { PartName } from './options.ts'
 import type { Disturbance } from './quotes.ts'
-import type { ServiceName } from './recoveries.ts'
+import type { Concerned, ServiceName } from './recoveries.ts'
 import type { Schedule } from './schedule.ts'
 import type { Stage } from './stage.ts'
 import type { DeniedIds } from './truth.ts'
 
 /** The services affected by a fault of each part. */
-const CONCERNED: Readonly<Record<PartName, readonly ServiceName[]>> = {
+const CONCERNED: Readonly<Record<PartName, readonly Concerned[]>> = {
   ingestion: ['ingestion'],
   consumer: ['consumer'],
-  broker: ['ingestion', 'consumer'],
+  broker: ['ingestion', 'consumer', 'archive'],
   database: ['consumer'],
+  archive: ['archive'],
 }
 
 /** Faults that lose or delay quotes on connections that stay open. */
@@ -43,7 +44,7 @@ export class Saboteur {
   /** Periods in which ingestion's clock was wrong. */
   readonly wrongClocks: WrongClock[] = []
   /** End of the latest fault of each part in wall-clock milliseconds; Infinity during a fault. */
-  readonly lastTroubleMs = new Map<PartName, number>()
+  readonly lastTroubleMs = new Map<PartName | 'disk', number>()
   readonly #stage: Stage
   readonly #observer: Observer
   /** Serialises the clock faults of each service. */
@@ -65,7 +66,7 @@ export class Saboteur {
 
   /** Resolves when every fault has been carried out and is over; rejects if one failed. */
   async carryOut(schedule: Schedule, forMs: number, signal: AbortSignal): Promise<void> {
-    const { processFaults, clusterFaults, clockFaults, exchangeFaults } = schedule
+    const { processFaults, clusterFaults, clockFaults, exchangeFaults, diskFaults } = schedule
     const startMs = performance.now()
     this.#stage.cluster.untilMs = startMs + forMs
     this.#steps = [...new Set(clockFaults.map(({ stepMs }) => stepMs))]
@@ -76,6 +77,7 @@ export class Saboteur {
         act: () => this.#onCluster(fault, startMs, signal),
       })),
       ...clockFaults.map((fault) => ({ atMs: fault.atMs, act: () => this.#onClock(fault, signal) })),
+      ...diskFaults.map((fault) => ({ atMs: fault.atMs, act: () => this.#onDisk(fault, signal) })),
       ...exchangeFaults.map((fault) => ({ atMs: fault.atMs, act: () => this.#onExchange(fault) })),
     ].sort((a, b) => a.atMs - b.atMs)
     const failed = Promise.withResolvers<never>()
@@ -103,7 +105,8 @@ export class Saboteur {
       part.strike(fault, signal, (atMs) => {
         over = this.#begin(`${name} ${kind}`, name, atMs)
       })
-    const struck = members.length === 1 ? await strike() : await cluster.inTurn(strike, signal)
+    const isCluster = name === 'broker' && members.length > 1
+    const struck = isCluster ? await cluster.inTurn(strike, signal) : await strike()
     const { fromMs, backMs, toMs } = struck
     over?.(toMs)
     this.#record(`${part.label} ${kind}`, fromMs, toMs)
@@ -124,6 +127,23 @@ export class Saboteur {
       if (struck.inVain) count(this.inVain, kind)
       this.lastTroubleMs.set('broker', struck.toMs)
     } while (performance.now() - startMs < untilMs)
+  }
+
+  async #onDisk({ holdMs }: DiskFault, signal: AbortSignal): Promise<void> {
+    const { archiveDisk } = this.#stage
+    if (archiveDisk === null) return
+    const fromMs = Date.now()
+    const over = this.#begin('archive disk full', 'disk', fromMs, ['archive'])
+    archiveDisk.fill()
+    try {
+      await sleep(holdMs, signal)
+    } finally {
+      archiveDisk.empty()
+    }
+    const toMs = Date.now()
+    over(toMs)
+    this.#record('archive disk full', fromMs, toMs)
+    this.lastTroubleMs.set('disk', toMs)
   }
 
   async #onClock(fault: ClockFault, signal: AbortSignal): Promise<void> {
@@ -147,10 +167,16 @@ export class Saboteur {
     await striking
   }
 
-  #begin(name: string, part: PartName, atMs: number): (overMs: number) => void {
+  #begin(
+    name: string,
+    part: PartName | 'disk',
+    atMs: number,
+    concerned = part === 'disk' ? [] : CONCERNED[part],
+  ): (overMs: number) => void {
     count(this.counts, name)
     this.lastTroubleMs.set(part, Number.POSITIVE_INFINITY)
-    return this.#observer.recoveries.begin(name, CONCERNED[part], atMs)
+    const there = concerned.filter((one) => one !== 'archive' || this.#stage.archiveUrls.length > 0)
+    return this.#observer.recoveries.begin(name, there, atMs)
   }
 
   /** @param isStill whether it was paused; otherwise it was down */

@@ -5,6 +5,7 @@ import {
   CLUSTER_FAULTS,
   type ClockFault,
   type ClusterFault,
+  type DiskFault,
   type ExchangeFault,
   PROCESS_FAULTS,
   type ProcessFault,
@@ -17,6 +18,7 @@ export interface Schedule {
   readonly clusterFaults: readonly ClusterFault[]
   readonly clockFaults: readonly ClockFault[]
   readonly exchangeFaults: readonly ExchangeFault[]
+  readonly diskFaults: readonly DiskFault[]
 }
 
 type ScheduleOptions = Omit<ChaosOptions, 'jsonFile' | 'logsDir' | 'settings' | 'database'>
@@ -34,6 +36,10 @@ const LONGEST_DOWN_MS = 4000
 /** Ingestion closes its sockets after a pause of 5 s: pauses are shorter and longer than that. */
 const LONGEST_PAUSE_MS = 12_000
 const SHORTEST_MS = 300
+const SHORTEST_FULL_MS = 2000
+const LONGEST_FULL_MS = 10_000
+/** Faults of processes for each full disk. */
+const DISK_FAULT_EVERY = 4
 
 /**
  * Draws all faults of a run from its seed: the same options give the same schedule. Kinds are dealt
@@ -47,6 +53,7 @@ export function planFaults(options: ScheduleOptions): Schedule {
     throw new Error('unreachable')
   const others = new Random(seed * 4)
   const [ofCluster, ofClocks] = [new Random(seedFrom(others)), new Random(seedFrom(others))]
+  const ofDisks = new Random(seedFrom(others))
   const exact = Object.entries(kills ?? {}).flatMap(([name, count]) => {
     const part = PART_NAMES.find((each) => each === name)
     return part === undefined ? [] : exactKills(part, count, forMs, ofKills)
@@ -59,6 +66,7 @@ export function planFaults(options: ScheduleOptions): Schedule {
     clusterFaults: clusterFaults(options, ofCluster),
     clockFaults: clockFaults(options, ofClocks),
     exchangeFaults: exchangeEveryMs === null ? [] : exchangeFaults(deck, forMs, exchangeEveryMs, ofExchange),
+    diskFaults: diskFaults(options, ofDisks),
   }
 }
 
@@ -132,6 +140,15 @@ function clockFaults(
       stillMs: card.kind === 'suspend' ? between(SHORTEST_STILL_MS, LONGEST_STILL_MS, random) : 0,
     }
   })
+}
+
+/** As rare as the kills of one part. */
+function diskFaults({ archive, forMs, everyMs, parts }: ScheduleOptions, random: Random): DiskFault[] {
+  if (!archive || everyMs === null || !parts.includes('archive')) return []
+  return momentsBetween(forMs, everyMs * DISK_FAULT_EVERY, random).map((atMs) => ({
+    atMs,
+    holdMs: between(SHORTEST_FULL_MS, LONGEST_FULL_MS, random),
+  }))
 }
 
 function services(parts: readonly PartName[]): Array<'ingestion' | 'consumer'> {

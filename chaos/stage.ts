@@ -12,6 +12,7 @@ import { CACHE_DIRECTORY } from '../test/support/bounded-run.ts'
 import { type ClusterLayout, layOutCluster } from '../test/support/kafka-cluster.ts'
 import { startTapeline } from '../test/support/processes.ts'
 import { MARK } from '../test/support/test-run.ts'
+import { layOutArchive, type SmallDisk } from './archive-stage.ts'
 import { Brokers } from './brokers.ts'
 import { launchBroker, launchEmbedded, launchService, openNative } from './launch.ts'
 import type { ChaosOptions, PartName } from './options.ts'
@@ -39,6 +40,11 @@ export interface Stage {
   readonly databaseKind: string
   readonly ingestionUrl: string
   readonly consumerUrl: string
+  /** Empty without an archive. */
+  readonly archiveUrls: readonly string[]
+  readonly archiveFolder: string | null
+  /** Null without one that can be made full. */
+  readonly archiveDisk: SmallDisk | null
 }
 
 interface StageOptions {
@@ -127,13 +133,20 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     ingestion: new Probe(folder, 'ingestion', options.heap),
     consumer: new Probe(folder, 'consumer', options.heap),
   }
+  const { PATH, HOME, LANG } = process.env
+  const environment = { PATH, HOME, LANG, [MARK]: process.env[MARK], ...settings }
   const service = (name: ServiceName, command: 'ingest' | 'consume') => {
-    const { PATH, HOME, LANG } = process.env
-    const env = { PATH, HOME, LANG, [MARK]: process.env[MARK], ...settings, ...probes[name].environment() }
+    const env = { ...environment, ...probes[name].environment() }
     return supervised(name, () => launchService(command, env, join(logsDir, `${name}.log`)))
   }
   const consumer = service('consumer', 'consume')
   const ingestion = service('ingestion', 'ingest')
+  const archive = options.archive
+    ? await layOutArchive({
+        ...{ folder, logsDir, closers, say, env: environment },
+        supervised: (label, launch) => supervised('archive', launch, label),
+      })
+    : null
   return {
     exchange,
     parts: {
@@ -141,6 +154,7 @@ export async function setStage(given: StageOptions): Promise<Stage> {
       database: [databasePart],
       consumer: [consumer],
       ingestion: [ingestion],
+      archive: archive?.parts ?? [],
     },
     ingestion,
     consumer,
@@ -158,6 +172,9 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     databaseKind: database.kind,
     ingestionUrl: `http://127.0.0.1:${ingestPort}`,
     consumerUrl: `http://127.0.0.1:${consumerPort}`,
+    archiveUrls: archive?.urls ?? [],
+    archiveFolder: archive?.folder ?? null,
+    archiveDisk: archive?.disk ?? null,
   }
 }
 

@@ -43,6 +43,8 @@ function seen(changes: Partial<Seen> = {}): Seen {
     unfilled: [],
     streams: [{ stream: 'btcusdt@trade', perSecond: 1, events: 1, silentMs: 0, quiet: false }],
     partitions: [],
+    hasDatabase: true,
+    archive: null,
     eventToReceiptMs: NOTHING,
     receiptToRowMs: NOTHING,
     received: 0,

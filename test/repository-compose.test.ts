@@ -41,7 +41,7 @@ test('every published port is bound to 127.0.0.1', needsCompose, () => {
   const ports = [...resolved().matchAll(/^ {4}ports:\n((?: {4}- .*\n)+)/gm)].flatMap((match) =>
     (match[1] ?? '').trim().split(/\n\s*/),
   )
-  assert.equal(ports.length, 9)
+  assert.equal(ports.length, 10)
   for (const port of ports) assert.match(port, /^- 127\.0\.0\.1:\d+:\d+\/tcp$/)
 })
 

@@ -23,7 +23,12 @@ const CONTAINER = z.object({
   env: z
     .array(z.object({ name: z.string(), value: z.string().optional(), valueFrom: z.unknown().optional() }))
     .default([]),
-  envFrom: z.array(z.object({ configMapRef: z.object({ name: z.literal('tapeline-settings') }) })),
+  envFrom: z.array(
+    z.union([
+      z.object({ configMapRef: z.object({ name: z.literal('tapeline-settings') }) }),
+      z.object({ secretRef: z.object({ name: z.string(), optional: z.literal(true) }) }),
+    ]),
+  ),
   ports: z.array(z.object({ name: z.literal('http'), containerPort: z.int() })).default([]),
   startupProbe: PROBE.optional(),
   livenessProbe: PROBE.optional(),
@@ -64,6 +69,14 @@ const WORKLOAD = z.object({
       .object({ rollingUpdate: z.object({ maxSurge: z.int(), maxUnavailable: z.int() }) })
       .optional(),
     selector: z.object({ matchLabels: LABELS }).optional(),
+    volumeClaimTemplates: z
+      .array(
+        z.object({
+          metadata: z.object({ name: z.string() }),
+          spec: z.object({ accessModes: z.array(z.string()) }),
+        }),
+      )
+      .optional(),
     template: z.object({ metadata: z.object({ labels: LABELS }), spec: POD }),
   }),
 })
@@ -83,7 +96,13 @@ const KUSTOMIZATION = z.object({
   images: z.array(z.object({ name: z.string(), newTag: z.string() })),
 })
 
-const documents = globSync('*.yaml', { cwd: FOLDER }).flatMap((file) =>
+const VARIANT = z.object({
+  resources: z.array(z.string()),
+  patches: z.array(z.object({ target: z.object({ kind: z.string(), name: z.string() }), patch: z.string() })),
+})
+
+/** The base, and the archive, which `k8s/archive` adds. */
+const documents = globSync(['*.yaml', 'archive/archive.yaml'], { cwd: FOLDER }).flatMap((file) =>
   parseAllDocuments(readFileSync(join(FOLDER, file), 'utf8')).map((document) => {
     assert.deepEqual(document.errors, [], file)
     const value: unknown = document.toJS()
@@ -117,11 +136,12 @@ test('the manifests contain every part, in a form that `kubectl apply` accepts a
     'Deployment tapeline-dashboard',
     'Job tapeline-migrate',
     'Job tapeline-topics',
+    'StatefulSet tapeline-archive',
     'StatefulSet tapeline-ingestion',
   ])
   const { resources } = KUSTOMIZATION.parse(ofKinds('Kustomization')[0])
   const files = [...new Set(documents.map(({ file }) => basename(file)))].filter(
-    (file) => file !== 'kustomization.yaml',
+    (file) => file !== 'kustomization.yaml' && file !== 'archive.yaml',
   )
   assert.deepEqual(resources.toSorted(), files.toSorted())
 })
@@ -133,6 +153,7 @@ test('each part runs the image and the port of the compose file', () => {
     ['ingestion', 'ingestion', 'INGEST_PORT'],
     ['consumer', 'consumer', 'CONSUMER_PORT'],
     ['dashboard', 'dashboard', 'DASHBOARD_PORT'],
+    ['archive', 'archive', 'ARCHIVE_PORT'],
     ['topics', 'kafka-init', ''],
     ['migrate', 'consumer', ''],
   ] as const) {
@@ -147,7 +168,7 @@ test('each part runs the image and the port of the compose file', () => {
 })
 
 test('probes use endpoints that exist, and readiness never restarts a pod', async () => {
-  for (const name of ['ingestion', 'consumer']) {
+  for (const name of ['ingestion', 'consumer', 'archive']) {
     const { livenessProbe, readinessProbe, startupProbe } = containerOf(workload(name))
     assert.equal(livenessProbe?.httpGet?.path, '/livez', name)
     assert.equal(startupProbe?.httpGet?.path, '/livez', name)
@@ -177,7 +198,7 @@ test('a shard of ingestion never overlaps itself, and every symbol has one', () 
   )
   assert.deepEqual(urls, wanted)
   assert.deepEqual(workload('consumer').spec.strategy?.rollingUpdate, { maxSurge: 0, maxUnavailable: 1 })
-  for (const name of ['ingestion', 'consumer'])
+  for (const name of ['ingestion', 'consumer', 'archive'])
     assert.ok((workload(name).spec.template.spec.terminationGracePeriodSeconds ?? 0) >= 15, name)
 })
 
@@ -200,6 +221,33 @@ test('services and disruption budgets select the intended pods', () => {
     ({ kind, metadata }) => kind === 'Service' && metadata.name === workload('ingestion').spec.serviceName,
   )
   assert.equal(headless?.spec.clusterIP, 'None')
+})
+
+test('the archive has a volume that outlives its pod, and the variants name what they change', () => {
+  const { template, volumeClaimTemplates } = workload('archive').spec
+  const [volume] = volumeClaimTemplates ?? []
+  assert.deepEqual(volume?.spec.accessModes, ['ReadWriteOnce'])
+  const [container] = template.spec.containers
+  const mount = container.volumeMounts.find(({ name }) => name === volume?.metadata.name)
+  assert.equal(container.env.find(({ name }) => name === 'ARCHIVE_URL')?.value, mount?.mountPath)
+  for (const [folder, expected] of [
+    ['archive', ['../', 'archive.yaml']],
+    ['archive-only', ['../archive']],
+  ] as const) {
+    const [document] = parseAllDocuments(readFileSync(join(FOLDER, folder, 'kustomization.yaml'), 'utf8'))
+    const { resources, patches } = VARIANT.parse(document?.toJS())
+    assert.deepEqual(resources, expected)
+    const known = [...workloads, ...selecting].map(({ kind, metadata }) => `${kind} ${metadata.name}`)
+    for (const { target, patch } of patches) {
+      assert.ok(known.includes(`${target.kind} ${target.name}`), target.name)
+      const [patched] = parseAllDocuments(patch)
+      assert.deepEqual(patched?.errors, [])
+      const { kind, metadata } = z
+        .object({ kind: z.string(), metadata: z.object({ name: z.string() }) })
+        .parse(patched?.toJS())
+      assert.deepEqual([kind, metadata.name], [target.kind, target.name])
+    }
+  }
 })
 
 test('every part starts with valid settings, and has its password from a file of a secret', () => {

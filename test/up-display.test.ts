@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { parseDuration } from '../src/cli/options.ts'
-import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
+import type { ArchiveStatus, ConsumerStatus } from '../src/foundation/telemetry/status.ts'
 import { parseLogLine } from '../src/sandbox/processes/log-follower.ts'
 import {
   type DisplayState,
@@ -10,7 +10,7 @@ import {
   plainLine,
   summaryLines,
 } from '../src/sandbox/up/display/display-lines.ts'
-import { RunTotals } from '../src/sandbox/up/display/run-totals.ts'
+import { ArchiveTotals, RunTotals } from '../src/sandbox/up/display/run-totals.ts'
 import { LiveBlock } from '../src/sandbox/up/display/screen.ts'
 import { clip, colourStyle, plainStyle } from '../src/sandbox/up/display/text-style.ts'
 import { hopelessEnd } from '../src/sandbox/up/stack-parts.ts'
@@ -50,6 +50,7 @@ function state(): DisplayState {
     ingestion: null,
     consumer: consumer(3000, 1300),
     totals: totals.totals(),
+    archive: null,
     restarts: 1,
     problems: [{ time: '12:00:00', from: 'ingest', level: 'warn', text: 'connection refused' }],
   }
@@ -73,6 +74,60 @@ test('the display shows stored rows, latencies and errors, in any terminal', () 
     summaryLines(state(), end, plainStyle).join('\n'),
     /Stopped after 00:01:01[\s\S]*all +1,300[\s\S]*\.tapeline\/simulated[\s\S]*tapeline up --simulate/,
   )
+})
+
+function archive(uptimeMs: number, rows: number, pending: number): ArchiveStatus {
+  const none = { deadLetters: 0, heldBytes: 0, lost: 0, lastSegmentMs: 9, publishedDays: 0, publishedRows: 0 }
+  return {
+    ...none,
+    service: 'archive',
+    version: '0',
+    ready: true,
+    reason: '',
+    uptimeMs,
+    partitions: [
+      { topic: 'binance.trades', partition: 2, nextOffset: 5, endOffset: 47, lag: pending, lagAgeMs: 0 },
+    ],
+    consumed: rows + pending,
+    pending,
+    oldestUncommittedMs: 4200,
+    segments: 3,
+    rows: { raw_trades: rows },
+    bytes: rows * 9,
+    duplicates: 0,
+    failedCompactions: 0,
+    newestDay: '2026-01-31',
+  }
+}
+
+function archiveView() {
+  const totals = new ArchiveTotals()
+  totals.add(archive(9000, 100, 0), 0)
+  totals.add(archive(500, 1_234_000, 42), 1000)
+  totals.add(archive(2500, 1_234_467, 42), 3000)
+  return {
+    status: archive(2500, 1_234_467, 42),
+    totals: totals.totals(),
+    where: '.tapeline/simulated/archive',
+  }
+}
+
+test('the display shows the archive, also alone, and adds up its rows over restarts', () => {
+  const both = { ...state(), archive: archiveView() }
+  const text = displayLines(both, plainStyle).join('\n')
+  assert.match(text, /archive +1,234,567 rows in files, 11\.1 MB \(9\.0 a row\) · [\d,]+ rows\/s/)
+  assert.match(text, /waiting 42, the oldest for 4,200 ms · published to 2026-01-31/)
+  assert.match(plainLine(both), /1,300 trades .* archived 1,234,567 rows/)
+  const alone = { ...both, totals: null, consumer: null }
+  const lines = displayLines(alone, plainStyle)
+  assert.match(lines.join('\n'), /no database[\s\S]*raw_trades +1,234,567/)
+  assert.doesNotMatch(lines.join('\n'), /trade → row|Kafka lag|dead letter/)
+  const end = { dataDir: '.tapeline/simulated', again: 'bin/tapeline up --simulate --archive --no-database' }
+  const summary = summaryLines(alone, end, plainStyle)
+  assert.match(summary.join('\n'), /Archived: raw_trades 1,234,567, and 42 rows written at the stop/)
+  assert.match(summary.join('\n'), /The archive is in \.tapeline\/simulated\/archive/)
+  for (const line of [...lines, ...displayLines(both, plainStyle), ...summary])
+    assert.ok(line.length <= 80, `${line.length} columns: ${line}`)
 })
 
 test('everything fits into 80 columns and 24 lines, with the newest problem and the end of the run', () => {

@@ -17,6 +17,8 @@ test('finds a running `up`, unless it has ended or the settings name parts of an
     databaseUrl: 'postgres://tapeline:p@127.0.0.1:5432/tapeline',
     ingestUrl: 'http://127.0.0.1:8080',
     consumerUrl: 'http://127.0.0.1:8081',
+    archiveUrl: '',
+    archive: '',
   }
   const found = (settings: Record<string, string>) =>
     ownProcesses(loadSettings({ DATA_DIR: folder, ...settings }, { cwd: folder }))
@@ -24,6 +26,7 @@ test('finds a running `up`, unless it has ended or the settings name parts of an
   writeEndpoints(run, own)
   assert.deepEqual(found({}), own)
   assert.deepEqual(found({ INGEST_PORT: '8080', KAFKA_BROKERS: '127.0.0.1:9092' }), own)
+  assert.deepEqual(found({ ARCHIVE_PORT: '18082' }), own, 'a part that does not run')
   for (const other of [
     { INGEST_PORT: '18080' },
     { CONSUMER_PORT: '18081' },

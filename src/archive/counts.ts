@@ -15,13 +15,16 @@ export class ArchiveCounts {
     duplicates: 0,
   }
   failedCompactions = 0
+  /** Null before the first one is published. */
+  newestDay: string | null = null
 
   get totals(): Readonly<ArchiveCounts['values']> {
     return this.values
   }
 
   get values() {
-    return { ...this.#totals, failedCompactions: this.failedCompactions }
+    const { failedCompactions, newestDay } = this
+    return { ...this.#totals, failedCompactions, newestDay }
   }
 
   committed({ lost }: Segment, files: readonly SegmentFile[], tookMs: number): void {

@@ -1,23 +1,6 @@
 import { DAY_TABLES, TEXT_TABLES } from '../foundation/archive/tables.ts'
 import { byLabel, type Metrics } from '../foundation/telemetry/metrics.ts'
-import type { PartitionStatus } from '../foundation/telemetry/status.ts'
-import type { ArchiveCounts } from './counts.ts'
-
-export interface ArchiveStatus extends Readonly<ArchiveCounts['values']> {
-  readonly service: 'archive'
-  readonly version: string
-  readonly ready: boolean
-  readonly reason: string
-  readonly uptimeMs: number
-  readonly partitions: readonly PartitionStatus[]
-  /** Messages read from Kafka, those that became rows of `dead_letters`, and those not committed. */
-  readonly consumed: number
-  readonly deadLetters: number
-  readonly pending: number
-  readonly heldBytes: number
-  /** Age of the oldest message that is read and not committed. */
-  readonly oldestUncommittedMs: number
-}
+import type { ArchiveStatus } from '../foundation/telemetry/status.ts'
 
 const TABLES = [...DAY_TABLES.keys(), ...Object.values(TEXT_TABLES).map(({ name }) => name)]
 

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { markArchive } from '../foundation/archive/archive-mark.ts'
+import { newestPublishedDay } from '../foundation/archive/day-list.ts'
 import { openDuckDb } from '../foundation/archive/duckdb.ts'
 import { openFolderStore } from '../foundation/archive/folder-store.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
@@ -23,12 +24,13 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { createMetrics } from '../foundation/telemetry/metrics.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { Closers, type RunningService, type ServicePorts, VERSION } from '../foundation/telemetry/service.ts'
+import type { ArchiveStatus } from '../foundation/telemetry/status.ts'
 import { Archiver } from './archiver.ts'
 import { compact } from './compaction.ts'
 import type { ArchiveConfig } from './config.ts'
 import { ArchiveCounts } from './counts.ts'
 import { DayEnds } from './day-ends.ts'
-import { ARCHIVE_METRICS, type ArchiveStatus } from './metrics.ts'
+import { ARCHIVE_METRICS } from './metrics.ts'
 import { markForSweep, type SweepMarks, sweep } from './sweep.ts'
 
 const CLOSE_MS = 800
@@ -121,12 +123,14 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
     const stopping = new AbortController()
     const publish = async () => {
-      if (!running.isFirst) return AGAIN_MS
       try {
+        counts.newestDay = await newestPublishedDay(store)
+        if (!running.isFirst) return AGAIN_MS
         for (const one of await compact(compaction, (date) => days.isOver(date))) {
           counts.published(one)
           log.info(one, 'Published a day')
         }
+        counts.newestDay = await newestPublishedDay(store)
         const nowMs = clock.monotonicMs()
         if (marks !== null && nowMs - marks.atMs >= config.graceMs) {
           const removed = await sweep(store, marks.of)

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
+import { bytesText } from '../sandbox/up/display/text-style.ts'
 import { listKeptData, refuseHeld, removeKeptData } from '../sandbox/up/kept-data.ts'
 
 /** `tapeline clean`: removes the data of `up` on this machine, after confirmation. */
@@ -18,7 +19,7 @@ export function cleanCommand(): Command {
         return
       }
       console.log(`In ${DATA_DIR}:`)
-      for (const { name, bytes } of kept) console.log(`  ${sizeText(bytes).padStart(9)}  ${name}`)
+      for (const { name, bytes } of kept) console.log(`  ${bytesText(bytes).padStart(9)}  ${name}`)
       refuseHeld(kept)
       if (yes !== true && !(await confirmed())) {
         console.log('Nothing was removed.')
@@ -48,10 +49,4 @@ async function confirmed(): Promise<boolean> {
   } finally {
     terminal.close()
   }
-}
-
-/** A readable size: `812 kB`, `1.2 GB`. */
-function sizeText(bytes: number): string {
-  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
 }

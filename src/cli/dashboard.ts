@@ -5,8 +5,9 @@ import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { runService } from './run-service.ts'
 
 const HELP = `
-It reads the services at INGEST_URLS and CONSUMER_URLS (default: INGEST_PORT and CONSUMER_PORT on this machine) and
-the database at DATABASE_URL (default: that of the running \`up\`). \`up\` starts a dashboard automatically.
+It reads the services at INGEST_URLS, CONSUMER_URLS and ARCHIVE_SERVICE_URLS and the database at DATABASE_URL. Default: those of
+the running \`up\`, else INGEST_PORT and CONSUMER_PORT on this machine. With DATABASE_URL=none it shows the archive and no prices.
+\`up\` starts a dashboard automatically.
 
 Examples:
   bin/tapeline dashboard
@@ -24,7 +25,7 @@ export function dashboardCommand(): Command {
       const { dashboardConfig } = await import('../tools/dashboard/observer.ts')
       const { startDashboard } = await import('../tools/dashboard/server.ts')
       const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
-      const config = dashboardConfig(settings, running?.databaseUrl)
+      const config = dashboardConfig(settings, running)
       await runService(() => startDashboard(config, log), log)
     })
 }

@@ -2,8 +2,15 @@ import { Command } from 'commander'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { countText, plural } from '../foundation/telemetry/plural.ts'
-import { consumerStatus, ingestionStatus, serviceUrl } from '../foundation/telemetry/service-status.ts'
 import {
+  archiveStatus,
+  consumerStatus,
+  ingestionStatus,
+  type ServiceStatus,
+  serviceUrls,
+} from '../foundation/telemetry/service-status.ts'
+import {
+  type ArchiveStatus,
   type ConsumerStatus,
   type IngestionStatus,
   type LatencySummary,
@@ -11,12 +18,12 @@ import {
   unfilledGaps,
 } from '../foundation/telemetry/status.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
-import { clockText, msText } from '../sandbox/up/display/text-style.ts'
+import { bytesText, clockText, msText } from '../sandbox/up/display/text-style.ts'
 import { ownProcesses } from '../sandbox/up/own-processes.ts'
 
 interface Answer {
   readonly url: string
-  readonly status: IngestionStatus | ConsumerStatus | null
+  readonly status: ServiceStatus | null
 }
 
 /** Moves to the first line and erases everything after it. */
@@ -32,8 +39,8 @@ export function statusCommand(): Command {
     .option('--watch', 'repeat every second, until Ctrl-C')
     .addHelpText(
       'after',
-      `\nIt reads the services at INGEST_URLS and CONSUMER_URLS. Default: those of the running \`up\`, else INGEST_PORT and
-      CONSUMER_PORT on this machine.
+      `\nIt reads the services at INGEST_URLS, CONSUMER_URLS and ARCHIVE_SERVICE_URLS. Default: those of the running \`up\`, else INGEST_PORT and
+      CONSUMER_PORT on this machine (ARCHIVE_PORT with DATABASE_URL=none).
 
 Examples:
   bin/tapeline status
@@ -56,14 +63,13 @@ Examples:
 }
 
 function askAll(settings: Settings): Promise<Answer[]> {
-  const running = ownProcesses(settings)
-  const ingestUrl = running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')
-  const consumerUrl = running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT')
+  const { ingestion, consumer, archive } = serviceUrls(settings, ownProcesses(settings))
   const ask = (urls: readonly string[], statusOf: (url: string) => Promise<Answer['status']>) =>
     urls.map(async (url) => ({ url, status: await statusOf(url) }))
   return Promise.all([
-    ...ask(settings.INGEST_URLS ?? [ingestUrl], ingestionStatus),
-    ...ask(settings.CONSUMER_URLS ?? [consumerUrl], consumerStatus),
+    ...ask(ingestion, ingestionStatus),
+    ...ask(consumer, consumerStatus),
+    ...ask(archive, archiveStatus),
   ])
 }
 
@@ -71,7 +77,18 @@ function linesOf({ url, status }: Answer): string[] {
   if (status === null) return [`✗ ${url} does not answer`, '  Start it: bin/tapeline up', '']
   const health = status.ready ? '●' : '✗'
   const head = `${health} ${status.service.padEnd(9)} ${url}, up ${clockText(status.uptimeMs)}${status.ready ? '' : `: ${status.reason || 'starting'}`}`
-  return [head, ...(status.service === 'ingestion' ? ofIngestion(status) : ofConsumer(status)), '']
+  return [head, ...detailsOf(status), '']
+}
+
+function detailsOf(status: ServiceStatus): string[] {
+  switch (status.service) {
+    case 'ingestion':
+      return ofIngestion(status)
+    case 'consumer':
+      return ofConsumer(status)
+    case 'archive':
+      return ofArchive(status)
+  }
 }
 
 function ofIngestion(status: IngestionStatus): string[] {
@@ -99,6 +116,22 @@ function ofConsumer({ partitions, counters, retries, receiptToRowMs }: ConsumerS
     `  ${plural(partitions.length, 'partition')}, lag ${lag === null ? 'unknown' : countText(lag)}, pending ${countText(counters.pending)}`,
     `  inserted ${countText(counters.inserted)}, already there ${countText(counters.alreadyThere)}, dead letters ${countText(counters.deadLettered)}, retries ${countText(retries)}`,
     `  receipt → row ${latency(receiptToRowMs)}`,
+  ]
+}
+
+function ofArchive({
+  partitions,
+  rows,
+  bytes,
+  segments,
+  oldestUncommittedMs,
+  newestDay,
+}: ArchiveStatus): string[] {
+  const lag = totalLag(partitions)
+  const count = Object.values(rows).reduce((total, one) => total + one, 0)
+  return [
+    `  ${plural(partitions.length, 'partition')}, not in files yet ${lag === null ? 'unknown' : countText(lag)}, the oldest read ${msText(oldestUncommittedMs)} ago`,
+    `  ${plural(count, 'row')} in ${plural(segments, 'segment')}, ${bytesText(bytes)}, ${newestDay === null ? 'no day published' : `days published to ${newestDay}`}`,
   ]
 }
 

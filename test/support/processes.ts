@@ -72,6 +72,7 @@ export function startTapeline(
       if (found === 'ended') throw fail(`It exited without a line like ${pattern}`)
       return found
     },
+    hasExited: () => child.exitCode !== null || child.signalCode !== null,
     signal(signal: NodeJS.Signals) {
       if (!child.kill(signal)) throw fail(`It had exited before ${signal}`)
     },

@@ -1,19 +1,27 @@
 import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { CACHE_DIRECTORY } from './bounded-run.ts'
 
 const run = promisify(execFile)
 const PAGE = resolve(import.meta.dirname, '..', '..', 'docs', 'researchers.md')
 const READERS = ['polars==2.1.0', 'duckdb==2.0.1', 'pandas==3.1.1', 'pyarrow==26.0.1']
 const INSTALL_LIMIT_MS = 300_000
 
-/** @returns the interpreter, or why there is none */
+/** The same for tests, which install nothing without TAPELINE_TEST_READERS=1. */
 export async function pythonWithReaders(): Promise<string | { skip: string }> {
   if (process.env['TAPELINE_TEST_READERS'] !== '1')
     return { skip: 'TAPELINE_TEST_READERS=1 runs it; pip downloads 300 MB first' }
-  const folder = join(process.env['TAPELINE_CACHE_DIR'] ?? tmpdir(), `readers-${READERS.join('-')}`)
+  return installedReaders()
+}
+
+/**
+ * A Python with readers of Parquet files, which the first call installs into the cache.
+ * @returns the interpreter, or why there is none
+ */
+export async function installedReaders(): Promise<string | { skip: string }> {
+  const folder = join(CACHE_DIRECTORY, `readers-${READERS.join('-')}`)
   const program = (path: string) => join(path, 'bin', 'python')
   if (existsSync(program(folder))) return program(folder)
   const partial = mkdtempSync(`${folder}.partial-`)

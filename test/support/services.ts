@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import type { ArchiveStatus } from '../../src/archive/metrics.ts'
 import { isFields } from '../../src/foundation/market/payload.ts'
 import {
+  type ArchiveStatus,
   type ConsumerStatus,
   type IngestionStatus,
   isCaughtUp,
@@ -90,13 +90,25 @@ async function startService<Status>(
     status,
     /** Waits until its status is so. @returns that status */
     until(what: string, isSo: (status: Status) => boolean, timeoutMs = 60_000): Promise<Status> {
+      let seen: Status | null = null
       const now = async () => {
-        const seen = await status()
+        if (command.hasExited()) return 'exited'
+        seen = await status()
         return isSo(seen) ? seen : null
       }
-      return until(what, now, timeoutMs).catch((cause: unknown) => {
-        throw new Error(`${name} did not reach: ${what}. Its output:\n${command.output()}`, { cause })
-      })
+      const fail = (why: string, cause?: unknown) => {
+        const shown = `Its last status:\n${JSON.stringify(seen)}\nIts output:\n${command.output()}`
+        return new Error(`${name} did not reach: ${what}: ${why}. ${shown}`, { cause })
+      }
+      return until(what, now, timeoutMs).then(
+        (reached) => {
+          if (reached === 'exited') throw fail('it exited')
+          return reached
+        },
+        (cause: unknown) => {
+          throw fail(`not within ${timeoutMs} ms`, cause)
+        },
+      )
     },
     /** Waits until `GET /` answers 200. */
     async ready(timeoutMs = 60_000) {

@@ -76,6 +76,20 @@ export function publishedDates(store: ObjectStore, table: string): Promise<strin
   return store.folders(`${LISTS}/${table}`)
 }
 
+/** Returns the newest day of any table that has a list; null without one. */
+export async function newestPublishedDay(store: ObjectStore): Promise<string | null> {
+  const tables = await store.folders(LISTS)
+  const newest = await Promise.all(
+    tables.map(async (table) => (await store.folders(`${LISTS}/${table}`)).at(-1)),
+  )
+  return (
+    newest
+      .flatMap((date) => date ?? [])
+      .sort()
+      .at(-1) ?? null
+  )
+}
+
 /** @returns false if another process has published this number */
 export function createDayList(store: ObjectStore, list: Omit<DayList, 'format'>): Promise<boolean> {
   return store.create(dayListKey(list), Buffer.from(`${JSON.stringify({ format: 1, ...list })}\n`))

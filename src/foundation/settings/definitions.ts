@@ -89,6 +89,8 @@ export const DEFINITIONS = {
   INGEST_URLS: optional(kind.baseUrls),
   /** Unset: the service of this machine, at `CONSUMER_PORT`. */
   CONSUMER_URLS: optional(kind.baseUrls),
+  /** Unset: none; without a database the archive of this machine, at `ARCHIVE_PORT`. */
+  ARCHIVE_SERVICE_URLS: optional(kind.baseUrls),
   HTTP_HOST: required(kind.word, '127.0.0.1'),
   DATA_DIR: required(kind.path, '.tapeline'),
   LOG_LEVEL: required(kind.oneOf('debug', 'info', 'warn', 'error', 'silent'), 'info'),

@@ -47,15 +47,18 @@ export const baseUrls = z.string().transform((text, context) => {
 /** The modes with libpq's meaning. */
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
 
+/** The value of `DATABASE_URL` where only the archive keeps the rows. */
+export const NO_DATABASE = 'none'
+
 export const databaseUrl = z.string().superRefine((text, context) => {
-  const problem = databaseUrlProblem(text)
+  const problem = text === NO_DATABASE ? null : databaseUrlProblem(text)
   if (problem !== null) context.addIssue(problem)
 })
 
 function databaseUrlProblem(text: string): string | null {
   const url = URL.parse(text)
   if (url === null || !/^postgres(ql)?:$/.test(url.protocol) || url.pathname.length < 2)
-    return 'a URL like postgres://user:password@host:5432/database'
+    return `a URL like postgres://user:password@host:5432/database, or ${NO_DATABASE}`
   const { searchParams: query } = url
   const mode = query.get('sslmode')
   if (mode !== null && !SSL_MODES.includes(mode))

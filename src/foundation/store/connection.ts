@@ -8,6 +8,7 @@ import {
   isTapelineError,
   TapelineError,
 } from '../runtime/errors.ts'
+import { NO_DATABASE } from '../settings/parsers.ts'
 
 /** A connection URL without its TLS parameters, for `pg`, and TLS with libpq's meaning. */
 interface PostgresConnection {
@@ -21,9 +22,14 @@ const PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslpassword'
  * Returns options with libpq's meaning of `sslmode` (PostgreSQL manual, 32.19 "SSL Support"). `require`
  * trusts any certificate, but becomes `verify-ca` with `sslrootcert`. `verify-ca` verifies the signer,
  * `verify-full` also the host. Without `sslmode` there is no TLS, unless a file is given.
- * @throws TapelineError `SETTINGS` if a file is unreadable
+ * @throws TapelineError `SETTINGS` if a file is unreadable, or there is no database
  */
 export function connectionOptions(url: string): PostgresConnection {
+  if (url === NO_DATABASE) {
+    throw new TapelineError('SETTINGS', `There is no database: DATABASE_URL=${NO_DATABASE}`, {
+      fix: 'Rows are in the archive only: add --archive where a command has it (`--help`). For tables, start a database.',
+    })
+  }
   const parsed = new URL(url)
   const given = Object.fromEntries(PARAMETERS.map((name) => [name, parsed.searchParams.get(name)]))
   const { sslmode, sslrootcert, sslcert, sslkey, sslpassword } = given

@@ -3,7 +3,7 @@ import type { EventType } from '../market/event.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 import { plural } from './plural.ts'
 
-/** The status of the two services at `GET /status`. Counters start at 0 with the process. */
+/** The status of the services at `GET /status`. Counters start at 0 with the process. */
 
 /** Percentiles in milliseconds over the last minute; `count` 0 means nothing was measured. */
 export interface LatencySummary {
@@ -167,6 +167,46 @@ export interface ConsumerStatus {
   readonly eventToRowMs: LatencySummary
   /** Committed row minus `ingestion_timestamp`; backfilled rows excluded. */
   readonly receiptToRowMs: LatencySummary
+}
+
+/** Counters start at 0 with the process. */
+export interface ArchiveStatus {
+  readonly service: 'archive'
+  readonly version: string
+  readonly ready: boolean
+  readonly reason: string
+  readonly uptimeMs: number
+  readonly partitions: readonly PartitionStatus[]
+  /** Messages read from Kafka, those that became rows of `dead_letters`, and those not committed. */
+  readonly consumed: number
+  readonly deadLetters: number
+  readonly pending: number
+  readonly heldBytes: number
+  /** Age of the oldest message that is read and not committed. */
+  readonly oldestUncommittedMs: number
+  readonly segments: number
+  /** Committed rows, by table. */
+  readonly rows: Readonly<Record<string, number>>
+  /** Size of the files of committed segments. */
+  readonly bytes: number
+  /** Messages that Kafka no longer had. */
+  readonly lost: number
+  readonly lastSegmentMs: number
+  readonly publishedDays: number
+  readonly publishedRows: number
+  readonly duplicates: number
+  readonly failedCompactions: number
+  /** The newest published day of any table, also of earlier processes; null before the first. */
+  readonly newestDay: string | null
+}
+
+/** Messages in Kafka that are neither archived nor read; null while that of a partition is unknown. */
+export function unreadBy({
+  partitions,
+  pending,
+}: Pick<ArchiveStatus, 'partitions' | 'pending'>): number | null {
+  const lag = partitions.length === 0 ? null : totalLag(partitions)
+  return lag === null ? null : Math.max(0, lag - pending)
 }
 
 /**

@@ -6,12 +6,24 @@ import { readJson, writeJson } from './files.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 /** The parts that `up` starts, in the order in which it stops them. */
-export const ROLES = ['dashboard', 'ingest', 'consume', 'exchange', 'database', 'kafka'] as const
+export const ROLES = ['dashboard', 'ingest', 'consume', 'archive', 'exchange', 'database', 'kafka'] as const
 export type Role = (typeof ROLES)[number]
 
-/** Addresses of the parts of a running `up`. The database's URL contains the password. */
+/**
+ * Addresses of the parts of a running `up`. The database's URL contains the password, and is `none`
+ * without a database; then `consumerUrl` is empty. `archiveUrl` is the archive's service and `archive`
+ * its folder or store, as for ARCHIVE_URL; both are empty without an archive.
+ */
 export type Endpoints = Readonly<Record<(typeof ENDPOINTS)[number], string>>
-const ENDPOINTS = ['source', 'kafkaBrokers', 'databaseUrl', 'ingestUrl', 'consumerUrl'] as const
+const ENDPOINTS = [
+  'source',
+  'kafkaBrokers',
+  'databaseUrl',
+  'ingestUrl',
+  'consumerUrl',
+  'archiveUrl',
+  'archive',
+] as const
 
 const ENDPOINTS_FILE = 'endpoints.json'
 const POLL_MS = 50

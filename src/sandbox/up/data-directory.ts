@@ -20,6 +20,7 @@ export interface ExchangeDirectory {
   readonly root: string
   readonly kafka: string
   readonly database: string
+  readonly archive: string
   /** Files about the processes that `up` has started. */
   readonly run: string
   readonly logs: string
@@ -58,7 +59,10 @@ export function simulatedSymbols(symbols: readonly string[]): readonly string[] 
 export function exchangeDirectory(dataDir: string, source: string): ExchangeDirectory {
   const root = join(resolve(dataDir), directoryName(source))
   const of = (name: string) => join(root, name)
-  return { source, root, kafka: of('kafka'), database: of('database'), run: of('run'), logs: of('logs') }
+  return {
+    ...{ source, root, kafka: of('kafka'), database: of('database'), archive: of('archive') },
+    ...{ run: of('run'), logs: of('logs') },
+  }
 }
 
 /** Valid in any file system and shell: `simulated:seed=1,rate=5000` → `simulated-seed=1-rate=5000`. */

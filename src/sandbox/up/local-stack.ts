@@ -1,13 +1,13 @@
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import {
+  archiveStatus,
   consumerStatus,
   databaseHost,
   ingestionStatus,
   isReady,
-  serviceUrl,
 } from '../../foundation/telemetry/service-status.ts'
-import { isCaughtUp } from '../../foundation/telemetry/status.ts'
+import { isCaughtUp, unreadBy } from '../../foundation/telemetry/status.ts'
 import { KAFKA_VERSION } from '../kafka-broker/kafka-distribution.ts'
 import type { Exit, RunningProcess } from '../processes/child-process.ts'
 import { freePort, nextFreePort, requirePort } from '../processes/free-ports.ts'
@@ -16,6 +16,14 @@ import { cleanUpLeftOvers, ROLES, type Role, writeEndpoints } from '../processes
 import { type Part, Supervisor } from '../processes/supervisor.ts'
 import { type ExchangeChoice, simulatedSymbols } from './data-directory.ts'
 import { otherExchangeUrl } from './exchange-identity.ts'
+import {
+  archiveOf,
+  type OwnUrls,
+  ownUrls,
+  portsOf,
+  type Stores,
+  stackEnvironment,
+} from './stack-environment.ts'
 import {
   commandPart,
   databasePart,
@@ -38,11 +46,14 @@ const JVM_TERMINATED = 143
 export interface LocalStackOptions extends Omit<PartContext, 'followers'> {
   readonly settings: Settings
   readonly source: ExchangeChoice
+  readonly stores: Stores
 }
 
 /** The whole pipeline on this machine, except for a broker or database that the settings name. */
 export class LocalStack {
-  readonly urls: { readonly ingest: string; readonly consume: string; readonly dashboard: string }
+  readonly urls: OwnUrls
+  /** Where the archive's files are, as for ARCHIVE_URL. */
+  readonly archive: string
   readonly #options: LocalStackOptions
   readonly #supervisor: Supervisor
   readonly #environment: NodeJS.ProcessEnv
@@ -53,23 +64,11 @@ export class LocalStack {
   #starting: Promise<void> = Promise.resolve()
 
   constructor(options: LocalStackOptions) {
-    const { settings, display } = options
+    const { settings, display, directory } = options
     this.#options = options
-    this.urls = {
-      ingest: serviceUrl(settings, 'INGEST_PORT'),
-      consume: serviceUrl(settings, 'CONSUMER_PORT'),
-      dashboard: serviceUrl(settings, 'DASHBOARD_PORT'),
-    }
-    this.#environment = {
-      ...options.environment,
-      INGEST_PORT: String(settings.INGEST_PORT),
-      CONSUMER_PORT: String(settings.CONSUMER_PORT),
-      HTTP_HOST: settings.HTTP_HOST,
-      DASHBOARD_PORT: String(settings.DASHBOARD_PORT),
-      // The addresses of its services, even if the settings name others.
-      INGEST_URLS: this.urls.ingest,
-      CONSUMER_URLS: this.urls.consume,
-    }
+    this.urls = ownUrls(settings)
+    this.archive = archiveOf(settings, directory)
+    this.#environment = stackEnvironment(options, this.urls, this.archive)
     this.#context = { ...options, environment: this.#environment, followers: this.#followers }
     this.#supervisor = new Supervisor({
       onRestart: (name, why, delayMs) => {
@@ -97,7 +96,7 @@ export class LocalStack {
 
   /** State and address of each part, in the order of the data flow. */
   parts(): Array<{ role: Role; state: PartState; where: string }> {
-    const order: Role[] = ['exchange', 'ingest', 'kafka', 'consume', 'database', 'dashboard']
+    const order: Role[] = ['exchange', 'ingest', 'kafka', 'consume', 'database', 'archive', 'dashboard']
     return order.flatMap((role) => {
       const part = this.#parts.get(role)
       return part === undefined ? [] : [{ role, ...part }]
@@ -116,29 +115,36 @@ export class LocalStack {
   }
 
   async #start(): Promise<void> {
-    const { settings, source, directory } = this.#options
-    for (const name of ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const)
-      await requirePort(settings[name], settings.HTTP_HOST, name)
-    await this.#allOf([this.#startKafka(), this.#startDatabase(), this.#startExchange(source)])
+    const { settings, source, directory, stores } = this.#options
+    for (const name of portsOf(stores)) await requirePort(settings[name], settings.HTTP_HOST, name)
+    const commands = [['topics', 'init'], ...(stores.database ? [['migrate']] : [])]
     await this.#allOf([
-      runCommand(this.#context, 'topics', ['topics', 'init'], this.#supervisor.stopping),
-      runCommand(this.#context, 'migrate', ['migrate'], this.#supervisor.stopping),
+      this.#startKafka(),
+      ...(stores.database ? [this.#startDatabase()] : []),
+      this.#startExchange(source),
     ])
-    await this.#startService('consume', () => this.#isConsumerReady())
-    // Not until it is ready: the exchange may be unavailable for long.
+    await this.#allOf(
+      commands.map((args) => runCommand(this.#context, args[0] ?? '', args, this.#supervisor.stopping)),
+    )
+    if (stores.database) await this.#startService('consume', () => this.#isConsumerReady())
+    // Not until they are ready: the exchange may be unavailable for long, and the archive waits for it.
     await this.#startService('ingest', async () => (await ingestionStatus(this.urls.ingest)) !== null)
+    if (stores.archive)
+      await this.#startService('archive', async () => (await archiveStatus(this.urls.archive)) !== null)
     await this.#startService('dashboard', () => isReady(this.urls.dashboard))
     writeEndpoints(directory.run, {
       source: directory.source,
       kafkaBrokers: this.#environment['KAFKA_BROKERS'] ?? settings.KAFKA_BROKERS.join(','),
       databaseUrl: this.#environment['DATABASE_URL'] ?? settings.DATABASE_URL,
       ingestUrl: this.urls.ingest,
-      consumerUrl: this.urls.consume,
+      consumerUrl: stores.database ? this.urls.consume : '',
+      archiveUrl: stores.archive ? this.urls.archive : '',
+      archive: stores.archive ? this.archive : '',
     })
   }
 
   /**
-   * Stops input, the consumer once Kafka is drained, and the rest. Never rejects.
+   * Stops input, consumer and archive once Kafka is drained, and the rest. Never rejects.
    * @param onDrained called when it is drained or late, and still answers @returns whether all
    * stopped in order
    */
@@ -219,7 +225,7 @@ export class LocalStack {
     return port
   }
 
-  async #startService(role: keyof LocalStack['urls'], isUp: () => Promise<boolean>): Promise<void> {
+  async #startService(role: keyof OwnUrls, isUp: () => Promise<boolean>): Promise<void> {
     const { display } = this.#options
     display.progress(role, 'starting')
     await this.#run(role, commandPart(this.#context, role, [role]), this.urls[role])
@@ -277,15 +283,27 @@ export class LocalStack {
     ])
   }
 
-  /** Waits, up to a limit, until the consumer has stored what is in Kafka. */
+  /** Waits, up to a limit, until the consumer has stored what is in Kafka, and the archive has read it. */
   async #drained(): Promise<void> {
     const startedMs = performance.now()
-    while (this.#supervisor.isRunning('consume') && performance.now() - startedMs < DRAIN_MS) {
+    const isStored = async () => {
       const status = await consumerStatus(this.urls.consume)
-      if (status?.ready !== true) return
-      if (isCaughtUp(status.partitions, performance.now() - startedMs)) return
-      await sleep(PROBE_INTERVAL_MS)
+      return status?.ready !== true || isCaughtUp(status.partitions, performance.now() - startedMs)
     }
+    // The archive writes what it has read when it stops.
+    const isRead = async () => {
+      const status = await archiveStatus(this.urls.archive)
+      if (status?.ready !== true) return true
+      const { partitions } = status
+      return unreadBy(status) === 0 && partitions.every((one) => one.lagAgeMs < performance.now() - startedMs)
+    }
+    const until = async (role: Role, isDone: () => Promise<boolean>) => {
+      while (this.#supervisor.isRunning(role) && performance.now() - startedMs < DRAIN_MS) {
+        if (await isDone()) return
+        await sleep(PROBE_INTERVAL_MS)
+      }
+    }
+    await Promise.all([until('consume', isStored), until('archive', isRead)])
   }
 
   #setState(role: Role, state: PartState): void {

@@ -11,6 +11,8 @@ export function ownProcesses(settings: Settings): Endpoints | null {
     [settings.isSet('DATABASE_URL') ? settings.DATABASE_URL : null, running.databaseUrl],
     [settings.isSet('INGEST_PORT') ? serviceUrl(settings, 'INGEST_PORT') : null, running.ingestUrl],
     [settings.isSet('CONSUMER_PORT') ? serviceUrl(settings, 'CONSUMER_PORT') : null, running.consumerUrl],
+    [settings.isSet('ARCHIVE_PORT') ? serviceUrl(settings, 'ARCHIVE_PORT') : null, running.archiveUrl],
   ]
-  return named.every(([set, own]) => set === null || set === own) ? running : null
+  // A port of a part that does not run here may be set for another start.
+  return named.every(([set, own]) => set === null || own === '' || set === own) ? running : null
 }

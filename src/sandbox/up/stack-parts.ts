@@ -138,7 +138,15 @@ async function spawnCommand(
   return (await spawnNode({ script: COMMAND_LINE, args, env, logFile })).running
 }
 
-const HOPELESS = new Set<string | null>(['SETTINGS', 'INPUT', 'SOURCE', 'SCHEMA', 'EXCHANGE', 'ENVIRONMENT'])
+const HOPELESS = new Set<string | null>([
+  'SETTINGS',
+  'INPUT',
+  'SOURCE',
+  'SCHEMA',
+  'ARCHIVE',
+  'EXCHANGE',
+  'ENVIRONMENT',
+])
 const SETTINGS_EXIT_CODE = 2
 
 /** Returns why a restart cannot help; else null. Only an error at the very first start would repeat. */

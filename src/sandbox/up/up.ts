@@ -1,8 +1,8 @@
 import { mkdirSync } from 'node:fs'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { onStopSignal } from '../../foundation/runtime/signals.ts'
-import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
-import type { ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
+import { archiveStatus, consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
+import type { ArchiveStatus, ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { displayPath } from '../processes/files.ts'
 import { lockFolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
@@ -15,9 +15,10 @@ import {
   type PartView,
   summaryLines,
 } from './display/display-lines.ts'
-import { RunTotals } from './display/run-totals.ts'
+import { ArchiveTotals, RunTotals } from './display/run-totals.ts'
 import { otherExchangeUrl } from './exchange-identity.ts'
 import { LocalStack, type LocalStackOptions } from './local-stack.ts'
+import { archiveText } from './stack-environment.ts'
 
 const STATUS_INTERVAL_MS = 500
 
@@ -56,9 +57,11 @@ class Run {
   readonly #stack: LocalStack
   readonly #source: ExchangeView
   readonly #totals = new RunTotals()
+  readonly #archived = new ArchiveTotals()
   readonly #stopWanted = Promise.withResolvers<void>()
   #ingestion: IngestionStatus | null = null
   #consumer: ConsumerStatus | null = null
+  #archive: ArchiveStatus | null = null
   #startedMs: number | null = null
 
   constructor(options: UpOptions, directory: ReturnType<typeof exchangeDirectory>, display: Display) {
@@ -117,13 +120,18 @@ class Run {
   }
 
   async #ask(): Promise<void> {
-    const [ingestion, consumer] = await Promise.all([
-      ingestionStatus(this.#stack.urls.ingest),
-      consumerStatus(this.#stack.urls.consume),
+    const { stores } = this.#options
+    const { ingest, consume, archive } = this.#stack.urls
+    const [ingestion, consumer, archiver] = await Promise.all([
+      ingestionStatus(ingest),
+      stores.database ? consumerStatus(consume) : null,
+      stores.archive ? archiveStatus(archive) : null,
     ])
     this.#ingestion = ingestion
     this.#consumer = consumer
+    this.#archive = archiver
     if (consumer !== null) this.#totals.add(consumer, performance.now())
+    if (archiver !== null) this.#archived.add(archiver, performance.now())
   }
 
   async #stop(): Promise<{ clean: boolean; summary: string[] }> {
@@ -140,7 +148,7 @@ class Run {
   }
 
   #state(): DisplayState {
-    const { settings, forMs } = this.#options
+    const { settings, forMs, stores } = this.#options
     const uptimeMs = this.#startedMs === null ? 0 : performance.now() - this.#startedMs
     return {
       source: this.#source,
@@ -150,7 +158,10 @@ class Run {
       symbols: settings.SYMBOLS,
       ingestion: this.#ingestion,
       consumer: this.#consumer,
-      totals: this.#totals.totals(),
+      totals: stores.database ? this.#totals.totals() : null,
+      archive: stores.archive
+        ? { status: this.#archive, totals: this.#archived.totals(), where: archiveText(this.#stack.archive) }
+        : null,
       restarts: this.#stack.restarts,
       problems: this.#display.problems,
     }
@@ -163,6 +174,7 @@ class Run {
       if (state === 'external') return { name: role, health: 'well', detail: `${where}, from the settings` }
       if (role === 'ingest') return serviceView(role, where, this.#ingestion)
       if (role === 'consume') return serviceView(role, where, this.#consumer)
+      if (role === 'archive') return serviceView(role, where, this.#archive)
       return { name: role, health: 'well', detail: where }
     })
   }

@@ -2,11 +2,20 @@ import { sleep } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
+import { NO_DATABASE } from '../../foundation/settings/parsers.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { Rates } from '../../foundation/telemetry/rates.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
-import { consumerStatus, ingestionStatus, serviceUrl } from '../../foundation/telemetry/service-status.ts'
 import {
+  archiveStatus,
+  consumerStatus,
+  ingestionStatus,
+  type ServiceStatus,
+  type ServiceUrls,
+  serviceUrls,
+} from '../../foundation/telemetry/service-status.ts'
+import {
+  type ArchiveStatus,
   type ConsumerStatus,
   type IngestionStatus,
   type LatencySummary,
@@ -14,7 +23,7 @@ import {
   unfilledGaps,
 } from '../../foundation/telemetry/status.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
-import type { Moment, PartView, Past, Snapshot, StreamView } from './page/snapshot.ts'
+import type { ArchiveView, Moment, PartView, Past, Snapshot, StreamView } from './page/snapshot.ts'
 import { StoredWatch } from './stored-watch.ts'
 
 const EVERY_MS = 1000
@@ -31,21 +40,24 @@ const NOTHING: LatencySummary = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 export interface DashboardConfig {
   readonly host: string
   readonly port: number
-  readonly ingestUrls: readonly string[]
-  readonly consumerUrls: readonly string[]
-  readonly databaseUrl: string
+  readonly urls: ServiceUrls
+  /** Null where only the archive keeps the rows. */
+  readonly databaseUrl: string | null
   /** Shown first, in this order. Symbols that only the services know follow. */
   readonly symbols: readonly string[]
 }
 
-/** @param databaseUrl replaces the configured URL: that of a running `up` */
-export function dashboardConfig(settings: Settings, databaseUrl = settings.DATABASE_URL): DashboardConfig {
+/** @param running the running `up`, for what the settings do not name */
+export function dashboardConfig(
+  settings: Settings,
+  running: (Parameters<typeof serviceUrls>[1] & { databaseUrl: string }) | null = null,
+): DashboardConfig {
+  const databaseUrl = running?.databaseUrl ?? settings.DATABASE_URL
   return {
     host: settings.HTTP_HOST,
     port: settings.DASHBOARD_PORT,
-    ingestUrls: settings.INGEST_URLS ?? [serviceUrl(settings, 'INGEST_PORT')],
-    consumerUrls: settings.CONSUMER_URLS ?? [serviceUrl(settings, 'CONSUMER_PORT')],
-    databaseUrl,
+    urls: serviceUrls(settings, running),
+    databaseUrl: databaseUrl === NO_DATABASE ? null : databaseUrl,
     symbols: settings.SYMBOLS.filter((symbol) => symbol !== '*'),
   }
 }
@@ -53,7 +65,8 @@ export function dashboardConfig(settings: Settings, databaseUrl = settings.DATAB
 /** Polls the services and the database once for all pages, and keeps the history of the charts. */
 export class Observer {
   readonly #config: DashboardConfig
-  readonly #stored: StoredWatch
+  /** Null without a database. */
+  readonly #stored: StoredWatch | null
   readonly #clock: Clock
   readonly #onDefect: (error: unknown) => void
   readonly #listeners = new Set<(snapshot: Snapshot) => void>()
@@ -69,9 +82,14 @@ export class Observer {
   #newest: Snapshot | null = null
 
   /** @param onDefect called once when a service's answer cannot be shown */
-  constructor(config: DashboardConfig, database: Database, clock: Clock, onDefect: (error: unknown) => void) {
+  constructor(
+    config: DashboardConfig,
+    database: Database | null,
+    clock: Clock,
+    onDefect: (error: unknown) => void,
+  ) {
     this.#config = config
-    this.#stored = new StoredWatch(database, clock)
+    this.#stored = database === null ? null : new StoredWatch(database, clock)
     this.#clock = clock
     this.#onDefect = onDefect
   }
@@ -125,21 +143,22 @@ export class Observer {
   }
 
   async #lookOnce(): Promise<void> {
-    const { ingestUrls, consumerUrls } = this.#config
-    const [ingestions, consumers] = await Promise.all([
-      Promise.all(ingestUrls.map(ingestionStatus)),
-      Promise.all(consumerUrls.map(consumerStatus)),
+    const { urls } = this.#config
+    const [ingestions, consumers, archives] = await Promise.all([
+      Promise.all(urls.ingestion.map(ingestionStatus)),
+      Promise.all(urls.consumer.map(consumerStatus)),
+      Promise.all(urls.archive.map(archiveStatus)),
     ])
     const isWatched = this.#listeners.size > 0 || this.#clock.monotonicMs() < this.#watchedUntilMs
-    await this.#stored.look(symbolsOf(this.#config, ingestions), isWatched)
+    await this.#stored?.look(symbolsOf(this.#config, ingestions), isWatched)
     if (this.#stopping.signal.aborted) return
-    const seen = this.#seen(ingestions, consumers)
+    const seen = this.#seen(ingestions, consumers, archives)
     const snapshot = {
       ...seen,
       ...shownStreams(seen.streams),
       problems: problemsOf(seen),
       incidents: this.#incidents.observe(seen),
-      moment: momentOf(seen, !consumers.includes(null)),
+      moment: momentOf(seen, ![...consumers, ...archives].includes(null)),
     }
     this.#remember(snapshot.moment)
     this.#newest = snapshot
@@ -149,14 +168,15 @@ export class Observer {
   #seen(
     ingestions: ReadonlyArray<IngestionStatus | null>,
     consumers: ReadonlyArray<ConsumerStatus | null>,
+    archives: ReadonlyArray<ArchiveStatus | null>,
   ): Seen {
     const atMs = Math.floor(this.#clock.wallMicros() / 1000)
     const nowMs = this.#clock.monotonicMs()
-    const { ingestUrls, consumerUrls } = this.#config
+    const { urls } = this.#config
     const here = ingestions.filter((one) => one !== null)
     const there = consumers.filter((one) => one !== null)
     const rates = consumers.flatMap((one, i) => {
-      const url = consumerUrls[i] ?? ''
+      const url = urls.consumer[i] ?? ''
       if (one === null) return []
       this.#inserted.set(url, one.counters.inserted)
       return [this.#rates.of(`rows ${url}`, one.counters.inserted, nowMs)]
@@ -166,14 +186,15 @@ export class Observer {
       version: VERSION,
       source: here[0]?.source ?? null,
       parts: [
-        ...partViews('ingestion', ingestUrls, ingestions),
-        ...partViews('consumer', consumerUrls, consumers),
-        this.#stored.part,
+        ...partViews('ingestion', urls.ingestion, ingestions),
+        ...partViews('consumer', urls.consumer, consumers),
+        ...partViews('archive', urls.archive, archives),
+        ...(this.#stored === null ? [] : [this.#stored.part]),
       ],
       connections: ingestions.flatMap((one, i) =>
         (one?.connections ?? []).map((connection) => ({
           ...connection,
-          part: partName('ingestion', ingestUrls, i),
+          part: partName('ingestion', urls.ingestion, i),
         })),
       ),
       unfilled: here.flatMap(({ openGaps }) => unfilledGaps(openGaps)?.text ?? []),
@@ -186,7 +207,7 @@ export class Observer {
           perSecond: this.#rates.of(stream, events, nowMs),
         })),
       ),
-      partitions: there
+      partitions: (urls.consumer.length > 0 ? there : archives.filter((one) => one !== null))
         .flatMap(({ partitions }) => partitions)
         .sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition),
       eventToReceiptMs: worst(here.map(({ eventToReceiptMs }) => eventToReceiptMs)),
@@ -194,8 +215,17 @@ export class Observer {
       received: here.length === 0 ? null : sum(here.map(({ counters }) => counters.received)),
       inserted: there.length === 0 ? null : sum([...this.#inserted.values()]),
       rowsPerSecond: there.length === 0 ? null : sum(rates),
-      stored: this.#stored.newest,
+      hasDatabase: this.#stored !== null,
+      stored: this.#stored?.newest ?? null,
+      archive: archiveView(archives, this.#archiveRates(archives, nowMs)),
     }
+  }
+
+  /** Messages that each archive reads per second. */
+  #archiveRates(archives: ReadonlyArray<ArchiveStatus | null>, nowMs: number): number[] {
+    return archives.map((one, i) =>
+      one === null ? 0 : this.#rates.of(`archive ${this.#config.urls.archive[i]}`, one.consumed, nowMs),
+    )
   }
 
   #remember(moment: Moment): void {
@@ -212,7 +242,8 @@ function shownStreams(streams: readonly StreamView[]): Pick<Snapshot, 'streams' 
 
 /** @param lagIsKnown whether every consumer has answered with its partitions */
 function momentOf(seen: Seen, lagIsKnown: boolean): Moment {
-  const { atMs, eventToReceiptMs, receiptToRowMs, partitions, rowsPerSecond, streams, received } = seen
+  const { atMs, eventToReceiptMs, receiptToRowMs, partitions, streams, received, archive } = seen
+  const rowsPerSecond = seen.rowsPerSecond ?? archive?.perSecond ?? null
   const measured = ({ count }: LatencySummary, value: number) => (count === 0 ? null : value)
   return {
     atMs,
@@ -236,7 +267,7 @@ function symbolsOf({ symbols }: DashboardConfig, ingestions: Array<IngestionStat
 function partViews(
   name: string,
   urls: readonly string[],
-  statuses: ReadonlyArray<IngestionStatus | ConsumerStatus | null>,
+  statuses: ReadonlyArray<ServiceStatus | null>,
 ): PartView[] {
   return urls.map((url, i) => {
     const status = statuses[i] ?? null
@@ -249,7 +280,7 @@ function partViews(
 }
 
 /** Why the exchange refuses requests of an ingestion that is still ready, like those for gaps. */
-function refusedText(status: IngestionStatus | ConsumerStatus): string {
+function refusedText(status: ServiceStatus): string {
   if (status.service !== 'ingestion') return ''
   const { handshakes, rest } = status.refusals
   const one = rest ?? handshakes
@@ -259,6 +290,25 @@ function refusedText(status: IngestionStatus | ConsumerStatus): string {
 
 function partName(name: string, urls: readonly string[], i: number): string {
   return urls.length === 1 ? name : `${name} ${i + 1}`
+}
+
+/** @returns null without an archive */
+function archiveView(
+  archives: ReadonlyArray<ArchiveStatus | null>,
+  perSecond: readonly number[],
+): ArchiveView | null {
+  if (archives.length === 0) return null
+  const here = archives.filter((one) => one !== null)
+  const days = here.flatMap(({ newestDay }) => newestDay ?? [])
+  const isKnown = here.length === archives.length && here.some(({ partitions }) => partitions.length > 0)
+  return {
+    rows: sum(here.flatMap(({ rows }) => Object.values(rows))),
+    bytes: sum(here.map(({ bytes }) => bytes)),
+    perSecond: sum(perSecond),
+    lag: isKnown ? totalLag(here.flatMap(({ partitions }) => partitions)) : null,
+    oldestUncommittedMs: Math.max(0, ...here.map((one) => one.oldestUncommittedMs)),
+    newestDay: days.sort().at(-1) ?? null,
+  }
 }
 
 /** Percentiles of several services cannot be combined, so the slowest service counts. */

@@ -105,17 +105,15 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
 /** @throws TapelineError `ENVIRONMENT` when the port cannot be opened */
 export async function startDashboard(config: DashboardConfig, log: Logger): Promise<RunningService> {
   const { host, port } = config
-  const database = openPostgres({
-    url: config.databaseUrl,
-    poolMin: 0,
-    poolMax: 1,
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
-    applicationName: 'tapeline-dashboard',
-  })
+  const pool = { poolMin: 0, poolMax: 1, queryTimeoutMs: QUERY_TIMEOUT_MS }
+  const { databaseUrl: given } = config
+  const database =
+    given === null ? null : openPostgres({ url: given, ...pool, applicationName: 'tapeline-dashboard' })
   const observer = new Observer(config, database, systemClock(), (error) =>
     log.error({ err: error }, "This version of the dashboard cannot show a service's answer"),
   )
-  const server = dashboardServer({ observer, series: (symbol) => readSeries(database, symbol) })
+  const series = async (symbol: string) => (database === null ? [] : readSeries(database, symbol))
+  const server = dashboardServer({ observer, series })
   const url = await server.listen({ host, port }).catch((error: unknown) => {
     const code = String(Reflect.get(Object(error), 'code'))
     const { text, fix } = explainPort(code, port, host, 'DASHBOARD_PORT')
@@ -129,7 +127,7 @@ export async function startDashboard(config: DashboardConfig, log: Logger): Prom
     async stop() {
       await observer.stop()
       await server.close()
-      await database.close()
+      await database?.close()
     },
   }
 }

@@ -3,8 +3,9 @@ import { inspectTopics, type TopicReport } from '../../foundation/kafka/topics.t
 import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import { describeError, isTapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
+import { NO_DATABASE } from '../../foundation/settings/parsers.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
-import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
+import { archiveStatus, consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { Endpoints } from '../../sandbox/processes/process-registry.ts'
 import { checkDatabase, ofReceipts } from './database.ts'
 import { checkExchange, ofRefusals } from './exchange.ts'
@@ -18,14 +19,17 @@ export async function examine(settings: Settings, running: Endpoints | null): Pr
   const [usesKafka, usesDatabase] = [settings.isSet('KAFKA_BROKERS'), settings.isSet('DATABASE_URL')]
   const isSimulated = running !== null && /^(simulated|replay:)/.test(running.source)
   const ownKafka = notNeeded('Kafka', '`up` starts one: KAFKA_BROKERS is not set')
-  const ownDatabase = notNeeded('database', '`up` starts one: DATABASE_URL is not set')
+  const hasNone = settings.DATABASE_URL === NO_DATABASE
+  const ownDatabase = hasNone
+    ? notNeeded('database', 'only the archive keeps the rows: DATABASE_URL=none')
+    : notNeeded('database', '`up` starts one: DATABASE_URL is not set')
   const checks: Readonly<Record<string, Check>> = {
     Node: checkNode,
     'Java, Maven': () => checkJava(!usesKafka || running !== null),
     Disk: () => checkDisk(settings),
     Ports: () => checkPorts(settings, running !== null),
     Kafka: () => (usesKafka ? checkKafka(settings) : [ownKafka]),
-    database: () => (usesDatabase ? checkDatabase(settings) : [ownDatabase]),
+    database: () => (usesDatabase && !hasNone ? checkDatabase(settings) : [ownDatabase]),
     exchange: (signal) =>
       isSimulated
         ? [notNeeded('exchange', `${running.source}, started by \`up\``)]
@@ -58,14 +62,19 @@ const FIXES: Readonly<Record<string, string>> = {
   exchange: 'Check the network and BINANCE_REST_URL and BINANCE_WS_URL. Without the exchange: npm run demo',
 }
 
-async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Finding[]> {
-  const statuses = await Promise.all([ingestionStatus(ingestUrl), consumerStatus(consumerUrl)])
-  return statuses.flatMap((status, i) => {
-    const [what, url] = i === 0 ? ['ingestion', ingestUrl] : ['consumer', consumerUrl]
+async function checkServices({ ingestUrl, consumerUrl, archiveUrl }: Endpoints): Promise<Finding[]> {
+  const services = [
+    { what: 'ingestion', url: ingestUrl, statusOf: ingestionStatus },
+    { what: 'consumer', url: consumerUrl, statusOf: consumerStatus },
+    { what: 'archive', url: archiveUrl, statusOf: archiveStatus },
+  ].filter(({ url }) => url !== '')
+  const findings = services.map(async ({ what, url, statusOf }) => {
+    const status = await statusOf(url)
     if (status === null) return [bad(what, `${url} does not answer`, 'See its log in DATA_DIR.')]
     const more = status.service === 'ingestion' ? [...ofReceipts(status), ...ofRefusals(status)] : []
     return [serviceFinding(what, url, status), ...more]
   })
+  return (await Promise.all(findings)).flat()
 }
 
 /** Checks that the brokers are reachable and have the topics that `topics init` would create. */

@@ -6,6 +6,13 @@ import {
   type LatencySummary,
   totalLag,
 } from '../../../foundation/telemetry/status.ts'
+import {
+  type ArchiveView,
+  archivedTexts,
+  archiveLines,
+  archiveSummary,
+  tableCountLines,
+} from './archive-lines.ts'
 import { noRows, type RowCounts, sum, type Totals } from './run-totals.ts'
 import { clockText, msText, type Style } from './text-style.ts'
 
@@ -40,7 +47,10 @@ export interface DisplayState {
   readonly symbols: readonly string[]
   readonly ingestion: IngestionStatus | null
   readonly consumer: ConsumerStatus | null
-  readonly totals: Totals
+  /** Null without a database. */
+  readonly totals: Totals | null
+  /** Null without an archive. */
+  readonly archive: ArchiveView | null
   readonly restarts: number
   readonly problems: readonly ProblemView[]
 }
@@ -56,28 +66,39 @@ export function displayLines(state: DisplayState, style: Style): string[] {
     ...titleLines(state, style),
     ...state.parts.map((part) => partLine(part, style)),
     '',
-    ...tableLines(state.totals, state.symbols, style),
-    '',
-    ...latencyLines(state, style),
+    ...(state.totals === null
+      ? [
+          style.dim('  no database: rows are only in the archive'),
+          ...(state.archive === null ? [] : tableCountLines(state.archive)),
+        ]
+      : [...tableLines(state.totals, state.symbols, style), '', ...latencyLines(state, style)]),
     '',
     queueLine(state, style),
+    ...(state.archive === null ? [] : archiveLines(state.archive)),
     ...problemLines(state.problems, style),
   ]
 }
 
 /** The same in one line, for output that is not a terminal. */
 export function plainLine(state: DisplayState): string {
-  const { all, deadLettered, rowsPerSecond } = state.totals
   const down = state.parts.filter((part) => part.health !== 'well')
   return [
     clockText(state.uptimeMs),
-    ...shownTypes(all).map((type) => plural(all[type], type)),
-    `${countText(sum(rowsPerSecond.values()))} rows/s`,
-    `event→row ${rangeText(eventToRow(state.source, state.consumer))}`,
-    `lag ${lagText(state.consumer)}`,
-    plural(deadLettered, 'dead letter'),
+    ...(state.totals === null ? [] : storedTexts(state, state.totals)),
+    ...(state.archive === null ? [] : archivedTexts(state.archive)),
     ...down.map((part) => `${part.name}: ${part.detail}`),
   ].join('  ')
+}
+
+function storedTexts({ source, consumer }: DisplayState, totals: Totals): string[] {
+  const { all, deadLettered, rowsPerSecond } = totals
+  return [
+    ...shownTypes(all).map((type) => plural(all[type], type)),
+    `${countText(sum(rowsPerSecond.values()))} rows/s`,
+    `event→row ${rangeText(eventToRow(source, consumer))}`,
+    `lag ${lagText(consumer)}`,
+    plural(deadLettered, 'dead letter'),
+  ]
 }
 
 export function summaryLines(
@@ -85,22 +106,32 @@ export function summaryLines(
   end: { readonly dataDir: string; readonly again: string },
   style: Style,
 ): string[] {
-  const seconds = Math.max(1, state.uptimeMs / 1000)
-  const rowsPerSecond = new Map(
-    [...state.totals.rows].map(([symbol, counts]) => [symbol, sum(Object.values(counts)) / seconds]),
-  )
+  const restarts = plural(state.restarts, 'restart')
   return [
     style.bold(`Stopped after ${clockText(state.uptimeMs)}.`),
-    `Rows of this run, from ${exchangeText(state.source)}:`,
-    '',
-    ...tableLines({ ...state.totals, rowsPerSecond }, state.symbols, style),
-    '',
-    ...latencyLines(state, style),
-    '',
-    `${plural(state.totals.deadLettered, 'dead letter')} · ${plural(state.totals.alreadyThere, 'row')} already there · ${plural(state.restarts, 'restart')}`,
+    ...(state.totals === null
+      ? [`From ${exchangeText(state.source)}, without a database.`, '', restarts]
+      : storedSummary(state, state.totals, style)),
+    ...(state.archive === null ? [] : archiveSummary(state.archive)),
     '',
     `The data is in ${end.dataDir}.`,
     `Continue with: ${style.bold(end.again)}`,
+  ]
+}
+
+function storedSummary(state: DisplayState, totals: Totals, style: Style): string[] {
+  const seconds = Math.max(1, state.uptimeMs / 1000)
+  const rowsPerSecond = new Map(
+    [...totals.rows].map(([symbol, counts]) => [symbol, sum(Object.values(counts)) / seconds]),
+  )
+  return [
+    `Rows of this run, from ${exchangeText(state.source)}:`,
+    '',
+    ...tableLines({ ...totals, rowsPerSecond }, state.symbols, style),
+    '',
+    ...latencyLines(state, style),
+    '',
+    `${plural(totals.deadLettered, 'dead letter')} · ${plural(totals.alreadyThere, 'row')} already there · ${plural(state.restarts, 'restart')}`,
   ]
 }
 
@@ -182,17 +213,21 @@ function eventToRow(source: ExchangeView, consumer: ConsumerStatus | null): Late
 }
 
 function queueLine(state: DisplayState, style: Style): string {
-  const { deadLettered } = state.totals
   const counters = state.ingestion?.counters
   const inKafka = counters === undefined ? '–' : countText(counters.queued + counters.inFlight)
-  const dead = plural(deadLettered, 'dead letter')
   const restarts = plural(state.restarts, 'restart')
-  return [
-    `  Kafka lag ${lagText(state.consumer)}`,
+  const texts = [
+    ...(state.totals === null ? [] : [`Kafka lag ${lagText(state.consumer)}`]),
     `to Kafka ${inKafka}`,
-    deadLettered === 0 ? dead : style.bad(dead),
+    ...(state.totals === null ? [] : [deadText(state.totals, style)]),
     state.restarts === 0 ? restarts : style.warn(restarts),
-  ].join(' · ')
+  ]
+  return `  ${texts.join(' · ')}`
+}
+
+function deadText({ deadLettered }: Totals, style: Style): string {
+  const text = plural(deadLettered, 'dead letter')
+  return deadLettered === 0 ? text : style.bad(text)
 }
 
 function problemLines(problems: readonly ProblemView[], style: Style): string[] {

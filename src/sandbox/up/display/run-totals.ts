@@ -1,6 +1,6 @@
 import { byEventType, EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
 import { Rates } from '../../../foundation/telemetry/rates.ts'
-import type { ConsumerStatus } from '../../../foundation/telemetry/status.ts'
+import type { ArchiveStatus, ConsumerStatus } from '../../../foundation/telemetry/status.ts'
 
 export type RowCounts = Record<EventType, number>
 
@@ -48,6 +48,45 @@ export class RunTotals {
       }
     }
     return { rows, all, deadLettered, alreadyThere, rowsPerSecond: this.#rowsPerSecond }
+  }
+}
+
+/** What was archived since `up` started, including before restarts of the archive. */
+export interface Archived {
+  /** Rows in files, by table. */
+  readonly rows: Readonly<Record<string, number>>
+  readonly bytes: number
+  /** Messages read that are not in a file yet. */
+  readonly waiting: number
+  /** Messages read per second, over the last seconds. */
+  readonly perSecond: number
+}
+
+/** Adds up the archive's counters over its restarts, at which they begin at 0. */
+export class ArchiveTotals {
+  readonly #rates = new Rates()
+  #before: Pick<Archived, 'rows' | 'bytes'> = { rows: {}, bytes: 0 }
+  #latest: ArchiveStatus | null = null
+  #perSecond = 0
+
+  /** @param nowMs of a monotonic clock */
+  add(status: ArchiveStatus, nowMs: number): void {
+    const latest = this.#latest
+    if (latest !== null && status.uptimeMs < latest.uptimeMs) this.#before = this.totals()
+    this.#latest = status
+    this.#perSecond = this.#rates.of('consumed', status.consumed, nowMs)
+  }
+
+  totals(): Archived {
+    const rows: Record<string, number> = { ...this.#before.rows }
+    for (const [table, count] of Object.entries(this.#latest?.rows ?? {}))
+      rows[table] = (rows[table] ?? 0) + count
+    return {
+      rows,
+      bytes: this.#before.bytes + (this.#latest?.bytes ?? 0),
+      waiting: this.#latest?.pending ?? 0,
+      perSecond: this.#perSecond,
+    }
   }
 }
 

@@ -29,6 +29,12 @@ export function msText(ms: number): string {
   return Math.abs(ms) < 10_000 ? `${countText(ms)} ms` : `${(ms / 1000).toFixed(1)} s`
 }
 
+/** `812 kB`, `12.3 MB`, `1.2 GB`. */
+export function bytesText(bytes: number): string {
+  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
+}
+
 const ESCAPE_CHARACTER = String.fromCharCode(27)
 const COLOUR = new RegExp(`${ESCAPE_CHARACTER}\\[[\\d;]*m`, 'y')
 

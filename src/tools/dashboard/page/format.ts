@@ -6,6 +6,12 @@ export function countText(value: number | null): string {
   return value === null ? NONE : COUNT.format(Math.round(value))
 }
 
+/** `812 kB`, `12.3 MB`, `1.2 GB`. */
+export function bytesText(bytes: number): string {
+  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
+}
+
 /** A rate; slow rates have one decimal. */
 export function rateText(value: number | null): string {
   if (value === null) return NONE

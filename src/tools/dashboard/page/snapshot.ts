@@ -77,6 +77,20 @@ export interface StoredView {
   readonly unresolvedDeadLetters: number
 }
 
+/** All archives together, since each one's start. */
+export interface ArchiveView {
+  /** Rows in files, and the bytes of these. */
+  readonly rows: number
+  readonly bytes: number
+  /** Messages read per second. */
+  readonly perSecond: number
+  /** Messages in Kafka that are not in files; null while unknown. */
+  readonly lag: number | null
+  /** Age of the oldest message that was read and is not in a file. */
+  readonly oldestUncommittedMs: number
+  readonly newestDay: string | null
+}
+
 /** A problem that appeared or was solved, or another change. */
 export interface Incident {
   readonly number: number
@@ -106,7 +120,12 @@ export interface Snapshot {
   /** Rows that all consumers have inserted, as last reported; null while none answers. */
   readonly inserted: number | null
   readonly rowsPerSecond: number | null
+  /** False where only the archive keeps the rows. */
+  readonly hasDatabase: boolean
+  /** Null while the database does not answer, and without one. */
   readonly stored: StoredView | null
+  /** Null without an archive. */
+  readonly archive: ArchiveView | null
   /** Incidents since the previous snapshot. */
   readonly incidents: readonly Incident[]
   readonly moment: Moment

@@ -1,4 +1,5 @@
 import {
+  bytesText,
   countText,
   durationText,
   momentText,
@@ -17,6 +18,7 @@ export function showSnapshot(snapshot: Snapshot): void {
   if (problems.length === 0) showState('good', 'All is well')
   else showState('bad', problems.length === 1 ? '1 problem' : `${problems.length} problems`, problems)
   showTotals(snapshot)
+  showArchive(snapshot)
   showStreams(snapshot)
   showPartitions(snapshot)
   showConnections(snapshot)
@@ -68,20 +70,51 @@ export function showSymbols({ symbols }: StoredView, chosen: string, choose: (sy
 }
 
 function showTotals(snapshot: Snapshot): void {
-  const { received, inserted, rowsPerSecond, moment, stored, eventToReceiptMs, receiptToRowMs } = snapshot
+  const { received, inserted, rowsPerSecond, moment, hasDatabase, stored, eventToReceiptMs, receiptToRowMs } =
+    snapshot
   const measured = (latency: { count: number; p99: number }) => (latency.count === 0 ? null : latency.p99)
-  const tiles: Array<[string, string]> = [
+  tiles('totals', [
     ['Received since start', countText(received)],
-    ['Rows since start', countText(inserted)],
-    ['Rows per second', rateText(rowsPerSecond)],
+    ...(hasDatabase
+      ? ([
+          ['Rows since start', countText(inserted)],
+          ['Rows per second', rateText(rowsPerSecond)],
+        ] as const)
+      : []),
     ['Lag', countText(moment.lag)],
     ['To receipt, p99', msText(measured(eventToReceiptMs))],
-    ['To row, p99', msText(measured(receiptToRowMs))],
-    ['Open gaps', countText(stored?.gapsByStatus['open'] ?? (stored === null ? null : 0))],
-    ['Dead letters', countText(stored?.unresolvedDeadLetters ?? null)],
-  ]
-  const shown = tiles.map(([name, value]) => make('div', make('dt', name), make('dd', value)))
-  element('totals').replaceChildren(...shown)
+    ...(hasDatabase
+      ? ([
+          ['To row, p99', msText(measured(receiptToRowMs))],
+          ['Open gaps', countText(stored?.gapsByStatus['open'] ?? (stored === null ? null : 0))],
+          ['Dead letters', countText(stored?.unresolvedDeadLetters ?? null)],
+        ] as const)
+      : []),
+  ])
+}
+
+/** Hides what only a database has, and the archive where there is none. */
+function showArchive({ archive, hasDatabase }: Snapshot): void {
+  for (const one of document.querySelectorAll<HTMLElement>('.stored')) one.hidden = !hasDatabase
+  element('no-database').hidden = hasDatabase
+  element('archive').hidden = archive === null
+  if (archive === null) return
+  const { rows, bytes, perSecond, lag, oldestUncommittedMs, newestDay } = archive
+  tiles('archive-totals', [
+    ['Rows in files since start', countText(rows)],
+    ['Rows per second', rateText(perSecond)],
+    ['Bytes in files', bytesText(bytes)],
+    ['Bytes a row', rows === 0 ? NONE : (bytes / rows).toFixed(1)],
+    ['Not in files yet', countText(lag)],
+    ['The oldest of them', durationText(oldestUncommittedMs)],
+    ['Newest published day', newestDay ?? 'none yet'],
+  ])
+}
+
+function tiles(id: string, shown: ReadonlyArray<readonly [name: string, value: string]>): void {
+  element(id).replaceChildren(
+    ...shown.map(([name, value]) => make('div', make('dt', name), make('dd', value))),
+  )
 }
 
 function showStreams({ streams, streamsLeftOut }: Snapshot): void {
