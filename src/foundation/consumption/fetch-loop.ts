@@ -2,7 +2,7 @@ import { describeKafkaError, describePartitionError } from '../kafka/broker-erro
 import type { FetchLimits } from '../kafka/broker-requests.ts'
 import type { FetchedPartition } from '../kafka/codec/fetch-api.ts'
 import type { RecordFetcher } from '../kafka/kafka-port.ts'
-import type { Position, TopicPartition } from '../kafka/partition.ts'
+import { keyOf, type Position, type TopicPartition } from '../kafka/partition.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../runtime/backoff.ts'
 import { type Wake, wallMs } from '../runtime/clock.ts'
@@ -79,6 +79,9 @@ export class FetchLoop {
   #reconnectWanted = false
   /** Clients that failed since one has fetched. */
   #failures = 0
+  /** Which answer last had messages of each partition, by `keyOf`. */
+  readonly #servedBy = new Map<string, number>()
+  #answers = 0
   #failure: string | null = null
 
   constructor(options: FetchLoopOptions, ports: FetchLoopPorts) {
@@ -220,9 +223,15 @@ export class FetchLoop {
     )
   }
 
+  /**
+   * The partitions served longest ago come first: a broker fills an answer in the order of the
+   * request, up to `maxBytes`, and partitions with a backlog would leave no room for later ones.
+   */
   #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
     const byLeader = new Map<number, Position[]>()
-    for (const position of this.#ports.buffer.positions()) {
+    const servedBy = (one: TopicPartition) => this.#servedBy.get(keyOf(one)) ?? 0
+    const inTurn = this.#ports.buffer.positions().toSorted((a, b) => servedBy(a) - servedBy(b))
+    for (const position of inTurn) {
       if (this.#backedOff?.rests(position)) continue
       const leader = fetcher.leaderOf(position.topic, position.partition)
       if (leader === null || leader < 0) this.#cannotRead(position, 'it has no leader')
@@ -234,6 +243,8 @@ export class FetchLoop {
   async #fetchOnce(fetcher: RecordFetcher, node: number, positions: readonly Position[]): Promise<void> {
     const fetched = await fetcher.fetch(node, positions, this.#options.limits)
     if (this.#stopping.signal.aborted) return
+    this.#answers++
+    for (const one of fetched) if (one.messages.length > 0) this.#servedBy.set(keyOf(one), this.#answers)
     // Moving a position waits for the broker. Messages that have arrived are taken in first.
     for (const one of fetched) if (one.error === null && one.diverging === null) this.#accept(one, positions)
     this.#ports.filled.ring()

@@ -42,7 +42,10 @@ export interface FetchLimits {
   /** How long the broker may wait for `minBytes` to arrive. */
   readonly maxWaitMs: number
   readonly minBytes: number
-  /** In the broker's (compressed) bytes. One batch per partition is returned whatever its size. */
+  /**
+   * In the broker's (compressed) bytes. Filled in the order of the request; only the first batch of
+   * the answer is returned whatever its size (KIP-74).
+   */
   readonly maxBytes: number
   /** The same per partition; 1 MiB by default. */
   readonly partitionMaxBytes?: number
