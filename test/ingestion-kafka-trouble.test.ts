@@ -6,6 +6,7 @@ import { sendRequests } from '../src/foundation/kafka/gap-sender.ts'
 import type { KafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { readEnds } from '../src/foundation/kafka/read-range.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { type KafkaLiveness, kafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
@@ -32,6 +33,8 @@ class Trouble {
   leaders = [1, 1]
   /** Whether the broker answers at all. */
   isThere = true
+  /** How long an answer takes. */
+  answerMs = 0
 
   constructor() {
     const { clock } = this
@@ -90,6 +93,7 @@ class Trouble {
       code: this.answer(`${topic}/${partition}`),
     }))
     if (answers.some(({ code }) => code === null)) return new Promise<never>(() => {})
+    if (this.answerMs > 0) await sleep(this.answerMs, undefined, this.clock)
     return {
       throttleTimeMs: 0,
       responses: answers.map(({ topic, partition, code }) => ({
@@ -108,6 +112,25 @@ test('K7 a partition that requires a retry does not stop the others, also when i
   kafka.send('trades', 0)
   await kafka.clock.advance(10_000)
   assert.equal(kafka.producer.batches.acknowledged, 1, 'the trade')
+})
+
+test('a stop delivers what waits for a partition that Kafka takes again meanwhile', async () => {
+  const kafka = new Trouble()
+  let isRefused = true
+  kafka.answerMs = 50
+  kafka.answer = (place) => (place === 'quotes/0' && isRefused ? NOT_ENOUGH_REPLICAS : 0)
+  kafka.send('quotes', 0)
+  await kafka.clock.advance(100)
+  kafka.send('trades', 0)
+  await kafka.clock.advance(10_000)
+  kafka.send('quotes', 0)
+  await kafka.clock.advance(100)
+  assert.equal(kafka.producer.batches.held.status(0)[0]?.messages, 2)
+  const stopped = kafka.producer.stop(new AbortController().signal)
+  isRefused = false
+  await kafka.clock.advance(10_000)
+  assert.deepEqual(await stopped, [])
+  assert.equal(kafka.producer.batches.acknowledged, 3)
 })
 
 test('K9 waiting for start records does not wait for a ledger that Kafka refuses', async () => {

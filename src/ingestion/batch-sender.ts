@@ -134,8 +134,9 @@ export class BatchSender {
     return [...left, ...this.#held.takeAll()]
   }
 
+  /** Resolves when nothing is sent any more; an acknowledgement may begin to drain a partition. */
   async drained(): Promise<void> {
-    await Promise.all(this.#background)
+    while (this.#background.size > 0) await Promise.all(this.#background)
   }
 
   /** Aborts the sends that wait for a broker. */
