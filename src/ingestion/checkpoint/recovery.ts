@@ -125,11 +125,14 @@ export async function recoverParts(
   const { checkpoints, gaps, trades, bookTicker } = names
   const watch = new InstanceWatch(kafka, { checkpoints, gaps, instance, symbols, ends, olderInstances, log })
   const tails = new TailEpochs(kafka, [trades, bookTicker, gaps], clock, log)
-  await watch.connect()
-  await tails.learn(ends.filter(({ topic }) => topic !== checkpoints))
-  if (stopping.aborted) {
-    await Promise.all([watch.close(), tails.close()])
+  try {
+    await watch.connect()
+    await tails.learn(ends.filter(({ topic }) => topic !== checkpoints))
     stopping.throwIfAborted()
+  } catch (error) {
+    // The start tries again with new clients.
+    await Promise.all([watch.close(), tails.close()])
+    throw error
   }
   if (olderInstances.size > 0 || recoveredMessages > 0)
     log.info(
