@@ -188,7 +188,7 @@ test('sends a rejected frame to the dead letters unchanged, including invalid UT
   const bytes = Buffer.from([0x7b, 0xff, 0x00, 0x7d])
   assert.equal(handle(bytes), 'other')
   assert.deepEqual([sent[0]?.topic, sent[0]?.value, sent[0]?.key], ['d', bytes, null])
-  assert.deepEqual(core.reasons('rejected'), { 'not JSON': 1 })
+  assert.deepEqual(core.reasons('rejected'), { 'not UTF-8': 1 })
   // It is copied into a separate buffer: data read with it is not kept in memory.
   bytes.fill(0)
   assert.equal(sent[0]?.value.toString('latin1'), '{\xff\0}')
@@ -225,6 +225,9 @@ test('gives the first quote after an outage its ledger row and the clock offset'
   const causes = texts('outage').map((row) => row && JSON.parse(row).cause)
   assert.deepEqual(causes, [undefined, 'reconnect', undefined, 'reconnect'])
   assert.deepEqual(texts('clock_ahead'), [undefined, '', undefined, '-401'])
+  // As a start reads them: an offset of before the outage does not count for an unknown one.
+  const marks = sent.map(({ mark }) => mark?.clockAheadMs)
+  assert.deepEqual(marks, [undefined, null, undefined, -401])
 })
 
 test('shows a stream with its last id', () => {

@@ -74,7 +74,7 @@ class MessageBlock {
     this.#ids[at] = message.id
     this.#times[at] = message.timeMs
     this.#timestamps[at] = message.timestampMs
-    this.#clocksAhead[at] = message.clockAheadMs ?? Number.NaN
+    this.#clocksAhead[at] = message.aheadMs ?? Number.NaN
     return EVENT_BYTES + end - start
   }
 
@@ -86,7 +86,7 @@ class MessageBlock {
     const bytes = this.#buffers[at]
     if (!route || bytes === undefined) return this.#others.shift() ?? null
     this.#buffers[at] = NO_BYTES
-    const clockAheadMs = this.#clocksAhead[at] ?? Number.NaN
+    const aheadMs = this.#clocksAhead[at] ?? Number.NaN
     return new EventMessage(
       route,
       { bytes, start: this.#starts[at] ?? 0, end: this.#ends[at] ?? 0 },
@@ -94,7 +94,7 @@ class MessageBlock {
       this.#times[at] ?? 0,
       this.#timestamps[at] ?? 0,
       this.#queuedAt[at] ?? 0,
-      Number.isNaN(clockAheadMs) ? undefined : clockAheadMs,
+      Number.isNaN(aheadMs) ? undefined : aheadMs,
     )
   }
 }

@@ -67,6 +67,8 @@ export interface Route {
   readonly key: Buffer
   readonly headers: Map<Buffer, Buffer>
   readonly epoch: number
+  /** Whether the headers tell of an outage, during which the clock may have been set. */
+  readonly isAfterOutage?: true
 }
 
 /** Routes by event type to a topic and by symbol to a partition; computed once per symbol and type. */
@@ -103,7 +105,7 @@ export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route:
   const headers = new Map(route.headers)
   headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))
   headers.set(Buffer.from(HEADER.clockAhead), Buffer.from(String(clockAheadMs ?? '')))
-  return { ...route, headers }
+  return { ...route, headers, isAfterOutage: true }
 }
 
 /** An event on its way to Kafka; one object for speed: it is its own mark and slice. */
@@ -116,7 +118,8 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   readonly timeMs: number
   readonly timestampMs: number
   readonly queuedAtMs: number
-  readonly clockAheadMs: number | undefined
+  /** The known part of {@link clockAheadMs}. */
+  readonly aheadMs: number | undefined
 
   constructor(
     route: Route,
@@ -125,7 +128,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     timeMs: number,
     timestampMs: number,
     queuedAtMs: number,
-    clockAheadMs: number | undefined,
+    aheadMs: number | undefined,
   ) {
     this.route = route
     this.bytes = value.bytes
@@ -135,7 +138,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     this.timeMs = timeMs
     this.timestampMs = timestampMs
     this.queuedAtMs = queuedAtMs
-    this.clockAheadMs = clockAheadMs
+    this.aheadMs = aheadMs
   }
 
   get topic(): string {
@@ -166,6 +169,10 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     return this.route.epoch
   }
 
+  get clockAheadMs(): number | null | undefined {
+    return this.aheadMs ?? (this.route.isAfterOutage === true ? null : undefined)
+  }
+
   get slice(): ByteSlice {
     return this
   }
@@ -179,7 +186,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   }
 
   endOutage(outage: Gap): void {
-    this.route = routeAfter(outage, this.clockAheadMs, this.route)
+    this.route = routeAfter(outage, this.aheadMs, this.route)
   }
 }
 
