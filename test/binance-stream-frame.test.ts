@@ -163,6 +163,11 @@ test('rejects events that cannot be stored, with the reason, and forwards unknow
   assert.deepEqual(frame(TRADE, 'ethusdt@trade'), rejected('s is not the symbol of the stream'))
   assert.deepEqual(frame(TRADE, 'btcusdt@aggTrade'), rejected('e is not aggTrade'))
   assert.deepEqual(frame(TRADE, 'btcusdt@depth@100ms'), { kind: 'ignored', reason: 'stream type not taken' })
+  const latin1 = Buffer.from(
+    `{"stream":"btcusdt@trade","data":${TRADE.replace('}', ',"x":"\xff"}')}}`,
+    'latin1',
+  )
+  assert.deepEqual(new FrameReader(null).read(latin1), rejected('not UTF-8'))
   assert.deepEqual(interpret('not json'), rejected('not JSON'))
   assert.deepEqual(interpret('17'), rejected('not an object'))
   assert.equal(frame(TRADE.replace('"M":true', '"M":true,"Z":[1]')).kind, 'event')

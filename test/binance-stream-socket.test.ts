@@ -105,6 +105,23 @@ test('answers a ping between messages', async () => {
   ours.socket.terminate()
 })
 
+test('F1 delivers a message that is not UTF-8 as it is, and reads on', async () => {
+  await using server = await rawServer()
+  const frames: string[] = []
+  const socket = openSocket(server.url, {
+    onOpen: () => socket.resume(),
+    onFailed: assert.fail,
+    onFrame: (data) => frames.push(data.toString('latin1')),
+    onPing: () => {},
+    onClose: (reason) => frames.push(reason),
+  })
+  const connection = await until('a connection', () => server.connections[0], 5000)
+  connection.write(Buffer.concat([frame(FIN | TEXT, Buffer.of(0x7b, 0xff, 0x7d)), text('b')]))
+  await until('both messages', () => frames.length === 2, 5000)
+  assert.deepEqual(frames, ['{\xff}', 'b'])
+  socket.terminate()
+})
+
 test('F2 refuses a frame above 1 MiB before its bytes arrive', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)

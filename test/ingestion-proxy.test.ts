@@ -1,19 +1,21 @@
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync } from 'node:fs'
-import { type AddressInfo, connect } from 'node:net'
+import { type AddressInfo, connect, createServer as createPlainServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createServer } from 'node:tls'
+import { openSocket } from '../src/foundation/binance/stream-socket.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createAuthority } from './support/certificates.ts'
 import { startForwardProxy } from './support/forward-proxy.ts'
 import { FAST } from './support/ingestion-parts.ts'
 import { createTestTopics } from './support/kafka.ts'
+import { closeServer, listen } from './support/loopback.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { startIngestionProcess } from './support/services.ts'
-import { until } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 /** A simulated exchange under names that only the proxy resolves, with and without private TLS. */
 async function scene() {
@@ -83,6 +85,39 @@ test('NO_PROXY hosts and this machine are reached directly, and a refused passwo
   }
   assert.deepEqual(parts.proxy.tunnels, [])
 })
+
+for (const [protocol, variable] of [
+  ['ws', 'HTTP_PROXY'],
+  ['wss', 'HTTPS_PROXY'],
+] as const) {
+  test(`a handshake fails after a limit while the proxy does not answer, ${protocol}`, async () => {
+    const open = new Set<Socket>()
+    const silent = createPlainServer((client) => {
+      open.add(client)
+      client
+        .resume()
+        .on('error', () => {})
+        .on('close', () => open.delete(client))
+    })
+    process.env[variable] = `http://127.0.0.1:${await listen(silent)}`
+    try {
+      const failed = Promise.withResolvers<unknown>()
+      openSocket(`${protocol}://exchange.invalid/stream`, {
+        onOpen: () => assert.fail('the proxy has opened a tunnel'),
+        onFailed: failed.resolve,
+        onFrame: () => {},
+        onPing: () => {},
+        onClose: () => assert.fail('it was never open'),
+      })
+      const error = await within(15_000, 'the failure', () => failed.promise)
+      assert.match(String(error), /exchange\.invalid has not answered the WebSocket handshake within 10 s/)
+      await until('the end of the connection to the proxy', () => open.size === 0, 5000)
+    } finally {
+      delete process.env[variable]
+      await closeServer(silent, open)
+    }
+  })
+}
 
 test('a proxy that is no HTTP URL is refused, and no part of it is shown', async () => {
   await using parts = await scene()

@@ -26,7 +26,7 @@ const FITTING = nested(10_000)
 /** A trade with an additional field, as the exchange may add one. */
 const trade = (id: number, added = '1') => tradeFrame(id, `,"added":${added}`)
 
-test('rejects a deeply nested, long or forged frame, and one of 2 MiB costs only its connection', async () => {
+test('rejects a deeply nested, long, forged or misencoded frame, and one of 2 MiB costs only its connection', async () => {
   await using parts = await createConsumerParts()
   await using exchange = await startScriptedExchange((socket, connection) => {
     if (connection === 1) {
@@ -37,6 +37,7 @@ test('rejects a deeply nested, long or forged frame, and one of 2 MiB costs only
       socket.send(trade(2, '1,"source":"backfill"'))
       socket.send(trade(4, '1,"source":"backfill"').replace('"E":1723161255343,', ''))
       socket.send(trade(5, '1,"ingestion_timestamp_us":1723161255400123'))
+      socket.send(Buffer.from(trade(6, '"\xff"'), 'latin1'), { binary: false })
       socket.send(' '.repeat(2 << 20))
     } else socket.send(trade(3))
   })
@@ -48,6 +49,7 @@ test('rejects a deeply nested, long or forged frame, and one of 2 MiB costs only
   assert.equal(counters.received, counters.forwarded + counters.rejected + counters.ignored)
   assert.deepEqual(rejectedByReason, {
     'not JSON': 2,
+    'not UTF-8': 1,
     'not an object': 1,
     'e is not trade': 1,
     'frame is longer than 65536 bytes': 1,

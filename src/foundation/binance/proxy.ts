@@ -30,10 +30,19 @@ export function byProxy(url: string): string {
   return proxy === null ? '' : ` through the proxy ${withoutPassword(proxy)}`
 }
 
-/** Returns the agent that tunnels a WebSocket through the proxy, with CONNECT even for `ws`. */
-export function tunnelTo(url: string): Agent | undefined {
+/**
+ * Returns the agent that tunnels a WebSocket through the proxy, with CONNECT even for `ws`.
+ * @param abandoned closes the connection to a proxy that has not answered
+ */
+export function tunnelTo(url: string, abandoned: AbortSignal): Agent | undefined {
   const proxy = proxyFor(url)
-  return proxy === null ? undefined : new HttpsProxyAgent(proxy, { keepAlive: false })
+  if (proxy === null) return undefined
+  const unanswered = new AbortController()
+  const abort = () => unanswered.abort()
+  const agent = new HttpsProxyAgent(proxy, { keepAlive: false, signal: unanswered.signal })
+  abandoned.addEventListener('abort', abort, { once: true })
+  agent.once('proxyConnect', () => abandoned.removeEventListener('abort', abort))
+  return agent
 }
 
 /** One dispatcher per proxy, which keeps connections open between requests. */

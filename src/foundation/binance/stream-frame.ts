@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { type EventType, eventTypeOf, isTradeType, streamName } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
@@ -43,6 +44,7 @@ export const FRAME_MAX_BYTES = 64 << 10
 const OWN_MEMBERS = ['source', 'ingestion_timestamp', 'ingestion_timestamp_us'] as const
 
 const NOT_JSON = 'not JSON'
+const NOT_UTF8 = 'not UTF-8'
 
 interface KnownStream {
   readonly name: string
@@ -97,6 +99,8 @@ export class FrameReader {
   #parse(bytes: Buffer): Frame {
     if (bytes.length > FRAME_MAX_BYTES)
       return { kind: 'rejected', reason: `frame is longer than ${FRAME_MAX_BYTES} bytes` }
+    // Its text would be another, so it could not be passed on byte for byte.
+    if (!isUtf8(bytes)) return { kind: 'rejected', reason: NOT_UTF8 }
     const text = bytes.toString()
     const value = parseJson(text)
     if (!isFields(value))

@@ -53,30 +53,47 @@ const CLOSE_TIMEOUT_MS = 1000
 export const SILENCE_LIMIT_MS = 60_000
 
 export const openSocket: OpenSocket = (url, events) => {
+  const abandoned = new AbortController()
   const socket = new WebSocket(url, {
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
-    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    agent: tunnelTo(url),
+    // Such a frame is rejected alone; the library would close the connection.
+    skipUTF8Validation: true,
+    agent: tunnelTo(url, abandoned.signal),
   })
   let answer: ExchangeAnswer = { named: null, timeUnit: null }
   let isOpen = false
   let problem: unknown = null
+  const terminate = () => {
+    socket.terminate()
+    abandoned.abort()
+  }
+  // The limit of the library begins with the connection to the exchange: after a proxy has answered.
+  const limit = setTimeout(() => {
+    const { host } = new URL(url)
+    const late = `${host} has not answered the WebSocket handshake within ${HANDSHAKE_TIMEOUT_MS / 1000} s`
+    problem ??= new Error(`${late}${byProxy(url)}`)
+    events.onFailed(problem)
+    terminate()
+  }, HANDSHAKE_TIMEOUT_MS)
   socket.once('upgrade', ({ headers }) => {
     const timeUnit = parseTimeUnit(headers[TIME_UNIT_HEADER]?.toString())
     answer = { named: headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? null, timeUnit }
   })
   socket.once('unexpected-response', (request, response) => {
+    clearTimeout(limit)
     problem = refusedUpgrade(url, response)
     request.destroy()
     events.onFailed(problem)
   })
   socket.once('open', () => {
+    clearTimeout(limit)
     isOpen = true
     socket.pause()
     events.onOpen(answer)
   })
   socket.on('error', (error) => {
+    clearTimeout(limit)
     const first = problem === null
     problem ??= error
     if (!isOpen && first) events.onFailed(error)
@@ -96,9 +113,9 @@ export const openSocket: OpenSocket = (url, events) => {
       // A paused socket would not read the closing answer.
       socket.resume()
       socket.close(1000)
-      setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref()
+      setTimeout(terminate, CLOSE_TIMEOUT_MS).unref()
     },
-    terminate: () => socket.terminate(),
+    terminate,
   }
 }
 
