@@ -83,6 +83,17 @@ test('B5 waits longer with each consecutive refusal, up to the limit of its stat
   }
 })
 
+test('reads rows without the flag that is not stored', async () => {
+  const row = { a: 7, p: '1', q: '1', f: 7, l: 7, T: 1723161255342, m: true }
+  const found = await served(
+    (response) => response.end(JSON.stringify([row])),
+    (url) => restOf(url)(LATEST, NEVER),
+  )
+  assert.deepEqual(found.kind === 'rows' && found.rows.map(({ id, isBestMatch }) => [id, isBestMatch]), [
+    [7, false],
+  ])
+})
+
 test('returns exact times, and rejects rows in another time unit than requested', async () => {
   const row = { a: 7, p: '1', q: '1', f: 7, l: 7, T: 1723161255342123, m: true, M: true }
   const ask = async (unit: TimeUnit, T: number) => {

@@ -125,7 +125,8 @@ const KINDS = {
   time: z.int(),
   decimal: z.string(),
   flag: z.boolean(),
-  unused: z.boolean(),
+  // As in events of a stream: what is not stored must not stop backfill.
+  unused: z.unknown().optional(),
 }
 
 const rowSchemas = byTradeType((type) => {
