@@ -7,6 +7,7 @@ import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
 import { LIFE_CYCLE, type LifeEvent, STATES, type State } from '../src/ingestion/connection/life-cycle.ts'
 import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
 import { ConnectionSlot } from '../src/ingestion/connection-slot.ts'
+import { Connections } from '../src/ingestion/connections.ts'
 import type { FrameOutcome } from '../src/ingestion/core.ts'
 import { type HandDrivenSocket, handDrivenSockets } from './support/hand-driven-socket.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
@@ -322,4 +323,29 @@ test('P1 many short pauses drop a connection like one long pause', async () => {
     await clock.advance(2500)
   }
   assert.equal(sockets.at(-1)?.closed, false, 'with time to catch up they may continue indefinitely')
+})
+
+test('counters of connections do not fall when all streams of one have left', () => {
+  const clock = new VirtualClock()
+  const random = () => 0
+  const exchange = { openSocket: handDrivenSockets(clock).open }
+  const config = { wsUrl: 'wss://exchange', connectionsPerStream: 1, connectionMaxAgeMs: HOUR_MS }
+  const connections = new Connections(
+    {
+      config: config as never,
+      ports: { clock, random, exchange } as never,
+      gate: new ExchangeGate(clock, random, () => {}),
+      core: { rates: new StreamRates() } as never,
+      queue: { isFull: false, whenRoom: async () => {} } as never,
+      source: 'simulated',
+      timeUnit: 'millisecond',
+      onQuiet: () => {},
+      onFatal: assert.ifError,
+    },
+    pino({ level: 'silent' }),
+  )
+  connections.change([BUSY], [])
+  for (const slot of connections.slots) Object.assign(slot, { rollovers: 2, lost: 1 })
+  connections.change([], [BUSY])
+  assert.deepEqual([connections.slots, connections.rollovers, connections.lost], [[], 2, 1])
 })

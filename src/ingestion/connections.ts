@@ -38,6 +38,8 @@ export class Connections {
   #groups: Group[] = []
   #nextId = 0
   #leaving: Promise<unknown> = Promise.resolve()
+  /** Counts of slots whose streams have all left: counters must not fall. */
+  readonly #past = { rollovers: 0, lost: 0 }
 
   constructor(options: ConnectionsOptions, log: Logger) {
     this.#options = options
@@ -50,6 +52,14 @@ export class Connections {
 
   get all(): WsConsumer[] {
     return this.slots.flatMap(({ connections }) => connections)
+  }
+
+  get rollovers(): number {
+    return this.slots.reduce((sum, { rollovers }) => sum + rollovers, this.#past.rollovers)
+  }
+
+  get lost(): number {
+    return this.slots.reduce((sum, { lost }) => sum + lost, this.#past.lost)
   }
 
   get streams(): string[] {
@@ -73,12 +83,13 @@ export class Connections {
         for (const slot of group.slots) slot.follow(plan)
       }
     }
-    const empty = this.#groups.filter(({ plan }) => plan.streams.length === 0)
+    const ended = this.#groups.flatMap(({ plan, slots }) => (plan.streams.length === 0 ? slots : []))
     this.#groups = this.#groups.filter(({ plan }) => plan.streams.length > 0)
-    this.#leaving = Promise.all([
-      this.#leaving,
-      ...empty.flatMap(({ slots }) => slots.map((slot) => slot.stop())),
-    ])
+    for (const { rollovers, lost } of ended) {
+      this.#past.rollovers += rollovers
+      this.#past.lost += lost
+    }
+    this.#leaving = Promise.all([this.#leaving, ...ended.map((slot) => slot.stop())])
   }
 
   async stop(): Promise<void> {

@@ -39,7 +39,7 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
   },
   tapeline_ingestion_connections_lost_total: {
     help: 'Connections that ended unexpectedly.',
-    read: ({ connections }) => connections?.slots.reduce((sum, { lost }) => sum + lost, 0) ?? 0,
+    read: ({ connections }) => connections?.lost ?? 0,
   },
   tapeline_ingestion_rollovers_total: {
     help: 'Connections replaced without a break.',

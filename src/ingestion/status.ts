@@ -41,7 +41,7 @@ export function ingestionStatus(sources: StatusSources): IngestionStatus {
     timeUnit: identity?.timeUnit ?? null,
     uptimeMs: Math.round(nowMs - sources.startedAtMs),
     connections: slots.flatMap((slot) => slot.status()),
-    rollovers: slots.reduce((sum, { rollovers }) => sum + rollovers, 0),
+    rollovers: connections?.rollovers ?? 0,
     streams: core?.rates.status(connections?.streams ?? [], nowMs) ?? {},
     counters: {
       ...(core?.counters ?? NO_FRAMES),
