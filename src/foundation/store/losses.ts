@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import type { ConsumerCause } from '../market/gap-causes.ts'
 import type { Queryable } from './database.ts'
 import { addFacts, readFacts } from './meta.ts'
@@ -8,19 +9,24 @@ import { addFacts, readFacts } from './meta.ts'
  */
 export type LossCause = ConsumerCause | 'start'
 
+const CAUSES = ['retention', 'recreated', 'start'] as const satisfies readonly LossCause[]
+
+const LOSS = z.object({
+  topicId: z.string(),
+  partition: z.int(),
+  /** The offset at which reading resumed. */
+  to: z.int(),
+  /** Earlier versions stored no cause, because they had only one. */
+  cause: z.enum(CAUSES).default('retention'),
+  /** `SYMBOL eventType` of those whose ledger row is written, or which lost nothing. */
+  seen: z.array(z.string()).readonly(),
+})
+
 /**
  * Messages left a partition, up to `to`, before they were stored. The next event of a symbol and type shows
  * what it has lost, perhaps to another consumer; until then it is not in `seen`.
  */
-export interface Loss {
-  readonly topicId: string
-  readonly partition: number
-  /** The offset at which reading resumed. */
-  readonly to: number
-  readonly cause: LossCause
-  /** `SYMBOL eventType` of those whose ledger row is written, or which lost nothing. */
-  readonly seen: readonly string[]
-}
+export type Loss = Readonly<z.infer<typeof LOSS>>
 
 const PREFIX = 'loss:'
 
@@ -33,9 +39,8 @@ export function mergeLosses(stored: Loss | undefined, given: Loss): Loss {
 
 export async function readLosses(connection: Queryable): Promise<Loss[]> {
   const losses = new Map<string, Loss>()
-  for (const value of await readFacts<Omit<Loss, 'cause'> & Partial<Loss>>(connection, PREFIX)) {
-    // Earlier versions stored no cause, because they had only one.
-    const loss: Loss = { cause: 'retention', ...value }
+  for (const value of await readFacts(connection, PREFIX)) {
+    const loss = LOSS.parse(value)
     losses.set(lossKey(loss), mergeLosses(losses.get(lossKey(loss)), loss))
   }
   return [...losses.values()]

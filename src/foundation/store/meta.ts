@@ -36,12 +36,12 @@ export async function addFacts(connection: Queryable, facts: readonly Fact[]): P
 }
 
 /** Returns the values of all facts whose key begins with the prefix. */
-export async function readFacts<Value>(connection: Queryable, prefix: string): Promise<Value[]> {
+export async function readFacts(connection: Queryable, prefix: string): Promise<unknown[]> {
   const { rows } = await connection.query<{ value: string }>(
     'SELECT value FROM meta WHERE starts_with(key, $1)',
     [prefix],
   )
-  return rows.map(({ value }) => JSON.parse(value))
+  return rows.map(({ value }): unknown => JSON.parse(value))
 }
 
 /** Writes announcements; the same one may be read twice. */
@@ -52,7 +52,7 @@ export function writeRecordings(connection: Queryable, recordings: readonly Reco
 
 /** Returns the announcements, oldest first. */
 export async function readRecordings(connection: Queryable): Promise<Recording[]> {
-  const values = await readFacts<unknown>(connection, 'recording:')
+  const values = await readFacts(connection, 'recording:')
   return values.map((value) => RECORDING.parse(value)).sort((a, b) => a.at - b.at)
 }
 
@@ -76,6 +76,6 @@ export function writeSequenceStarts(connection: Queryable, starts: readonly Sequ
 }
 
 export async function readSequenceStarts(connection: Queryable): Promise<SequenceStart[]> {
-  const values = await readFacts<unknown>(connection, 'start:')
+  const values = await readFacts(connection, 'start:')
   return values.map((value) => SEQUENCE_START.parse(value))
 }
