@@ -72,10 +72,12 @@ test('a segment has every value digit for digit', async (context) => {
   const messages = extremes.map(([p, q], i) =>
     record(tradeValue({ t: i + 1, s: i === 3 ? '1000SATSFDUSD币' : 'BTCUSDT', p, q, m: i % 2 === 0 })),
   )
-  const backfill = record(tradeValue({ t: 9, E: undefined, source: 'backfill' }))
+  const late = ['backfill', 'archive'].map((source, i) =>
+    record(tradeValue({ t: 9 + i, E: undefined, source })),
+  )
   const agg = record(aggTradeValue({ a: 2 ** 53 - 1, f: -1, l: -1 }))
   const text = Buffer.from('{"e":"trade"')
-  const segment = await segmentOf(all, [...messages, backfill, agg, record(text)])
+  const segment = await segmentOf(all, [...messages, ...late, agg, record(text)])
   assert.equal(await new SegmentWriter(segment, all.store, all.duckDb, all.clock).write(), true)
   const [written] = await all.chain.records()
   const keyOf = (table: string) => written?.files.find((file) => file.table === table)?.key ?? ''
@@ -92,6 +94,7 @@ test('a segment has every value digit for digit', async (context) => {
       ['BTCUSDT', '184467440737.09551615', '184467440737.09551616', true, 'stream'],
       ['1000SATSFDUSD币', '7.00000000', '0.50000000', false, 'stream'],
       ['BTCUSDT', '61837.63000000', '0.02000000', true, 'backfill'],
+      ['BTCUSDT', '61837.63000000', '0.02000000', true, 'archive'],
     ],
   )
   assert.deepEqual(
@@ -101,7 +104,7 @@ test('a segment has every value digit for digit', async (context) => {
     ),
     [
       ...[1n, 2n, 3n, 4n].map((id) => [id, 1723161255342000n, 1723161255343000n, 1723161255400123n]),
-      [9n, 1723161255342000n, null, 1723161255400123n],
+      ...[9n, 10n].map((id) => [id, 1723161255342000n, null, 1723161255400123n]),
     ],
   )
   assert.deepEqual(await read('agg_trades', 'trade_id, first_trade_id, last_trade_id'), [

@@ -5,8 +5,8 @@ import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-le
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import type { Database } from '../src/foundation/store/database.ts'
+import { epochAt } from '../src/foundation/store/epoch-at.ts'
 import { type RetryOutcome, retryDeadLetters } from '../src/tools/dead-letters/retry.ts'
-import { epochAt } from '../src/tools/dead-letters/retry-statements.ts'
 import {
   type DeadLetterFilter,
   listDeadLetters,

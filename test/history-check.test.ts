@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
 import { type Comparison, compare, isEqual } from '../src/tools/history/compare.ts'
 import { dailyFile } from '../src/tools/history/daily-file.ts'
-import type { HistoryRow } from '../src/tools/history/daily-rows.ts'
-import { zipOf } from './support/zip.ts'
+import type { StoredRow } from '../src/tools/history/history-store.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'tapeline-history-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -33,12 +33,12 @@ const tradeLine = (id: number, changes: Partial<Record<'price' | 'time' | 'quant
 const aggLine = (id: number, first = id * 2, last = first + 1) =>
   [id, '61837.63000000', '0.00250000', first, last, timeOf(id), 'False', 'True'].join()
 
-const tradeRow = (id: number): HistoryRow => ({
+const tradeRow = (id: number): StoredRow => ({
   ...{ id, price: '61837.63000000', quantity: '0.00250000', timeUs: timeOf(id) },
-  ...{ isBuyerMaker: true, firstTradeId: null, lastTradeId: null },
+  ...{ isBuyerMaker: true, firstTradeId: null, lastTradeId: null, source: 'stream' },
 })
 
-const aggRow = (id: number): HistoryRow => ({
+const aggRow = (id: number): StoredRow => ({
   ...tradeRow(id),
   ...{ isBuyerMaker: false, firstTradeId: id * 2, lastTradeId: id * 2 + 1 },
 })
@@ -52,23 +52,24 @@ interface FileOptions {
 }
 
 /** Compares a file of these lines with stored rows. */
-function check(
+async function check(
   lines: readonly string[],
-  stored: readonly HistoryRow[],
+  stored: readonly StoredRow[],
   options: FileOptions = {},
 ): Promise<Comparison> {
   const { kind = 'trades', date = DATE, spoil = (zip) => zip } = options
   const name = `BTCUSDT-${kind}-${date}`
   const path = join(folder, `${name}.zip`)
-  const zip = spoil(zipOf(options.entry ?? `${name}.csv`, `${lines.join('\n')}\n`))
+  const zip = spoil(await zipOf(options.entry ?? `${name}.csv`, [`${lines.join('\n')}\n`]))
   writeFileSync(path, zip)
   const sum = options.checksum ?? createHash('sha256').update(zip).digest('hex')
   writeFileSync(`${path}.CHECKSUM`, `${sum}  ${name}.zip\n`)
-  return compare(dailyFile(path), asStored(stored))
+  return compare(dailyFile(path), 'microsecond', asStored(stored))
 }
 
-async function* asStored(rows: readonly HistoryRow[]): AsyncGenerator<HistoryRow> {
-  yield* rows
+/** In portions of two rows. */
+async function* asStored(rows: readonly StoredRow[]): AsyncGenerator<readonly StoredRow[]> {
+  for (let at = 0; at < rows.length; at += 2) yield rows.slice(at, at + 2)
 }
 
 const whats = ({ defects }: Comparison) =>

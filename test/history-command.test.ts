@@ -33,7 +33,7 @@ test('history check compares files that another program wrote with the stored da
   assert.deepEqual(equal.output().match(/^ {2}equal$/gm)?.length, 2, equal.output())
   assert.match(
     equal.output(),
-    /BTCUSDT-trades-2026-01-02\.zip: 24 rows, 24 stored, its checksum matches, times in microseconds/,
+    /BTCUSDT-trades-2026-01-02\.zip: 24 rows, its checksum matches, times in microseconds; 24 stored/,
   )
 
   await market.database.query(
@@ -47,7 +47,7 @@ test('history check compares files that another program wrote with the stored da
   assert.match(different.output(), /in the file, not stored: 2\n {4}ids 1030 to 1031\n/)
   assert.match(
     different.output(),
-    /id 515: price is 60015\.50000000 in the file, 60015\.50000001 in the database/,
+    /id 515: price is 60015\.50000000 in the file, 60015\.50000001 in the store/,
   )
 
   const [damaged = ''] = writeFiles('--truncate')

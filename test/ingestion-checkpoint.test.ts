@@ -21,7 +21,7 @@ import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { type EventMark, EventMessage, type Route } from '../src/ingestion/messages/message.ts'
 import { column, columns } from './support/columns.ts'
 import { ledgerAlone, tableOf } from './support/ledger-alone.ts'
-import { bookTickerValue, gapRow } from './support/records.ts'
+import { bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
 
 const SYMBOL = 'BTCUSDT'
 const NOW_MS = Date.UTC(2026, 0, 1)
@@ -483,4 +483,42 @@ test('L a gap after a ledger row without any event has no start time, and its ch
   ledger.reset({ ...TRADES, epoch: 1 }, 0, NOW_MS)
   for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
   assert.deepEqual(column(rows, 'from_time'), [null, NOW_MS])
+})
+
+test('L7 a gap that an import has closed stays closed, now and after a start, and its trades are not requested', () => {
+  const { ledger, rows: published } = ledgerAlone(NOW_MS)
+  const gap = ledger.open(TRADES, { from: 101, to: 104 }, 'missed', { fromMs: NOW_MS, toMs: NOW_MS })
+  ledger.unrecoverable(gap, { from: 101, to: 104 }, 'absent at exchange')
+  const before = published.length
+  const filled = { ...row(101, 104, 'filled', { revision: 4 }), gap_id: gap.gap_id }
+  for (const one of asIdGap(filled)) ledger.imported(one)
+  assert.equal(published.length, before, 'nothing is published over it')
+  // Ids that go missing again get a later revision.
+  ledger.open(TRADES, { from: 101, to: 101 }, 'truncation', { fromMs: NOW_MS, toMs: NOW_MS })
+  assert.equal(published.at(-1)?.revision, 5)
+  for (const one of asIdGap({ ...filled, revision: 6 })) ledger.imported(one)
+  assert.deepEqual(
+    [published.at(-1)?.revision, published.at(-1)?.status],
+    [7, 'open'],
+    'a reopened gap stays open',
+  )
+})
+
+test('L7 imported trades fill holes at a start, and ids of days before the recording open none', () => {
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
+  const imported = (t: number) => {
+    const value = tradeValue({ t, E: undefined, source: 'archive' })
+    fold.event('trades', 'trades', record(value, Buffer.from(SYMBOL)))
+  }
+  imported(5)
+  assert.equal(fold.memory.snapshot(SYMBOL).trade, null, 'they do not begin a sequence')
+  for (const t of [100, 105]) fold.event('trades', 'trades', record(tradeValue({ t }), Buffer.from(SYMBOL)))
+  imported(102)
+  imported(7)
+  assert.deepEqual(holes(fold.memory), [
+    [101, 101],
+    [103, 104],
+  ])
+  imported(110)
+  assert.deepEqual(holes(fold.memory).at(-1), [106, 109], 'ids after the last are expected')
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Brokers } from '../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
-import { sendRequests } from '../src/foundation/kafka/gap-sender.ts'
+import { sendGapRows } from '../src/foundation/kafka/gap-sender.ts'
 import type { KafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { readEnds } from '../src/foundation/kafka/read-range.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
@@ -217,7 +217,7 @@ test('K9 a slow partition has a different reason from a refused one of the same 
 test('L6 requests to reopen gaps are not sent after their signal has aborted', async () => {
   const nowhere = { ...CONNECTION, brokers: ['127.0.0.1:1'] }
   const stopped = AbortSignal.abort(new Error('stopping'))
-  await assert.rejects(sendRequests(nowhere, 'gaps', [gapRow()], stopped), /^Error: stopping$/)
+  await assert.rejects(sendGapRows(nowhere, 'gaps', [gapRow()], stopped), /^Error: stopping$/)
 })
 
 test('K10 a Kafka without enough replicas is no fault of this process', async () => {

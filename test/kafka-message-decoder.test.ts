@@ -41,7 +41,7 @@ test('gives each kind of poison message its reason, and adds no row for it', () 
       'ingestion_timestamp_us is not a time in microseconds',
       tradeValue({ ingestion_timestamp_us: undefined }),
     ],
-    ['source is not backfill', tradeValue({ source: 'elsewhere' })],
+    ['source is neither backfill nor archive', tradeValue({ source: 'elsewhere' })],
   ]
   for (const [reason, value] of poison) {
     const batch = new Batch(0)
@@ -58,14 +58,16 @@ test('keeps decimals unchanged, and knows which fields an event does not have', 
     null,
   )
   assert.equal(decodeInto(batch, 'trades', record(aggTradeValue({ a: 6, f: -1, l: -1 }))), null)
-  assert.equal(decodeInto(batch, 'trades', record(tradeValue({ E: undefined, source: 'backfill' }))), null)
-  const rows = columns(eventsOf(batch, 'trades'), 'price', 'firstTradeId', 'eventTimeUs', 'isBackfill')
+  for (const source of ['backfill', 'archive'])
+    assert.equal(decodeInto(batch, 'trades', record(tradeValue({ E: undefined, source }))), null)
+  const rows = columns(eventsOf(batch, 'trades'), 'price', 'firstTradeId', 'eventTimeUs', 'source')
   const US = 1_723_161_255_343_000
   assert.deepEqual(rows, [
-    ['0.10000000', ABSENT, US, false],
-    ['61837.63000000', 8, US, false],
-    ['61837.63000000', ABSENT, US, false],
-    ['61837.63000000', ABSENT, ABSENT, true],
+    ['0.10000000', ABSENT, US, 'stream'],
+    ['61837.63000000', 8, US, 'stream'],
+    ['61837.63000000', ABSENT, US, 'stream'],
+    ['61837.63000000', ABSENT, ABSENT, 'backfill'],
+    ['61837.63000000', ABSENT, ABSENT, 'archive'],
   ])
 })
 

@@ -175,7 +175,7 @@ async function tradeRows() {
 }
 
 test('C4 an older instance detects a younger one within 10 s after the partition has left the broker it remembers, which is gone', async () => {
-  const rows = { ofOlderInstance() {}, request() {} }
+  const rows = { ofOlderInstance() {}, imported() {}, request() {} }
   const watch = new InstanceWatch(kafka(3), {
     checkpoints: CHECKPOINTS,
     gaps: GAPS,

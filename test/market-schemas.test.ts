@@ -28,7 +28,7 @@ const validators = Object.fromEntries(
 const anything = fc.oneof(
   fc.constantFrom<unknown>(undefined, null, true, false, 0, 1, -1, 2 ** 53, 1.5, [], {}),
   fc.constantFrom('', '0', '1.5', '.5', '1.', 'NaN', '1e3', '-1', '123456789012.12345678'),
-  fc.constantFrom('1234567890123', '0.123456789', 'trade', 'aggTrade', 'backfill', 'stream'),
+  fc.constantFrom('1234567890123', '0.123456789', 'trade', 'aggTrade', 'backfill', 'archive', 'stream'),
   fc.constantFrom('BTCUSDT', 'btcusdt', 'ΑΒΓ', '币安', 'A B', 'A\0'),
   fc.constantFrom(1483228800000, 1483228799999, 4102444799999, 4102444800000),
   fc.constantFrom<unknown>(1723161255343, 1723161255343999, 1723161255, 4102444799999999, 4102444800000000),
@@ -62,7 +62,14 @@ for (const [schema, message] of Object.entries(MESSAGES)) {
         const event = readEvent(topic, record(value, null, { schema }), place)
         assert.equal(typeof event !== 'string', stored, `client: ${JSON.stringify(event)} and ${reason}`)
       }),
-      { numRuns: 2000, examples: [[{ source: 'stream' }], [{ E: undefined, source: 'backfill' }]] },
+      {
+        numRuns: 2000,
+        examples: [
+          [{ source: 'stream' }],
+          [{ E: undefined, source: 'backfill' }],
+          [{ E: undefined, source: 'archive' }],
+        ],
+      },
     )
   })
 }

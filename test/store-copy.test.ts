@@ -32,12 +32,12 @@ function addMessages(batch: Batch): void {
     const s = symbols[i % symbols.length]
     const p = `${wholes[i % wholes.length]}${fractions[i % fractions.length]}`
     const q = `${wholes[(i + 3) % wholes.length]}${fractions[(i + 5) % fractions.length]}`
-    const isBackfill = i % 5 === 0
+    const source = i % 10 === 5 ? 'archive' : i % 10 === 0 ? 'backfill' : undefined
     const ingestion_timestamp_us = 1_723_161_599_999_998 + i
     const common = {
-      E: isBackfill ? undefined : 1_723_161_600_000 + i,
+      E: source === undefined ? 1_723_161_600_000 + i : undefined,
       ...{ s, p, q, T: 1_723_161_599_000 + i * 37, m: i % 2 === 0, ingestion_timestamp_us },
-      source: isBackfill ? 'backfill' : undefined,
+      source,
     }
     const id = i === 7 ? Number.MAX_SAFE_INTEGER : i
     const isInvalidated = i % 9 === 0

@@ -1,18 +1,18 @@
 import { Command, Option } from 'commander'
-import { kafkaConnectionError } from '../foundation/kafka/broker-errors.ts'
 import type { KafkaConnection } from '../foundation/kafka/config.ts'
 import { topicNames } from '../foundation/kafka/config.ts'
-import { sendRequests } from '../foundation/kafka/gap-sender.ts'
+import { sendGapRows } from '../foundation/kafka/gap-sender.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/read-range.ts'
 import type { IdRow } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
-import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
 import { type GapFilter, planRetry, readGaps } from '../tools/gaps/stored-gaps.ts'
+import { onKafka } from './on-kafka.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
 import { TOOLS_USE, withStoredData } from './stored-data.ts'
 import { storedKafka } from './stored-kafka.ts'
@@ -92,7 +92,7 @@ Examples:
         await refuseUnread(database, kafka, topic)
         const planned = await planRetry(database, filter, Date.now())
         const requests = planned.flatMap(({ request }) => (request === null ? [] : [request]))
-        if (!isDry) await onKafka(kafka, () => sendRequests(kafka, topic, requests))
+        if (!isDry) await onKafka(kafka, () => sendGapRows(kafka, topic, requests))
         return planned
       })
       for (const outcome of outcomes) {
@@ -123,22 +123,6 @@ async function refuseUnread(database: Database, kafka: KafkaConnection, topic: s
   throw new TapelineError('DATABASE', `The database does not have all rows of ${topic} yet`, {
     fix: 'Start the consumer, and retry once it has caught up.',
   })
-}
-
-/** @throws TapelineError `KAFKA` or `ACCESS`, not reported as a failure of the database */
-async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Result>): Promise<Result> {
-  try {
-    return await work()
-  } catch (error) {
-    if (isTapelineError(error)) throw error
-    const where = `Kafka at ${kafka.brokers.join()}`
-    const refusal = kafkaConnectionError(error, kafka, where)
-    if (refusal !== null) throw refusal
-    throw new TapelineError('KAFKA', `${where} cannot be used: ${describeError(error)}`, {
-      fix: 'Set KAFKA_BROKERS to running brokers.',
-      cause: error,
-    })
-  }
 }
 
 /** @throws TapelineError `INPUT` naming the wrong option */

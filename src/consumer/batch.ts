@@ -34,11 +34,11 @@ class Origins {
   readonly partitions: PartitionOrigin[] = []
   readonly messages: FetchedMessage[] = []
   /**
-   * Milliseconds since the Unix epoch; NaN for a row without event time and for a backfilled row,
-   * which is always late.
+   * Milliseconds since the Unix epoch; NaN for a row without event time and for one that did not
+   * come from the stream, which is always late.
    */
   readonly eventMs: number[] = []
-  /** Microseconds since the Unix epoch; NaN for a backfilled row. */
+  /** Microseconds since the Unix epoch; NaN for a row that did not come from the stream. */
   readonly receivedUs: number[] = []
 
   add(partition: PartitionOrigin, message: FetchedMessage, eventMs: number, receivedUs: number): void {
@@ -116,10 +116,11 @@ export class Batch {
     }
     const table = kind === 'trades' ? 'trades' : 'book_ticker'
     this.rows[table].add(event)
-    const { isBackfill, receivedUs } = event
-    const hasEventTime = table === 'trades' && event.eventTimeUs !== ABSENT && !isBackfill
+    const { source, receivedUs } = event
+    const isLate = source !== 'stream'
+    const hasEventTime = table === 'trades' && event.eventTimeUs !== ABSENT && !isLate
     const eventMs = hasEventTime ? Math.floor(event.eventTimeUs / 1000) : Number.NaN
-    this.origins[table].add(partition, message, eventMs, isBackfill ? Number.NaN : receivedUs)
+    this.origins[table].add(partition, message, eventMs, isLate ? Number.NaN : receivedUs)
   }
 
   rowCount(table: RowTable): number {
@@ -157,8 +158,8 @@ export class FirstEvents {
   }
 
   observe(batch: Batch, event: EventFields): void {
-    // A backfilled trade is late, so it does not show where the stream resumed.
-    if (event.isBackfill) return
+    // A backfilled or imported trade is late, so it does not show where the stream resumed.
+    if (event.source !== 'stream') return
     const { type: eventType, epoch, id } = event
     const met = this.#met[eventType]
     if (met.has(event.symbol)) return

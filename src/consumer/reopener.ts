@@ -1,5 +1,5 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import { sendRequests } from '../foundation/kafka/gap-sender.ts'
+import { sendGapRows } from '../foundation/kafka/gap-sender.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/read-range.ts'
 import { type IdRow, reopened, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
@@ -126,7 +126,7 @@ export class Reopener {
       const requests = open.map((row) =>
         reopened(row, { from: row.from_id, to: row.to_id }, requestRevision([row]), this.#nowMs),
       )
-      await sendRequests(kafka, topics.gaps, requests, this.#stopping.signal)
+      await sendGapRows(kafka, topics.gaps, requests, this.#stopping.signal)
       this.#ports.log.warn(
         { gaps: requests.length },
         `Topic ${topics.gaps} was recreated: asked ingestion again for ${plural(requests.length, 'open gap')}`,
@@ -163,7 +163,7 @@ export class Reopener {
     const requests = await this.#requests(lost, rows, earlier.filter(wasFilled), revision)
     if (requests.length > 0) {
       const { signal } = this.#stopping
-      await sendRequests(this.#config.kafka, this.#config.topics.gaps, requests, signal)
+      await sendGapRows(this.#config.kafka, this.#config.topics.gaps, requests, signal)
       const { symbol, eventType, cause } = lost
       this.#ports.log.warn(
         { symbol, type: eventType, cause, gaps: requests.length },

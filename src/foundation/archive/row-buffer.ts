@@ -1,4 +1,4 @@
-import { ABSENT, type EventFields } from '../market/event-fields.ts'
+import { ABSENT, EVENT_SOURCES, type EventFields } from '../market/event-fields.ts'
 import { type ArchiveColumn, type ArchiveTable, COLUMN_KINDS, OFFSET_COLUMN } from './tables.ts'
 
 /** Rows of one chunk: the most that a DuckDB data chunk takes. */
@@ -16,8 +16,8 @@ const SAFE_WHOLE = 90_000_000
 
 const ZERO = 0x30
 const DOT = 0x2e
-const STREAM = inlineText(Buffer.from('stream'))
-const BACKFILL = inlineText(Buffer.from('backfill'))
+const SOURCES = new Map(EVENT_SOURCES.map((source) => [source, inlineText(Buffer.from(source))]))
+const NO_TEXT = new Uint8Array(16)
 
 /** Values of a column, as DuckDB has them in a vector (little-endian). */
 export interface ColumnValues {
@@ -127,7 +127,7 @@ export class RowBuffer {
           values.bytes[row] = event.isBuyerMaker ? 1 : 0
           break
         case 'source':
-          values.bytes.set(event.isBackfill ? BACKFILL : STREAM, row * 16)
+          values.bytes.set(SOURCES.get(event.source) ?? NO_TEXT, row * 16)
           break
         case OFFSET_COLUMN.name:
           writeBigint(values, row, offset)

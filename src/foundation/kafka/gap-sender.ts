@@ -8,7 +8,10 @@ import { schemaHeader } from './schema-of.ts'
 /** Maximum rows per send, which keeps it below the brokers' limit of 1 MiB. */
 const ROWS_PER_SEND = 500
 
-/** Returns the message of a ledger row. @param instance its writer; null for a request to reopen the gap */
+/**
+ * Returns the message of a ledger row.
+ * @param instance its writer; null for a request to reopen the gap, and for an import
+ */
 export function gapRecord(
   gap: Gap,
   topic: string,
@@ -27,8 +30,11 @@ export function gapRecord(
   }
 }
 
-/** Requests to reopen gaps. @throws after 30 s or on abort; some may have been written by then */
-export async function sendRequests(
+/**
+ * Sends ledger rows that name no instance: requests to reopen gaps, and gaps that an import closes.
+ * @throws after 30 s or on abort; some may have been written by then
+ */
+export async function sendGapRows(
   connection: KafkaConnection,
   topic: string,
   gaps: readonly Gap[],
@@ -36,7 +42,7 @@ export async function sendRequests(
 ): Promise<void> {
   if (gaps.length === 0) return
   signal?.throwIfAborted()
-  const sender = new RecordSender(connection, 'tapeline-gap-requests', 'lz4')
+  const sender = new RecordSender(connection, 'tapeline-gap-rows', 'lz4')
   const close = () => void sender.close()
   signal?.addEventListener('abort', close, { once: true })
   try {

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { declarationOf, EVENT_TYPES, type EventType, isTradeType } from '../market/event.ts'
-import { EventFields } from '../market/event-fields.ts'
+import { EventFields, LATE_SOURCES, lateSource } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isTimeUs } from '../market/fields.ts'
 import { GAP, type Gap } from '../market/gap.ts'
@@ -12,6 +12,7 @@ import type { FetchedMessage } from './codec/record-batch.ts'
 import { HEADER, headerText, NOT_AN_EPOCH, readEpoch } from './headers.ts'
 import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 
+const NOT_A_SOURCE = `source is neither ${LATE_SOURCES.join(' nor ')}`
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
 export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
@@ -84,9 +85,10 @@ export class Decoder {
     event.receivedUs = receivedUs
     event.epoch = 0
     if (!isTradeType(type)) return null
-    if (source !== undefined && source !== 'backfill') return 'source is not backfill'
+    const late = lateSource(source)
+    if (source !== undefined && late === null) return NOT_A_SOURCE
     if (epoch === null) return NOT_AN_EPOCH
-    event.isBackfill = source === 'backfill'
+    event.source = late ?? 'stream'
     event.epoch = epoch
     return null
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { declarationOf, EVENT_TYPES, type EventType, INVALIDATED, ROLES, type Role } from '../market/event.ts'
+import { LATE_SOURCES } from '../market/event-fields.ts'
 import { decimalField, idField, symbolField, timeMsField, timeUsField } from '../market/fields.ts'
 import { GAP } from '../market/gap.ts'
 import { RECORDING } from '../market/recording.ts'
@@ -20,7 +21,9 @@ const RECEIPT = {
   ),
 }
 
-const BACKFILL = z.literal('backfill').describe('Backfilled from REST.')
+const LATE = z
+  .enum(LATE_SOURCES)
+  .describe('`backfill`: from REST. `archive`: imported from a daily file of the exchange.')
 
 /** A field as a schema. */
 function fieldSchema(kind: (typeof ROLES)[Role]['kind'], unit: TimeUnit): z.ZodType {
@@ -38,29 +41,29 @@ function fieldSchema(kind: (typeof ROLES)[Role]['kind'], unit: TimeUnit): z.ZodT
   }
 }
 
-/** The valid forms of an event: from a stream or from REST, with trade ids or invalidated. */
+/** The valid forms of an event: from a stream or without event time, with trade ids or invalidated. */
 function eventSchema(type: EventType, unit: TimeUnit): z.ZodType {
   const { layout } = declarationOf(type)
   const has = (kind: string) => layout.some(([, role]) => ROLES[role].kind === kind)
-  const form = (isFromRest: boolean, isInvalidated: boolean) => {
+  const form = (isLate: boolean, isInvalidated: boolean) => {
     const shape: Record<string, z.ZodType> = {}
     for (const [name, role, about] of layout) {
       const { kind, about: text } = ROLES[role]
       if (kind === 'unused') continue
       if (kind === 'type') shape[name] = z.literal(type)
-      else if (role === 'eventTime' && isFromRest) shape[name] = z.never().optional()
+      else if (role === 'eventTime' && isLate) shape[name] = z.never().optional()
       else if (kind === 'tiles' && isInvalidated)
         shape[name] = z.literal(INVALIDATED).describe('The exchange has invalidated this row.')
       else shape[name] = fieldSchema(kind, unit).describe((about ?? text).replace('{unit}', unit))
     }
-    const source = !has('time') ? {} : { source: isFromRest ? BACKFILL : BACKFILL.optional() }
+    const source = !has('time') ? {} : { source: isLate ? LATE : LATE.optional() }
     return z.looseObject({ ...shape, ...source, ...RECEIPT })
   }
-  const forms = [false, true].flatMap((isFromRest) =>
-    isFromRest && !has('time')
+  const forms = [false, true].flatMap((isLate) =>
+    isLate && !has('time')
       ? []
       : [false, true].flatMap((isInvalidated) =>
-          isInvalidated && !has('tiles') ? [] : [form(isFromRest, isInvalidated)],
+          isInvalidated && !has('tiles') ? [] : [form(isLate, isInvalidated)],
         ),
   )
   const [only, ...others] = forms

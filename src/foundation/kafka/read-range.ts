@@ -29,16 +29,23 @@ export async function readEnds(
   }
 }
 
-/** Whether everything below the ends is stored; false if a topic was recreated meanwhile. */
-export function isStoredUpTo(
+/** Counts the messages below the ends that are not stored. Positions in a deleted topic do not count. */
+export function countUnstored(
   stored: ReadonlyArray<PartitionOrigin & { readonly nextOffset: number }>,
   ends: readonly EndOffset[],
-): boolean {
-  return ends.every(({ topic, topicId, partition, start, end }) => {
-    const isReached = (one: (typeof stored)[number]) =>
-      one.topic === topic && one.topicId === topicId && one.partition === partition && one.nextOffset >= end
-    return start === end || stored.some(isReached)
-  })
+): number {
+  return ends.reduce((sum, { topic, topicId, partition, start, end }) => {
+    const of = stored.filter(
+      (one) => one.topic === topic && one.topicId === topicId && one.partition === partition,
+    )
+    const reached = of.reduce((most, { nextOffset }) => Math.max(most, nextOffset), start)
+    return sum + Math.max(0, end - reached)
+  }, 0)
+}
+
+/** Whether everything below the ends is stored; false if a topic was recreated meanwhile. */
+export function isStoredUpTo(...args: Parameters<typeof countUnstored>): boolean {
+  return countUnstored(...args) === 0
 }
 
 const LIMIT_MS = 30_000

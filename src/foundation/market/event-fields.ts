@@ -7,6 +7,22 @@ export interface KnownSymbol {
   readonly bytes: Buffer
 }
 
+/**
+ * Where an event came from: the exchange's stream, its REST (backfilled), or its daily files
+ * (imported). Only the stream gives an event time, and only its events are in order.
+ */
+export const EVENT_SOURCES = ['stream', 'backfill', 'archive'] as const
+
+export type EventSource = (typeof EVENT_SOURCES)[number]
+
+/** Those that a message names; without one it came from the stream. */
+export const LATE_SOURCES = ['backfill', 'archive'] as const satisfies readonly EventSource[]
+
+/** Returns the source that a message names; null if there is none of that name. */
+export function lateSource(value: unknown): (typeof LATE_SOURCES)[number] | null {
+  return LATE_SOURCES.find((one) => one === value) ?? null
+}
+
 /** Replaces a time or id that an event does not have. */
 export const ABSENT = -1
 
@@ -23,7 +39,7 @@ export class EventFields {
   id = 0
   /** Trades: the unit in which the times were given. */
   timeUnit: TimeUnit = 'microsecond'
-  /** {@link ABSENT} in a backfilled trade, because REST does not give it. */
+  /** {@link ABSENT} unless it came from the stream: nothing else gives it. */
   eventTimeUs = ABSENT
   tradeTimeUs = 0
   /** aggTrade only; {@link ABSENT} if the exchange has invalidated it. */
@@ -42,8 +58,7 @@ export class EventFields {
   askQuantityEnd = 0
   /** Receipt by ingestion, in microseconds; only in stored messages. */
   receivedUs = 0
-  /** Whether it came from REST. */
-  isBackfill = false
+  source: EventSource = 'stream'
   /** How often the exchange had restarted the id sequence. */
   epoch = 0
   #decimals = 0
@@ -79,7 +94,7 @@ export class EventFields {
     this.type = type
     this.timeUnit = timeUnit
     this.eventTimeUs = this.firstTradeId = this.lastTradeId = ABSENT
-    this.isBackfill = false
+    this.source = 'stream'
     this.bytes = NO_BYTES
     this.#decimals = 0
   }

@@ -125,7 +125,7 @@ export class EventScanner {
     this.#end = end
     const { fields } = this
     fields.bytes = bytes
-    fields.isBackfill = false
+    fields.source = 'stream'
     fields.type = plan.type
     fields.eventTimeUs = ABSENT
     fields.firstTradeId = ABSENT

@@ -1,5 +1,5 @@
 import { byEventType, declarationOf, type EventType, INVALIDATED, ROLES, type Role } from './event.ts'
-import type { EventFields } from './event-fields.ts'
+import { type EventFields, lateSource } from './event-fields.ts'
 import { isDecimal, isId, isSymbol, isTime } from './fields.ts'
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
@@ -51,8 +51,8 @@ export function readPayload(
         into.addDecimal(value)
         break
       case 'time':
-        // Backfilled events come from REST, which gives no event time.
-        if (role === 'eventTime' && value === undefined && data['source'] === 'backfill') break
+        // REST and daily files give no event time.
+        if (role === 'eventTime' && value === undefined && lateSource(data['source']) !== null) break
         if (!isTime(value, unit)) return `${name} is not a time in ${unit}s`
         if (role === 'eventTime') into.eventTimeUs = value * MICROSECONDS_IN[unit]
         else into.tradeTimeUs = value * MICROSECONDS_IN[unit]

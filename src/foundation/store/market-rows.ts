@@ -1,5 +1,5 @@
 import { EVENT_TYPES, type EventType } from '../market/event.ts'
-import { ABSENT, type EventFields } from '../market/event-fields.ts'
+import { ABSENT, EVENT_SOURCES, type EventFields } from '../market/event-fields.ts'
 import { type Column, CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
@@ -13,7 +13,7 @@ export interface MarketTable {
   readonly write: (rows: CopyRows, event: EventFields) => void
 }
 
-const WORDS = new Map([...EVENT_TYPES, 'stream', 'backfill'].map((word) => [word, Buffer.from(word)]))
+const WORDS = new Map([...EVENT_TYPES, ...EVENT_SOURCES].map((word) => [word, Buffer.from(word)]))
 const NO_WORD = Buffer.alloc(0)
 
 /** Trades and aggTrades. `epoch` is how often the exchange had restarted the id sequence. */
@@ -51,7 +51,7 @@ export const TRADES: MarketTable = {
     else rows.bigint(lastTradeId)
     rows.boolean(event.isBuyerMaker)
     rows.timeUs(event.receivedUs)
-    rows.text(WORDS.get(event.isBackfill ? 'backfill' : 'stream') ?? NO_WORD)
+    rows.text(WORDS.get(event.source) ?? NO_WORD)
     rows.integer(event.epoch)
   },
 }

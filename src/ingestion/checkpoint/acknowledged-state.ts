@@ -121,6 +121,11 @@ export class AcknowledgedState {
     }
   }
 
+  /** Records a trade of a daily file, which `tapeline history import` has published. */
+  imported({ symbol, type, epoch, id, timeMs }: EventMark): void {
+    if (isTradeType(type)) this.#stateOf(symbol).sequences[type].recordImported(epoch, id, timeMs)
+  }
+
   /** Records a ledger row that was sent to Kafka. */
   published(gap: Gap): void {
     const state = this.#stateOf(gap.symbol)

@@ -7,7 +7,7 @@ import type { ForeignRows } from './instance-watch.ts'
 
 const REASON_EPOCH = 'ingestion does not know this epoch'
 
-/** Applies ledger rows that other instances, consumers or operators have written (C5, L5). */
+/** Applies ledger rows that other instances, consumers, imports or operators have written (C5, L5, L7). */
 export function foreignGaps<Event extends StreamEvent>(
   acknowledged: AcknowledgedState,
   ledger: GapLedger,
@@ -35,6 +35,10 @@ export function foreignGaps<Event extends StreamEvent>(
         continuity.lack(gap)
         abandonOtherEpochs(gap)
       }
+    },
+    imported(row) {
+      acknowledged.gap(row)
+      for (const gap of asIdGap(row)) ledger.imported(gap)
     },
     request(row) {
       acknowledged.gap(row)

@@ -33,6 +33,8 @@ export interface InstanceWatchOptions {
 export interface ForeignRows {
   /** Takes a row that a stopping older instance has written since this one started. */
   ofOlderInstance(gap: Gap): void
+  /** Takes a row of an import, which has closed ids of an unrecoverable gap. */
+  imported(gap: Gap): void
   /** Takes a request of the consumer or of an operator: its ids were forwarded but are not stored. */
   request(gap: Gap): void
 }
@@ -159,6 +161,7 @@ export class InstanceWatch {
     const gap = parseGap(value)
     if (gap === null || !this.#options.symbols.has(gap.symbol)) return
     if (isRequest(gap, message)) rows.request(gap)
+    else if (headerText(headers, HEADER.instance) === null) rows.imported(gap)
     else rows.ofOlderInstance(gap)
   }
 

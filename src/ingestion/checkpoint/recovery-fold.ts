@@ -14,7 +14,7 @@ import { tailsOf } from './checkpoint-writer.ts'
 
 /** Ledger rows with ids, each in its newest revision. */
 export interface RowsByWriter {
-  /** Written by the last instance over the symbol. */
+  /** Written by the last instance over the symbol, or by an import. */
   readonly own: readonly IdGap[]
   /** Written by an older instance after the last one had started. */
   readonly foreign: readonly IdGap[]
@@ -189,11 +189,15 @@ export class RecoveryFold {
     if (!this.#isBehind(symbol, topic, offset)) return
     // The consumer does not store what cannot be decoded either.
     if (this.#decoder.decode(kind, message) !== null) return
-    const { type, id, epoch, tradeTimeMs, receivedUs, symbol: known } = this.#decoder.event
+    const { type, id, epoch, tradeTimeMs, receivedUs, symbol: known, source } = this.#decoder.event
     if (known.text !== symbol) return
     this.recoveredMessages++
     const timeMs = isTradeType(type) ? tradeTimeMs : Math.floor(receivedUs / 1000)
     const mark = { symbol, type, epoch, id, timeMs }
+    if (source === 'archive') {
+      this.memory.imported(mark)
+      return
+    }
     if (!isTradeType(type)) {
       this.#noteQuote(topic, offset, mark)
       for (const row of headersNamed(HEADER.outage, headers)) this.#noteOutage(row)
@@ -214,7 +218,8 @@ export class RecoveryFold {
   #noteWriter(gap: Gap, writer: string | null): void {
     const owner = this.#checkpoints.get(gap.symbol)?.instance
     if (owner === undefined || !this.instances.has(owner)) return
-    const rows = writer === owner ? this.#ownRows : this.#foreignRows
+    // A row of an import stands as it is, like those of the last instance.
+    const rows = writer === owner || writer === null ? this.#ownRows : this.#foreignRows
     if ((rows.get(gap.gap_id)?.revision ?? 0) < gap.revision) rows.set(gap.gap_id, gap)
   }
 

@@ -19,7 +19,7 @@ const MAX_REVISION = 2 ** 31 - 1
 
 const REASON_QUOTES = 'the exchange keeps no past quotes'
 
-/** Holds the open gaps, and publishes every change as a new revision. Specification: L1 to L5. */
+/** Holds the open gaps, and publishes every change as a new revision. Specification: L1 to L7. */
 export class GapLedger {
   readonly #publish: (gap: Gap) => void
   readonly #wallMs: () => number
@@ -114,6 +114,15 @@ export class GapLedger {
     } else if (own[0]?.from !== row.from_id || own[0].to !== row.to_id)
       this.#split({ ...row, revision }, own, others)
     else if (row.status === 'open') this.#hold(row)
+  }
+
+  /** Notes a row that an import has closed. If the gap was reopened meanwhile, it stays open. */
+  imported(row: IdGap): void {
+    const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
+    if (known !== undefined && known.revision > row.revision) return
+    if (known?.status === 'open')
+      this.#put({ ...known, revision: row.revision + 1, updated_at: this.#wallMs() })
+    else remember(this.#closed, row)
   }
 
   /**

@@ -121,6 +121,15 @@ export class Sequence<Event extends Observed> {
     else this.fill({ from: id, to: id }, timeMs)
   }
 
+  /**
+   * Records an id that was imported, in any order. Ids below the first were never expected: a day from
+   * before the recording must not make those in between missing.
+   */
+  recordImported(epoch: number, id: number, timeMs: number): void {
+    if (epoch === this.#epoch && this.#last !== null && id >= (this.#first ?? 0))
+      this.record(epoch, id, timeMs)
+  }
+
   /** Expects all ids from 0 on. */
   beginAtFirstId(): void {
     this.#first = 0

@@ -23,7 +23,7 @@ export interface SimulatedExchangeOptions extends ExchangeOptions {
 
 export const DEFAULT_SEED = 1
 export const DEFAULT_MESSAGES_PER_SECOND = 300
-const DEFAULT_SKEW = 1
+export const DEFAULT_SKEW = 1
 
 /**
  * Starts the simulated exchange, whose market is a function of its identity and the time.

@@ -31,7 +31,7 @@ export function readEvent(
     eventTimeUs: orNull(event.eventTimeUs),
     isBuyerMaker: event.isBuyerMaker,
     epoch: event.epoch,
-    source: event.isBackfill ? ('backfill' as const) : ('stream' as const),
+    source: event.source,
     ...received,
   }
   if (type !== 'aggTrade') return { type, tradeId: id, ...trade }

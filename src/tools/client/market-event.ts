@@ -1,5 +1,6 @@
 import type { Position } from '../../foundation/kafka/partition.ts'
 import type { TradeType } from '../../foundation/market/event.ts'
+import type { EventSource } from '../../foundation/market/event-fields.ts'
 
 interface Received {
   /** Upper-case, like `BTCUSDT`. */
@@ -20,14 +21,17 @@ interface OfTrades extends Received {
   readonly quantity: string
   /** Microseconds since the Unix epoch; whole milliseconds if it was recorded in milliseconds. */
   readonly tradeTimeUs: number
-  /** Null for a trade backfilled from REST. */
+  /** Null for a trade that did not come from the stream. */
   readonly eventTimeUs: number | null
   /** True: the taker sold. */
   readonly isBuyerMaker: boolean
   /** Rises when the exchange restarts the ids of this sequence. */
   readonly epoch: number
-  /** `backfill`: backfilled from REST, so it comes late in the topic. */
-  readonly source: 'stream' | 'backfill'
+  /**
+   * `backfill`: backfilled from REST; `archive`: imported from a daily file of the exchange. Both come
+   * late in the topic.
+   */
+  readonly source: EventSource
 }
 
 export interface TradeEvent extends OfTrades {

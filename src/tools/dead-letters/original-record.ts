@@ -7,7 +7,8 @@ import type { TopicKind } from '../../foundation/kafka/message-decoder.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
-import { epochAt, type LockedDeadLetter } from './retry-statements.ts'
+import { epochAt } from '../../foundation/store/epoch-at.ts'
+import type { LockedDeadLetter } from './retry-statements.ts'
 
 /** The message of a dead letter, with the parts that its decoder reads. */
 export interface Original {

@@ -24,9 +24,9 @@ CREATE TABLE trades (
   last_trade_id       bigint,
   is_buyer_maker      boolean       NOT NULL,
   ingestion_timestamp timestamptz   NOT NULL,
-  source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill'))
+  source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill', 'archive'))
 );
-COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, because REST does not give it.';
+COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled and imported rows, because REST and daily files do not give it.';
 COMMENT ON COLUMN trades.epoch IS 'Increases by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
 SELECT create_hypertable('trades', 'trade_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
 -- Time precedes the id: queries by time read only what they need, and no row needs a second index.

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
+import type { OutgoingRecord } from '../src/foundation/kafka/record-sender.ts'
+import { ABSENT } from '../src/foundation/market/event-fields.ts'
+import type { IdRange } from '../src/foundation/market/id-ranges.ts'
+import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
+import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
+import { dailyFile, dailyFiles } from '../src/tools/history/daily-file.ts'
+import { closingRows } from '../src/tools/history/gap-closing.ts'
+import { publishMissing, readWhole } from '../src/tools/history/import-file.ts'
+import { TradePublisher } from '../src/tools/history/trade-publisher.ts'
+import { columns } from './support/columns.ts'
+import { gapRow, record } from './support/records.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'tapeline-import-'))
+after(() => rmSync(folder, { recursive: true }))
+
+const DATE = '2026-01-31'
+const START_US = Date.parse(DATE) * 1000
+const NOW_MS = Date.UTC(2026, 5, 1)
+const timeOf = (id: number) => START_US + id * 1001
+
+const tradeLine = (id: number, price = '61837.63000000') =>
+  `${id},${price},0.00250000,154.59407500,${timeOf(id)},${id % 2 === 0 ? 'True' : 'False'},True`
+const aggLine = (id: number, first = id * 2, last = first + 1) =>
+  `${id},61837.63,0.0025,${first},${last},${timeOf(id)},False,False`
+
+/** Writes a file with its checksum. */
+async function write(
+  lines: readonly string[],
+  { kind = 'trades', date = DATE, sum = null as string | null } = {},
+): Promise<string> {
+  const name = `BTCUSDT-${kind}-${date}`
+  const path = join(folder, `${name}.zip`)
+  const zip = await zipOf(`${name}.csv`, [`${lines.join('\n')}\n`])
+  writeFileSync(path, zip)
+  writeFileSync(`${path}.CHECKSUM`, `${sum ?? createHash('sha256').update(zip).digest('hex')}  ${name}.zip\n`)
+  return path
+}
+
+interface Sent {
+  readonly partition: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly timestampMs: number
+  readonly text: string
+}
+
+/** Imports a file into a sender that keeps the messages. */
+async function importInto(
+  path: string,
+  {
+    stored = [] as readonly IdRange[],
+    open = [] as readonly IdRange[],
+    unit = 'microsecond' as TimeUnit,
+    epoch = 0,
+    send = async () => {},
+  } = {},
+) {
+  const sent: Sent[] = []
+  const sizes: number[] = []
+  const sender = {
+    async send(records: readonly OutgoingRecord[]) {
+      sizes.push(records.length)
+      await send()
+      for (const { partition, headers, timestampMs, slice } of records) {
+        const texts = [...headers].map(([name, text]) => [String(name), String(text)] as const)
+        const text = slice?.bytes.toString('utf8', slice.start, slice.end) ?? ''
+        sent.push({ partition, headers: Object.fromEntries(texts), timestampMs, text })
+      }
+    },
+  }
+  const read = await readWhole(dailyFile(path), () => {})
+  if (read.ids === null) return { read, imported: null, sent, sizes }
+  const to = { topic: 'trades', partitions: 3, wallMs: () => NOW_MS }
+  const publisher = new TradePublisher(sender, to, read.file, unit, epoch)
+  const store = {
+    async *idsOf() {
+      yield stored
+    },
+  }
+  const imported = await publishMissing(read, store, open, publisher, () => {})
+  return { read, imported, sent, sizes }
+}
+
+const idsOf = (sent: readonly Sent[]) => sent.map(({ text }) => JSON.parse(text).t ?? JSON.parse(text).a)
+const range = (from: number, to: number) => ({ from, to })
+
+test('publishes the ids that are neither stored nor in an open gap, marked, in the unit of the deployment', async () => {
+  const path = await write([10, 11, 12, 13, 15, 16].map((id) => tradeLine(id)))
+  const options = { stored: [range(9, 10), range(16, 20)], open: [range(13, 14)], epoch: 2 }
+  const { imported, sent } = await importInto(path, options)
+  assert.deepEqual(imported, { published: [range(11, 12), range(15, 15)], stored: 2, left: 1 })
+  const stamps = { source: 'archive', ingestion_timestamp: NOW_MS, ingestion_timestamp_us: NOW_MS * 1000 }
+  const trade = { e: 'trade', s: 'BTCUSDT', t: 11, p: '61837.63000000', q: '0.00250000' }
+  assert.equal(sent[0]?.text, JSON.stringify({ ...trade, T: timeOf(11), m: false, M: true, ...stamps }))
+  assert.deepEqual([sent[0]?.headers, sent[0]?.timestampMs], [{ schema: 'trade/2', epoch: '2' }, NOW_MS])
+  assert.deepEqual(idsOf(sent), [11, 12, 15])
+  const coarse = await importInto(path, { unit: 'millisecond' })
+  assert.deepEqual(coarse.sent[0]?.headers, { schema: 'trade/1' })
+  assert.equal(JSON.parse(coarse.sent[0]?.text ?? '').T, Math.floor(timeOf(10) / 1000))
+})
+
+test('the consumer reads an imported row as it is in the file', async () => {
+  const path = await write([aggLine(1), aggLine(2, -1, -1), aggLine(3, 2 ** 50, 2 ** 50 + 7)], {
+    kind: 'aggTrades',
+  })
+  const { sent } = await importInto(path)
+  const decoder = new Decoder()
+  const rows = sent.map(({ text, headers }) => {
+    assert.equal(decoder.decode('trades', record(Buffer.from(text), null, headers)), null, text)
+    const { id, price, quantity, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker, source } =
+      decoder.event
+    return [id, price, quantity, tradeTimeUs - timeOf(id), firstTradeId, lastTradeId, isBuyerMaker, source]
+  })
+  const same = ['61837.63', '0.0025', 0] as const
+  assert.deepEqual(rows, [
+    [1, ...same, 2, 3, false, 'archive'],
+    [2, ...same, ABSENT, ABSENT, false, 'archive'],
+    [3, ...same, 2 ** 50, 2 ** 50 + 7, false, 'archive'],
+  ])
+})
+
+test('a long file is sent in batches, in order, and a failed send ends the import', async () => {
+  const ids = Array.from({ length: 20_000 }, (_, i) => i)
+  const path = await write(ids.map((id) => tradeLine(id)))
+  const { imported, sent, sizes } = await importInto(path)
+  assert.deepEqual(imported?.published, [range(0, 19_999)])
+  assert.deepEqual(idsOf(sent), ids)
+  assert.ok(sizes.length > 4 && Math.max(...sizes) <= 4000, sizes.join())
+  let sends = 0
+  const send = async () => {
+    if (++sends === 2) throw new Error('the broker is gone')
+  }
+  await assert.rejects(importInto(path, { send }), /the broker is gone/)
+})
+
+test('refuses a file that cannot be trusted, and imports one with a second row under an id', async () => {
+  const lines = [1, 2, 3].map((id) => tradeLine(id))
+  const refused = async (path: string) => {
+    const { read, imported } = await importInto(path)
+    assert.equal(imported, null)
+    return read.rows.defects.map(({ kind }) => kind)
+  }
+  assert.deepEqual(await refused(await write(lines, { sum: '0'.repeat(64) })), ['file'])
+  assert.deepEqual(await refused(await write([...lines, '4,x'])), ['line'])
+  assert.deepEqual(await refused(await write([])), ['file'])
+  const times = lines.map((line) => line.replace(/,(\d{13})\d{3},/, ',$1,'))
+  assert.deepEqual(await refused(await write(times)), ['unit'])
+  const second = [tradeLine(1), tradeLine(1, '1.00000000'), tradeLine(1), tradeLine(2)]
+  const { read, sent } = await importInto(await write(second))
+  assert.deepEqual(
+    read.rows.defects.map(({ kind, line }) => [kind, line]),
+    [
+      ['second', 2],
+      ['repeated', 3],
+    ],
+  )
+  assert.deepEqual(idsOf(sent), [1, 2])
+  assert.equal(JSON.parse(sent[0]?.text ?? '').p, '61837.63000000', 'the first one counts')
+})
+
+test('a gap of which a part was imported is split, and its first part keeps its id', () => {
+  const row = {
+    ...gapRow({ from_id: 100, to_id: 109, status: 'unrecoverable', revision: 3 }),
+    from_id: 100,
+    to_id: 109,
+  }
+  const other = { ...row, gap_id: 'BTCUSDT/trade/0/104', revision: 5, from_id: 104, to_id: 104 }
+  const close = (...missing: IdRange[]) =>
+    columns(
+      closingRows([{ row, missing }], [row, other], NOW_MS),
+      'gap_id',
+      'revision',
+      'from_id',
+      'to_id',
+      'status',
+    )
+  assert.deepEqual(close(), [[row.gap_id, 7, 100, 109, 'filled']])
+  assert.deepEqual(close(range(100, 109)), [])
+  assert.deepEqual(close(range(104, 105)), [
+    [row.gap_id, 7, 100, 103, 'filled'],
+    ['BTCUSDT/trade/0/104/7', 7, 104, 105, 'unrecoverable'],
+    ['BTCUSDT/trade/0/106', 7, 106, 109, 'filled'],
+  ])
+  assert.deepEqual(close(range(100, 101))[0], [row.gap_id, 7, 100, 101, 'unrecoverable'])
+})
+
+test('takes the daily files of a folder in order, and refuses a day that is given twice', async () => {
+  const own = mkdtempSync(join(folder, 'downloads-'))
+  for (const name of [
+    'ETHUSDT-trades-2026-01-30',
+    'BTCUSDT-aggTrades-2026-01-31',
+    'BTCUSDT-trades-2026-01-31',
+  ])
+    for (const end of ['.zip', '.zip.CHECKSUM']) writeFileSync(join(own, name + end), '')
+  writeFileSync(join(own, 'BTCUSDT-1m-2026-01-31.zip'), '')
+  const files = await dailyFiles([own])
+  assert.deepEqual(
+    files.map(({ name }) => name),
+    ['BTCUSDT-trades-2026-01-31.zip', 'BTCUSDT-aggTrades-2026-01-31.zip', 'ETHUSDT-trades-2026-01-30.zip'],
+  )
+  const again = files[0]?.path ?? ''
+  assert.equal((await dailyFiles([again, `${again}.CHECKSUM`])).length, 1, 'a pattern may match checksums')
+  await assert.rejects(dailyFiles([own, again]), { code: 'INPUT', message: /is given twice/ })
+  await assert.rejects(dailyFiles([mkdtempSync(join(folder, 'empty-'))]), { code: 'INPUT' })
+})

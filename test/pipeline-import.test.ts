@@ -1,0 +1,175 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { type DailyFileType, writeDailyFile } from '../src/sandbox/simulator/daily-files.ts'
+import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
+import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
+import { createConsumerParts } from './support/consumer-parts.ts'
+import { idsByStream, markValue, produce } from './support/messages.ts'
+import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
+import { startTapeline } from './support/processes.ts'
+import {
+  startConsumerProcess,
+  untilAcknowledged,
+  untilCaughtUp,
+  untilGapsClosed,
+} from './support/services.ts'
+import { until } from './support/wait-for.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'tapeline-import-'))
+after(() => rmSync(folder, { recursive: true }))
+
+const LONG = { timeout: 300_000 }
+const DAY_MS = 86_400_000
+const TYPES = ['trade', 'aggTrade'] as const
+
+/** Writes the simulator's daily files of what is recorded, and nothing before or after it. */
+async function writeRecorded(database: PipelineParts['database'], exchange: Exchange): Promise<string[]> {
+  const paths: string[] = []
+  const { rows } = await database.query<{ symbol: string; type: DailyFileType; from: number; to: number }>(
+    `SELECT symbol, event_type AS type, min(trade_id)::float8 AS "from", max(trade_id)::float8 AS "to" FROM trades
+     WHERE event_type = ANY($1) GROUP BY 1, 2`,
+    [TYPES],
+  )
+  for (const { symbol, type, from, to } of rows) {
+    const events = exchange.history.events(type, symbol, from, to)
+    // The test may run at midnight.
+    for (const [day, ofDay] of Map.groupBy(events, ({ tradeTime }) => Math.floor(tradeTime / DAY_MS))) {
+      const path = await writeDailyFile(folder, symbol, type, day * DAY_MS, ofDay)
+      if (path !== null) paths.push(path)
+    }
+  }
+  return paths
+}
+
+test(
+  'L7 an import fills exactly the hole of a recording and closes its gaps; a whole recording equals its files',
+  LONG,
+  async () => {
+    await using parts = await createPipelineParts({ messagesPerSecond: 600 })
+    const { database, env, exchange, count } = parts
+    const history = (...args: string[]) => startTapeline(['history', ...args], { env })
+    const named = "FROM gaps WHERE from_id IS NOT NULL AND status = 'unrecoverable'"
+    const ofImport = "FROM gaps WHERE status = 'filled' AND reason = 'imported from a daily file'"
+    await using consumer = await startConsumerProcess(env)
+    await consumer.ready()
+    {
+      await using ingestion = await parts.ingest()
+      await ingestion.ready()
+      await untilAcknowledged(ingestion, 500)
+      await ingestion.command.kill()
+    }
+    {
+      // Too little is backfilled: what was missed meanwhile stays missing.
+      await using ingestion = await parts.ingest({ BACKFILL_MAX_IDS: '1' })
+      await ingestion.ready()
+      await untilAcknowledged(ingestion, 500)
+      await untilGapsClosed(ingestion)
+      await until(
+        'unrecoverable gaps in the table',
+        async () => (await count(`SELECT count(*) ${named}`)) >= 3,
+      )
+      const lost = (await database.query<{ gap_id: string }>(`SELECT gap_id ${named}`)).rows.map(
+        (row) => row.gap_id,
+      )
+      const files = await writeRecorded(database, exchange)
+      await using dry = history('import', '--dry-run', ...files)
+      await dry.assertExit(0)
+      assert.equal(await count("SELECT count(*) FROM trades WHERE source = 'archive'"), 0)
+      await using imported = history('import', ...files)
+      await imported.assertExit(0)
+      const closed = async () => {
+        const { rows } = await database.query<{ gap_id: string }>(`SELECT gap_id ${ofImport}`)
+        return lost.every((id) => rows.some(({ gap_id }) => gap_id === id))
+      }
+      await until('the gaps to be closed', closed)
+      // Long enough for ingestion to read the rows of the ledger: it must not write over them.
+      await untilAcknowledged(ingestion, (await ingestion.status()).counters.acknowledged + 4000)
+      assert.ok(await closed())
+      await ingestion.stop()
+    }
+    await untilCaughtUp(consumer)
+    // On a busy machine ingestion may have lost more since.
+    await using rest = history('import', ...(await writeRecorded(database, exchange)))
+    await rest.assertExit(0)
+    await untilCaughtUp(consumer)
+    const holes = await count(`SELECT sum(to_id - from_id + 1) ${ofImport}`)
+    const inHoles = `SELECT count(*) FROM trades WHERE source = 'archive' AND EXISTS (
+      SELECT ${ofImport} AND symbol = trades.symbol AND event_type = trades.event_type AND trade_id BETWEEN from_id AND to_id)`
+    assert.deepEqual(
+      [await count("SELECT count(*) FROM trades WHERE source = 'archive'"), await count(inHoles)],
+      [holes, holes],
+      'exactly the holes were filled',
+    )
+    const files = await writeRecorded(database, exchange)
+    await using check = history('check', ...files)
+    await check.assertExit(0)
+    await using again = history('import', folder)
+    await again.assertExit(0)
+    assert.match(again.output(), /^0 rows published, 0 gaps closed\.$/m)
+    const rows = await count('SELECT count(*) FROM trades')
+    {
+      // The next start reads the imported trades, too.
+      await using ingestion = await parts.ingest()
+      await ingestion.ready()
+      await untilAcknowledged(ingestion, 500)
+      await untilGapsClosed(ingestion)
+      await ingestion.stop()
+    }
+    await untilCaughtUp(consumer)
+    assert.ok((await count('SELECT count(*) FROM trades')) > rows)
+    assert.equal(await count(`SELECT count(*) ${named}`), 0)
+    await startTapeline(['verify'], { env }).assertExit(0)
+  },
+)
+
+test(
+  'an import that is killed and run again publishes each trade once, and a recorded day is not published again',
+  LONG,
+  async () => {
+    await using parts = await createConsumerParts()
+    const { env, topics, count } = parts
+    const ROWS = 150_000
+    const date = '2026-01-31'
+    const name = `BTCUSDT-trades-${date}`
+    const line = (id: number) =>
+      `${id},61837.63000000,0.00250000,154.59407500,${Date.parse(date) * 1000 + id * 500},True,True\n`
+    const zip = await zipOf(`${name}.csv`, Array(ROWS).keys().map(line))
+    const path = join(folder, `${name}.zip`)
+    writeFileSync(path, zip)
+    writeFileSync(`${path}.CHECKSUM`, `${createHash('sha256').update(zip).digest('hex')}  ${name}.zip\n`)
+    const run = () => startTapeline(['history', 'import', path], { env })
+    {
+      await using unmarked = run()
+      await unmarked.assertExit(1)
+      assert.match(unmarked.output(), /does not name the exchange of the topics/)
+    }
+    await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [
+      markValue('test', topics.env, 'microsecond'),
+    ])
+    await using consumer = await startConsumerProcess(env)
+    await consumer.ready()
+    {
+      await using killed = run()
+      await until('the first rows', async () => (await count('SELECT count(*) FROM trades')) > 0)
+      await killed.kill()
+    }
+    const before = (await idsByStream(topics.env.KAFKA_TRADES_TOPIC)).get('BTCUSDT trade') ?? []
+    assert.ok(before.length < ROWS, 'it was killed before its end')
+    await using second = run()
+    await second.assertExit(0, 120_000)
+    assert.match(
+      second.output(),
+      new RegExp(`${(ROWS - before.length).toLocaleString('en-US')} rows published`),
+    )
+    await parts.untilTrades(ROWS)
+    await parts.assertTradesOnce(0, ROWS - 1)
+    const all = (await idsByStream(topics.env.KAFKA_TRADES_TOPIC)).get('BTCUSDT trade') ?? []
+    assert.equal(all.length, ROWS, 'also in Kafka each trade is once')
+    await using check = startTapeline(['history', 'check', path], { env })
+    await check.assertExit(0)
+  },
+)
