@@ -8,8 +8,9 @@ import { zstdDecompressSync } from 'node:zlib'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { openDuckDb } from '../src/foundation/archive/duckdb.ts'
 import type { EventType } from '../src/foundation/market/event.ts'
+import { isoOfUs } from '../src/foundation/market/time-unit.ts'
 import { TextReader } from '../src/foundation/store/text-reader.ts'
-import { COLUMNS, isoTime } from '../src/tools/export/columns.ts'
+import { COLUMNS } from '../src/tools/export/columns.ts'
 import { parseDay, parseDays } from '../src/tools/export/day.ts'
 import type { DayStore } from '../src/tools/export/day-store.ts'
 import { exportDay } from '../src/tools/export/export-day.ts'
@@ -251,7 +252,7 @@ async function parquetRows(path: string, type: EventType): Promise<string[][]> {
     COLUMNS[type].map(({ name, kind }) => {
       const value: unknown = row[name]
       if (value == null) return ''
-      if (kind === 'time' && typeof value === 'bigint') return isoTime(value)
+      if (kind === 'time' && typeof value === 'bigint') return isoOfUs(Number(value))
       if (kind === 'decimal' && value instanceof Uint8Array) return decimalOf(value)
       return String(value)
     }),

@@ -1,6 +1,7 @@
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import type { EventType } from '../../foundation/market/event.ts'
-import { COLUMNS, ID_COLUMN, isoTime, TIME_COLUMN } from './columns.ts'
+import { isoOfUs } from '../../foundation/market/time-unit.ts'
+import { COLUMNS, ID_COLUMN, TIME_COLUMN } from './columns.ts'
 import type { ExportedFile, RowPlace } from './manifest.ts'
 
 export type Format = 'parquet' | 'csv'
@@ -40,7 +41,7 @@ export async function writeRowFile(
       `SELECT ${id} AS id, epoch_us(${time}) AS us FROM ${from} AS stored
        ORDER BY ${time} ${direction}, ${id} ${direction} LIMIT 1`,
     )
-    return row === undefined ? null : { id: Number(row.id), time: isoTime(row.us) }
+    return row === undefined ? null : { id: Number(row.id), time: isoOfUs(Number(row.us)) }
   }
   return { rows: Number(written?.Count ?? 0), first: await end('ASC'), last: await end('DESC') }
 }

@@ -1,10 +1,11 @@
 import { type CopiedPlace, CopiedRows } from '../../foundation/archive/copied-rows.ts'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import { type EventType, isTradeType } from '../../foundation/market/event.ts'
+import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { readFact } from '../../foundation/store/meta.ts'
 import type { TextReader } from '../../foundation/store/text-reader.ts'
-import { COLUMNS, ID_COLUMN, isoTime, TIME_COLUMN } from './columns.ts'
+import { COLUMNS, ID_COLUMN, TIME_COLUMN } from './columns.ts'
 import type { Day } from './day.ts'
 import type { DayStore } from './day-store.ts'
 
@@ -60,7 +61,7 @@ function copyStatement(type: EventType, symbol: string, day: Day, after: CopiedP
   const [time, id] = [TIME_COLUMN[type], ID_COLUMN[type]]
   const at = (text: string) => `timestamptz ${quoted(text)}`
   const [from, to] = day.bounds
-  const last = after === null ? null : at(isoTime(after.timeUs))
+  const last = after === null ? null : at(isoOfUs(Number(after.timeUs)))
   const [table, which] = isTradeType(type)
     ? ['trades', ` AND event_type = ${quoted(type)}`]
     : ['book_ticker', '']

@@ -13,8 +13,9 @@ const PADDING_MS = 60_000
  *
  * The query needs one sort and one pass, whatever the sizes. It orders by trade id: the trades, and
  * two marks per aggTrade, one before its first trade and one after its last, with running sums. The
- * sums at the second mark minus those at the first are the aggTrade's. All n prices equal P if Σ(p
- * − P)² = Σp² − 2PΣp + nP² = 0. Only unequal rows are kept.
+ * sums at the second mark minus those at the first are the aggTrade's. Both marks have its price, so
+ * all prices are equal if no row from the one to the other differs in it from the row before. Only
+ * unequal rows are kept.
  */
 const QUANTITIES = `WITH marked AS (
     SELECT CASE kind WHEN 0 THEN first_trade_id ELSE last_trade_id END AS id, kind, trade_id AS aggregate_id, first_trade_id,
@@ -26,20 +27,22 @@ const QUANTITIES = `WITH marked AS (
     SELECT trade_id, 1, NULL, NULL, NULL, price, quantity, is_buyer_maker
     FROM trades
     WHERE symbol = $1 AND event_type = 'trade' AND epoch = $3 AND trade_time >= $9::timestamptz AND trade_time < $10::timestamptz),
+  steps AS (
+    SELECT *, price IS DISTINCT FROM lag(price) OVER (ORDER BY id, kind, aggregate_id) AS is_change FROM marked),
   running AS (
     SELECT *, count(*) FILTER (WHERE kind = 1) OVER so_far AS trades,
       sum(quantity) FILTER (WHERE kind = 1) OVER so_far AS quantities,
       sum(price) FILTER (WHERE kind = 1) OVER so_far AS prices,
-      sum(price * price) FILTER (WHERE kind = 1) OVER so_far AS squares,
+      count(*) FILTER (WHERE is_change) OVER so_far AS changes,
       count(*) FILTER (WHERE kind = 1 AND is_buyer_maker) OVER so_far AS makers
-    FROM marked WINDOW so_far AS (ORDER BY id, kind, aggregate_id ROWS UNBOUNDED PRECEDING)),
+    FROM steps WINDOW so_far AS (ORDER BY id, kind, aggregate_id ROWS UNBOUNDED PRECEDING)),
   spans AS (
     SELECT kind, aggregate_id, first_trade_id, last_trade_id, price, quantity, is_buyer_maker,
       lag(kind) OVER marks = 0 AND lag(aggregate_id) OVER marks = aggregate_id AS is_whole,
       trades - lag(trades) OVER marks AS trades,
       quantities - coalesce(lag(quantities) OVER marks, 0) AS quantities,
       prices - coalesce(lag(prices) OVER marks, 0) AS prices,
-      squares - coalesce(lag(squares) OVER marks, 0) AS squares,
+      changes - lag(changes) OVER marks AS changes,
       makers - lag(makers) OVER marks AS makers
     FROM running WHERE kind <> 1 WINDOW marks AS (ORDER BY id, kind, aggregate_id)),
   judged AS MATERIALIZED (
@@ -51,21 +54,20 @@ const QUANTITIES = `WITH marked AS (
           WHEN first_trade_id < $11 OR last_trade_id > $12 THEN 'edge'
           ELSE 'incomplete' END
         WHEN quantities <> quantity THEN 'quantity'
-        WHEN squares - 2 * price * prices + trades * price * price <> 0 THEN 'price'
+        WHEN changes > 0 THEN 'price'
         ELSE 'side' END AS kind,
       trades, trim_scale(quantity) AS quantity, trim_scale(quantities) AS quantities, trim_scale(price) AS price,
-      trim_scale(prices) AS prices, CASE first_trade_id WHEN last_trade_id THEN format('trade %s', first_trade_id)
-        ELSE format('trades %s..%s', first_trade_id, last_trade_id) END AS covers
+      trim_scale(prices) AS prices, CASE first_trade_id WHEN last_trade_id THEN concat('trade ', first_trade_id)
+        ELSE concat('trades ', first_trade_id, '..', last_trade_id) END AS covers
     FROM spans
     WHERE kind = 2 AND (is_whole IS NOT TRUE OR trades <> last_trade_id - first_trade_id + 1 OR quantities <> quantity
-      OR squares - 2 * price * prices + trades * price * price <> 0
-      OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END)),
+      OR changes > 0 OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END)),
   cases AS (
     SELECT $1 AS symbol, $2 AS event_type, $3 AS epoch, kind, aggregate_id AS from_id, aggregate_id AS to_id, CASE kind
-        WHEN 'quantity' THEN format('%s, of %s: %s', quantity, covers, quantities)
-        WHEN 'price' THEN format('%s, of %s with prices that add up to %s', price, covers, prices)
+        WHEN 'quantity' THEN concat(quantity, ', of ', covers, ': ', quantities)
+        WHEN 'price' THEN concat(price, ', of ', covers, ' with prices that add up to ', prices)
         WHEN 'side' THEN covers
-        ELSE format('%s; %s of them %s stored', covers, trades, CASE trades WHEN 1 THEN 'is' ELSE 'are' END) END AS detail
+        ELSE concat(covers, '; ', trades, ' of them ', CASE trades WHEN 1 THEN 'is' ELSE 'are' END, ' stored') END AS detail
     FROM judged),
   ${firstCases('cases', '$6')}`
 
@@ -76,7 +78,8 @@ const QUANTITIES = `WITH marked AS (
 const EXCLUDED = `WITH excluded AS (
     SELECT symbol, event_type, epoch, trade_id AS from_id, trade_id AS to_id,
       CASE WHEN first_trade_id IS NULL THEN 'invalidated' ELSE 'epoch' END AS kind,
-      CASE WHEN first_trade_id IS NOT NULL THEN format('at %s, of trades %s..%s', trade_time, first_trade_id, last_trade_id) END AS detail
+      CASE WHEN first_trade_id IS NOT NULL
+        THEN concat('at ', trade_time, ', of trades ', first_trade_id, '..', last_trade_id) END AS detail
     FROM trades
     WHERE ${IN_SEQUENCE} AND (first_trade_id IS NULL OR NOT (trade_time >= $7::timestamptz AND trade_time < $8::timestamptz))),
   ${firstCases('excluded', '$6')}`

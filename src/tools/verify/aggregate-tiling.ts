@@ -1,7 +1,7 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import { finding, firstCases, type Remark, readCases } from './findings.ts'
-import { type CheckContext, IN_SEQUENCE, sequenceValues } from './scope.ts'
+import { type CheckContext, IN_SEQUENCE, rangeValues, sequenceValues } from './scope.ts'
 import type { Sequence, TradeEpochs } from './sequences.ts'
 
 /**
@@ -24,15 +24,17 @@ const TILING = `WITH steps AS (
   pairs AS (
     SELECT trade_id, trade_time, first_trade_id, previous_time, previous_last FROM odd WHERE trade_id = previous_id + 1
     UNION ALL
-    SELECT odd.trade_id, odd.trade_time, odd.first_trade_id, before.trade_time, before.last_trade_id
-    FROM odd JOIN odd AS before ON before.trade_id = odd.trade_id - 1
-    WHERE odd.trade_id IS DISTINCT FROM odd.previous_id + 1 AND before.next_id IS DISTINCT FROM before.trade_id + 1),
+    SELECT odd.trade_id, odd.trade_time, odd.first_trade_id, prior.trade_time, prior.last_trade_id
+    FROM odd JOIN odd AS prior ON prior.trade_id = odd.trade_id - 1
+    WHERE odd.trade_id IS DISTINCT FROM odd.previous_id + 1 AND prior.next_id IS DISTINCT FROM prior.trade_id + 1),
+  letters AS (SELECT unnest($8::bigint[]) AS from_id, unnest($9::bigint[]) AS to_id),
   broken AS (
     SELECT $1 AS symbol, $2 AS event_type, $3 AS epoch, 'not tiling' AS kind, trade_id AS from_id, trade_id AS to_id,
-      format('begins with trade %s, the previous one ended with %s', first_trade_id, previous_last) AS detail
+      concat('begins with trade ', first_trade_id, ', the previous one ended with ', previous_last) AS detail
     FROM pairs WHERE first_trade_id <> previous_last + 1
-      AND CASE WHEN first_trade_id > previous_last THEN NOT int8range(previous_last + 1, first_trade_id) <@ $8::int8multirange ELSE true END
-      AND NOT EXISTS (SELECT FROM unnest($7::timestamptz[]) AS begins
+      AND NOT EXISTS (SELECT 1 FROM letters
+                      WHERE first_trade_id > previous_last AND letters.from_id <= previous_last + 1 AND letters.to_id >= first_trade_id - 1)
+      AND NOT EXISTS (SELECT 1 FROM unnest($7::timestamptz[]) AS epochs (begins)
                       WHERE begins BETWEEN least(previous_time, trade_time) AND greatest(previous_time, trade_time))),
   ${firstCases('broken', '$6')}`
 
@@ -43,7 +45,8 @@ export async function checkTiling(
   { starts }: TradeEpochs,
   letters: Pick<DeadLetters, 'tradesOfAggregates'>,
 ): Promise<Remark[]> {
-  const values = [...sequenceValues(scope, sequence), limit, starts, letters.tradesOfAggregates(sequence)]
+  const covered = letters.tradesOfAggregates(sequence)
+  const values = [...sequenceValues(scope, sequence), limit, starts, ...rangeValues(covered)]
   return (await readCases(connection, TILING, values)).map((cases) =>
     finding({
       check: 'aggregate tiling',

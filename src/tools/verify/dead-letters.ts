@@ -43,10 +43,10 @@ interface NamedId {
 }
 
 export interface DeadLetters {
-  /** The ids of a sequence in dead letters, as a PostgreSQL multirange. */
-  idsOf(sequence: SequenceKey): string
-  /** The trade ids covered by aggTrades in dead letters, as a PostgreSQL multirange. */
-  tradesOfAggregates(sequence: SequenceKey): string
+  /** The ids of a sequence in dead letters, as ranges that do not touch. */
+  idsOf(sequence: SequenceKey): IdRange[]
+  /** The trade ids covered by aggTrades in dead letters, as ranges that do not touch. */
+  tradesOfAggregates(sequence: SequenceKey): IdRange[]
   readonly findings: Remark[]
 }
 
@@ -90,8 +90,8 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
   }
   const about = { check: 'dead letters', severity: 'notice' } as const
   return {
-    idsOf: (sequence) => multirange(named.get(keyOf(sequence))?.ids),
-    tradesOfAggregates: (sequence) => multirange(named.get(keyOf(sequence))?.trades),
+    idsOf: (sequence) => normalise(named.get(keyOf(sequence))?.ids ?? []),
+    tradesOfAggregates: (sequence) => normalise(named.get(keyOf(sequence))?.trades ?? []),
     findings: [
       ...[...named.values()].map(({ count, first, examples }) => {
         const summary = `${counted(count, 'dead letter')}: received but not stored`
@@ -104,12 +104,6 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       }),
     ],
   }
-}
-
-function multirange(ranges: readonly IdRange[] = []): string {
-  return `{${normalise(ranges)
-    .map(({ from, to }) => `[${from},${to}]`)
-    .join()}}`
 }
 
 /** The id that a dead letter would have stored, if its payload names it; null for quotes. */

@@ -1,5 +1,6 @@
 import { REST_LIMIT, type RestTrade } from '../../foundation/binance/trade-rest.ts'
 import { isTradeType, restOf, type TradeType } from '../../foundation/market/event.ts'
+import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Database } from '../../foundation/store/database.ts'
@@ -10,7 +11,7 @@ import { type Ask, whyNot } from './exchange-requests.ts'
 import { atId, finding, type Remark, unchecked } from './findings.ts'
 import type { Example, Report, Watermark } from './report-types.ts'
 import { readFloors } from './retention.ts'
-import type { Scope } from './scope.ts'
+import { rangeValues, type Scope } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
 import { hasReached, watermarkOf } from './watermark.ts'
 
@@ -33,11 +34,11 @@ const LAST = `SELECT epoch, max(trade_id)::float8 AS id FROM (
   GROUP BY epoch ORDER BY epoch DESC LIMIT 1`
 
 /** The first of these ids that is neither stored nor named by the ledger or a dead letter. */
-const UNNAMED = `SELECT id::float8 AS id FROM unnest($3::bigint[], $4::float8[]) AS asked (id, us),
-    LATERAL (SELECT timestamptz 'epoch' + us * interval '1 microsecond' AS time) AS timed
-  WHERE NOT id <@ $6::int8multirange
-    AND NOT EXISTS (SELECT FROM trades WHERE symbol = $1 AND event_type = $2 AND trade_time = time AND trade_id = id)
-    AND NOT EXISTS (SELECT FROM gaps WHERE symbol = $1 AND event_type = $2 AND epoch >= $5 AND status <> 'filled'
+const UNNAMED = `SELECT id::float8 AS id FROM (SELECT unnest($3::bigint[]) AS id, unnest($4::timestamptz[]) AS time) AS asked
+  WHERE NOT EXISTS (SELECT 1 FROM (SELECT unnest($6::bigint[]) AS from_id, unnest($7::bigint[]) AS to_id) AS letters
+      WHERE id BETWEEN letters.from_id AND letters.to_id)
+    AND NOT EXISTS (SELECT 1 FROM trades WHERE symbol = $1 AND event_type = $2 AND trade_time = time AND trade_id = id)
+    AND NOT EXISTS (SELECT 1 FROM gaps WHERE symbol = $1 AND event_type = $2 AND epoch >= $5 AND status <> 'filled'
       AND (id BETWEEN from_id AND to_id OR from_id IS NULL AND time BETWEEN from_time AND to_time))
   ORDER BY id LIMIT 1`
 
@@ -207,9 +208,9 @@ async function firstUnnamed(
 ): Promise<RestTrade | null> {
   if (trades.length === 0) return null
   const epoch = last?.epoch ?? 0
-  const [ids, times] = [trades.map(({ id }) => id), trades.map(({ timeUs }) => timeUs)]
-  const explained = letters.idsOf({ symbol, eventType: type, epoch })
-  const values = [symbol, type, ids, times, epoch, explained]
+  const [ids, times] = [trades.map(({ id }) => id), trades.map(({ timeUs }) => isoOfUs(timeUs))]
+  const explained = rangeValues(letters.idsOf({ symbol, eventType: type, epoch }))
+  const values = [symbol, type, ids, times, epoch, ...explained]
   const { rows } = await database.query<{ id: number }>(UNNAMED, values)
   return trades.find(({ id }) => id === rows[0]?.id) ?? null
 }

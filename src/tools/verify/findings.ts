@@ -40,8 +40,10 @@ export type Cases = Pick<Finding, 'symbol' | 'eventType' | 'epoch' | 'kind' | 'e
   readonly count: number
 }
 
+type Kind = Omit<Cases, 'examples'>
+
 /**
- * Ends a query that returns {@link Cases}, whose rows of `from` are single cases with the columns
+ * Ends a query for {@link readCases}, whose rows of `from` are single cases with the columns
  * symbol, event_type, epoch, kind, from_id, to_id and detail. A case without detail only counts.
  * @param limit parameter with the maximum number of examples of a kind
  */
@@ -49,15 +51,22 @@ export function firstCases(from: string, limit: string, order = 'from_id'): stri
   return `placed AS (
     SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY ${order}) AS place
     FROM ${from} WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
-  SELECT symbol, event_type AS "eventType", epoch, kind, total AS count, ${examples('place', 'detail IS NOT NULL')} AS examples
-  FROM placed WHERE place <= ${limit} GROUP BY symbol, event_type, epoch, kind, total
-  ORDER BY symbol, event_type DESC, epoch, kind`
+  SELECT symbol, event_type AS "eventType", epoch, kind, total AS count, ${EXAMPLE_COLUMNS}
+  FROM placed WHERE place <= ${limit} ORDER BY symbol, event_type DESC, epoch, kind, place`
 }
 
-/** SQL: rows with from_id, to_id and detail, as a JSON list of {@link Example}. */
-export function examples(order: string, which = 'true'): string {
-  return `coalesce(json_agg(json_build_object('from', from_id, 'to', to_id, 'detail', detail) ORDER BY ${order})
-    FILTER (WHERE ${which}), '[]')`
+/** SQL: the columns from_id, to_id and detail, as an {@link Example}. */
+export const EXAMPLE_COLUMNS = 'from_id::float8 AS "from", to_id::float8 AS "to", detail'
+
+/** A row with {@link EXAMPLE_COLUMNS}; without detail it is no example. */
+export interface ExampleRow {
+  readonly from: number | null
+  readonly to: number | null
+  readonly detail: string | null
+}
+
+export function examplesIn(rows: readonly ExampleRow[]): Example[] {
+  return rows.flatMap(({ from, to, detail }) => (detail === null ? [] : [{ from, to, detail }]))
 }
 
 /** Runs a query that ends with {@link firstCases}. */
@@ -66,5 +75,12 @@ export async function readCases(
   sql: string,
   values: readonly unknown[],
 ): Promise<Cases[]> {
-  return (await connection.query<Cases>(sql, values)).rows
+  const { rows } = await connection.query<Kind & ExampleRow>(sql, values)
+  const kinds = Map.groupBy(rows, (row) => [row.symbol, row.eventType, row.epoch, row.kind].join())
+  return [...kinds.values()].flatMap((examples) => {
+    const [first] = examples
+    if (first === undefined) return []
+    const { symbol, eventType, epoch, kind, count } = first
+    return [{ symbol, eventType, epoch, kind, count, examples: examplesIn(examples) }]
+  })
 }

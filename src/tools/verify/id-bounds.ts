@@ -6,9 +6,10 @@ import { type CheckContext, inScope, scopeValues, TABLES, type Table } from './s
 type Bound = Pick<Finding, 'kind' | 'severity' | 'summary'> & { readonly broken: string }
 
 const outsideYears = (column: string) => `(${column} < '2017-01-01' OR ${column} >= '2100-01-01')`
-/** NaN compares as above everything. */
-const notPositive = (column: string) => `NOT (${column} > 0 AND ${column} < 'NaN')`
-const negative = (column: string) => `NOT (${column} >= 0 AND ${column} < 'NaN')`
+/** Of twenty digits, eight are decimals. NaN compares as above everything. */
+const ABOVE_ALL = 10 ** 12
+const notPositive = (column: string) => `NOT (${column} > 0 AND ${column} < ${ABOVE_ALL})`
+const negative = (column: string) => `NOT (${column} >= 0 AND ${column} < ${ABOVE_ALL})`
 
 /** Rows that the exchange has invalidated have neither price nor quantity. */
 const VALID = `(event_type <> 'aggTrade' OR first_trade_id IS NOT NULL)`
@@ -60,21 +61,23 @@ const BOUNDS: Readonly<Record<Table, readonly Bound[]>> = {
 }
 
 const DETAILS: Readonly<Record<Table, string>> = {
-  trades: `format('price %s, quantity %s, trade %s, event %s, received %s', trim_scale(price), trim_scale(quantity), trade_time,
-    coalesce(event_time::text, 'unknown'), ingestion_timestamp)`,
-  book_ticker: `format('bid %s × %s, ask %s × %s, received %s', trim_scale(bid_price), trim_scale(bid_quantity), trim_scale(ask_price),
-    trim_scale(ask_quantity), ingestion_timestamp)`,
+  trades: `concat('price ', trim_scale(price), ', quantity ', trim_scale(quantity), ', trade ', trade_time, ', event ',
+    coalesce(event_time::text, 'unknown'), ', received ', ingestion_timestamp)`,
+  book_ticker: `concat('bid ', trim_scale(bid_price), ' × ', trim_scale(bid_quantity), ', ask ', trim_scale(ask_price), ' × ',
+    trim_scale(ask_quantity), ', received ', ingestion_timestamp)`,
 }
 
 /** Reads all rows once. Keeps a case for each rule that a row violates. */
 function boundsSql(table: Table, bounds: readonly Bound[]): string {
   const { time, id, type, epoch } = TABLES[table]
-  const cases = bounds.map(({ kind, broken }) => `CASE WHEN ${broken} THEN '${kind}' END`)
+  const rules = bounds.map(({ kind, broken }) => `WHEN '${kind}' THEN ${broken}`)
   return `WITH odd AS MATERIALIZED (
-      SELECT symbol, ${type} AS event_type, ${epoch} AS epoch, ${id} AS from_id, ${id} AS to_id, ${DETAILS[table]} AS detail,
-        unnest(array_remove(ARRAY[${cases.join(', ')}], NULL)) AS kind
-      FROM ${table} WHERE ${inScope(time)} AND (${bounds.map(({ broken }) => `(${broken})`).join(' OR ')})),
-    ${firstCases('odd', '$4')}`
+      SELECT * FROM ${table} WHERE ${inScope(time)} AND (${bounds.map(({ broken }) => `(${broken})`).join(' OR ')})),
+    cases AS (
+      SELECT symbol, ${type} AS event_type, ${epoch} AS epoch, ${id} AS from_id, ${id} AS to_id, ${DETAILS[table]} AS detail, kind
+      FROM odd CROSS JOIN (VALUES ${bounds.map(({ kind }) => `('${kind}')`).join(', ')}) AS rules (kind)
+      WHERE CASE kind ${rules.join(' ')} END),
+    ${firstCases('cases', '$4')}`
 }
 
 export async function checkBounds(

@@ -9,11 +9,27 @@ const inRange = (gap: string, from: string, to: string, untimed: string) =>
     ELSE coalesce(${gap}.from_time, ${gap}.to_time) < ${to}::timestamptz
       AND coalesce(${gap}.to_time, ${gap}.from_time) >= ${from}::timestamptz END`
 
+/** SQL: the sequences that have rows; `$5` to `$9` are {@link sequenceColumns}. */
+const STORED = `(SELECT unnest($5::text[]) AS symbol, unnest($6::text[]) AS event_type, unnest($7::int[]) AS epoch,
+      unnest($8::bigint[]) AS first_id, unnest($9::bigint[]) AS last_id) AS stored`
+
+const ofSequence = (gap: string) =>
+  `stored.symbol = ${gap}.symbol AND stored.event_type = ${gap}.event_type AND stored.epoch = ${gap}.epoch`
+
+function sequenceColumns(sequences: readonly Sequence[]): unknown[][] {
+  return [
+    sequences.map(({ symbol }) => symbol),
+    sequences.map(({ eventType }) => eventType),
+    sequences.map(({ epoch }) => epoch),
+    sequences.map(({ firstId }) => firstId),
+    sequences.map(({ lastId }) => lastId),
+  ]
+}
+
 /** Decides by the ids stored in the range. */
-const byIds = (gap: string) => `NOT $5::boolean OR EXISTS (
-    SELECT FROM jsonb_to_recordset($6::jsonb) AS row (symbol text, "eventType" text, epoch int, "firstId" bigint, "lastId" bigint)
-    WHERE row.symbol = ${gap}.symbol AND row."eventType" = ${gap}.event_type AND row.epoch = ${gap}.epoch
-      AND ${gap}.from_id <= row."lastId" AND ${gap}.to_id >= row."firstId")`
+const byIds = (gap: string) => `NOT $10::boolean OR EXISTS (
+    SELECT 1 FROM ${STORED}
+    WHERE ${ofSequence(gap)} AND ${gap}.from_id <= stored.last_id AND ${gap}.to_id >= stored.first_id)`
 
 /** Decides by the detection time. */
 const FOUND = `gaps.detected_at >= $3::timestamptz AND gaps.detected_at < $4::timestamptz`
@@ -25,16 +41,16 @@ const FOUND = `gaps.detected_at >= $3::timestamptz AND gaps.detected_at < $4::ti
  */
 const STATES = `WITH named AS (
     SELECT symbol, event_type, epoch, from_id, to_id, 'open' AS kind,
-      format('%s: %s since %s', gap_id, cause, detected_at) AS detail
+      concat(gap_id, ': ', cause, ' since ', detected_at) AS detail
     FROM gaps WHERE status = 'open' AND ${inRange('gaps', '$3', '$4', byIds('gaps'))}
     UNION ALL
-    SELECT symbol, event_type, epoch, NULL, NULL, 'window',
-      format('%s: %s from %s to %s: %s', gap_id, cause, from_time, to_time, reason)
+    SELECT symbol, event_type, epoch, NULL::bigint, NULL::bigint, 'window',
+      concat(gap_id, ': ', cause, ' from ', from_time, ' to ', to_time, ': ', reason)
     FROM gaps WHERE from_id IS NULL AND event_type <> 'bookTicker' AND status <> 'filled'
       AND ${inRange('gaps', '$3', '$4', 'false')}
     UNION ALL
     SELECT gap.symbol, gap.event_type, gap.epoch, gap.from_id, gap.to_id, 'narrowed',
-      format('%s: %s, the rest %s..%s is %s', gap.gap_id, gap.status, rest.from_id, rest.to_id, rest.status)
+      concat(gap.gap_id, ': ', gap.status, ', the rest ', rest.from_id, '..', rest.to_id, ' is ', rest.status)
     FROM gaps AS gap JOIN gaps AS rest ON rest.symbol = gap.symbol AND rest.event_type = gap.event_type AND rest.epoch = gap.epoch
       AND rest.from_id = gap.to_id + 1 AND rest.detected_at = gap.detected_at
     WHERE ${inRange('gap', '$3', '$4', byIds('gap'))}),
@@ -48,16 +64,15 @@ const OVERLAPS = `WITH ranges AS (
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
   shared AS (
     SELECT symbol, event_type, epoch, from_id, least(to_id, reaches) AS to_id, 'overlap' AS kind,
-      format('%s: %s, and an earlier row has ids up to %s', gap_id, status, reaches) AS detail
+      concat(gap_id, ': ', status, ', and an earlier row has ids up to ', reaches) AS detail
     FROM ranges WHERE from_id <= reaches AND ${inRange('ranges', '$3', '$4', byIds('ranges'))}),
   ${firstCases('shared', '$2')}`
 
 /** Ledger rows of sequences without stored rows, so there is nothing to compare them with. */
 const UNSTORED = `WITH unstored AS (
-    SELECT symbol, event_type, NULL::integer AS epoch, 'unstored' AS kind, from_id, to_id, NULL AS detail FROM gaps
-    WHERE from_id IS NOT NULL AND ($1::text[] IS NULL OR symbol = ANY($1)) AND ${inRange('gaps', '$3', '$4', FOUND)} AND NOT EXISTS (
-      SELECT 1 FROM jsonb_to_recordset($5::jsonb) AS row (symbol text, "eventType" text, epoch int)
-      WHERE row.symbol = gaps.symbol AND row."eventType" = gaps.event_type AND row.epoch = gaps.epoch)),
+    SELECT symbol, event_type, NULL::integer AS epoch, 'unstored' AS kind, from_id, to_id, NULL::text AS detail FROM gaps
+    WHERE from_id IS NOT NULL AND ($1::text[] IS NULL OR symbol = ANY($1)) AND ${inRange('gaps', '$3', '$4', FOUND)}
+      AND NOT EXISTS (SELECT 1 FROM ${STORED} WHERE ${ofSequence('gaps')})),
   ${firstCases('unstored', '$2')}`
 
 const SUMMARIES: Readonly<Record<string, (count: number) => string>> = {
@@ -72,13 +87,12 @@ export async function checkLedger(
   { connection, scope, limit }: CheckContext,
   sequences: readonly Sequence[],
 ): Promise<Remark[]> {
-  const selection = [scope.symbols, limit, ...timeBounds(scope)]
-  const values = [...selection, isCut(scope), JSON.stringify(sequences)]
+  const values = [scope.symbols, limit, ...timeBounds(scope), ...sequenceColumns(sequences)]
   const known = [
-    ...(await readCases(connection, OVERLAPS, values)),
-    ...(await readCases(connection, STATES, values)),
+    ...(await readCases(connection, OVERLAPS, [...values, isCut(scope)])),
+    ...(await readCases(connection, STATES, [...values, isCut(scope)])),
   ]
-  const unstored = await readCases(connection, UNSTORED, [...selection, JSON.stringify(sequences)])
+  const unstored = await readCases(connection, UNSTORED, values)
   return [
     ...known.map((cases) =>
       finding({

@@ -1,5 +1,5 @@
-import { examples, finding, type Remark } from './findings.ts'
-import type { Example, OutagesReport, QuotesReport } from './report-types.ts'
+import { EXAMPLE_COLUMNS, type ExampleRow, examplesIn, finding, type Remark } from './findings.ts'
+import type { OutagesReport, QuotesReport } from './report-types.ts'
 import { type CheckContext, inScope, isoText, scopeValues } from './scope.ts'
 
 /** The stored quotes of a symbol. {@link checkQuoteRepeats} counts `doubled`. */
@@ -40,10 +40,9 @@ const repeats = (era: string, which: string) => `WITH ordered AS (
     GROUP BY symbol, era, update_id HAVING count(*) > 1),
   explained AS MATERIALIZED (
     SELECT repeated.*, (
-        SELECT cause FROM gaps
+        SELECT (array_agg(cause ORDER BY from_time))[1] FROM gaps
         WHERE gaps.symbol = repeated.symbol AND event_type = 'bookTicker' AND from_time <= last_at + interval '1 minute'
-          AND coalesce(to_time, from_time) >= last_at - interval '1 minute'
-        ORDER BY from_time LIMIT 1) AS cause
+          AND coalesce(to_time, from_time) >= last_at - interval '1 minute') AS cause
     FROM repeated),
   placed AS (
     SELECT *, (sum(copies - 1) OVER same)::float8 AS doubled,
@@ -51,14 +50,13 @@ const repeats = (era: string, which: string) => `WITH ordered AS (
       row_number() OVER (same ORDER BY first_at, update_id) AS place
     FROM explained WINDOW same AS (PARTITION BY symbol)),
   first_ones AS (
-    SELECT *, update_id AS from_id, update_id AS to_id, format('%s rows, from %s to %s, %s', copies, ${isoText('first_at')},
-      ${isoText('last_at')}, CASE WHEN cause IS NULL THEN 'no outage near' ELSE format('near an outage (%s)', cause) END) AS detail
+    SELECT *, update_id AS from_id, update_id AS to_id, concat(copies, ' rows, from ', ${isoText('first_at')}, ' to ',
+      ${isoText('last_at')}, ', ', CASE WHEN cause IS NULL THEN 'no outage near' ELSE concat('near an outage (', cause, ')') END) AS detail
     FROM placed WHERE place <= $4)
-SELECT symbol, doubled AS count, coalesce(beside, 0) AS beside, ${examples('place')} AS examples
-FROM first_ones GROUP BY symbol, doubled, beside ORDER BY symbol`
+SELECT symbol, doubled AS count, coalesce(beside, 0) AS beside, ${EXAMPLE_COLUMNS} FROM first_ones ORDER BY symbol, place`
 
 /** For all symbols except those in `$5`. Rows come in index order. */
-const WITHOUT_RESETS = repeats('0', 'symbol <> ALL($5::text[])')
+const WITHOUT_RESETS = repeats('0', 'NOT (symbol = ANY($5::text[]))')
 /** For one symbol, whose resets are `$5`. */
 const WITH_RESETS = repeats('width_bucket(ingestion_timestamp, $5::timestamptz[])', 'true')
 
@@ -70,12 +68,11 @@ const RESETS = `SELECT symbol, array_agg(${isoText('to_time')} ORDER BY to_time)
 const NO_LOOPS = 'SET LOCAL enable_nestloop = off'
 const LOOPS = 'SET LOCAL enable_nestloop = on'
 
-interface Repeats {
+interface Repeats extends ExampleRow {
   readonly symbol: string
   readonly count: number
   /** Those near an outage. */
   readonly beside: number
-  readonly examples: Example[]
 }
 
 /**
@@ -92,16 +89,16 @@ export async function checkQuoteRepeats({ connection, scope, limit }: CheckConte
   const rows = await read(WITHOUT_RESETS, symbols, restarted)
   for (const { symbol, times } of resets.rows) rows.push(...(await read(WITH_RESETS, [symbol], times)))
   await connection.query(LOOPS)
-  return rows.map(({ symbol, count, beside, examples }) =>
+  return [...Map.groupBy(rows, ({ symbol }) => symbol)].map(([symbol, repeated]) =>
     finding({
       check: 'quote repeats',
       kind: 'doubled',
       severity: 'failure',
       symbol,
       eventType: 'bookTicker',
-      count,
-      summary: `doubled: the same update received again, ${beside} of them within a minute of an outage in the ledger`,
-      examples,
+      count: repeated[0]?.count,
+      summary: `doubled: the same update received again, ${repeated[0]?.beside} of them within a minute of an outage in the ledger`,
+      examples: examplesIn(repeated),
     }),
   )
 }
@@ -114,17 +111,29 @@ const OUTAGES = `WITH windows AS MATERIALIZED (
     WHERE event_type = 'bookTicker' AND ($1::text[] IS NULL OR symbol = ANY($1))
       AND from_time <= coalesce(to_time, from_time)
       AND from_time < $3::timestamptz AND coalesce(to_time, from_time) >= $2::timestamptz),
-  summed AS (
-    SELECT symbol, count(*)::float8 AS windows, range_agg(tstzrange(from_time, to_time)) AS covered FROM windows GROUP BY symbol),
+  ordered AS (
+    SELECT *, row_number() OVER (PARTITION BY symbol ORDER BY to_time - from_time DESC, from_time) AS place,
+      max(to_time) OVER (PARTITION BY symbol ORDER BY from_time, to_time ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+    FROM windows),
   placed AS (
-    SELECT *, row_number() OVER (PARTITION BY symbol ORDER BY to_time - from_time DESC, from_time) AS place FROM windows)
-SELECT symbol, windows,
-  (SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0)::float8 FROM unnest(covered) AS r) AS seconds,
-  json_agg(json_build_object('from', ${isoText('from_time')}, 'to', ${isoText('to_time')},
-    'seconds', extract(epoch FROM to_time - from_time)::float8, 'cause', cause) ORDER BY place) AS longest
-FROM summed JOIN placed USING (symbol) WHERE place <= $4 GROUP BY symbol, windows, covered ORDER BY symbol`
+    SELECT *, count(*) OVER of_symbol AS windows,
+      sum(extract(epoch FROM CASE WHEN reached >= to_time THEN interval '0 seconds' WHEN reached > from_time THEN to_time - reached
+        ELSE to_time - from_time END)) OVER of_symbol AS covered
+    FROM ordered WINDOW of_symbol AS (PARTITION BY symbol))
+SELECT symbol, windows::float8 AS windows, covered::float8 AS covered, ${isoText('from_time')} AS "from", ${isoText('to_time')} AS "to",
+  extract(epoch FROM to_time - from_time)::float8 AS seconds, cause
+FROM placed WHERE place <= $4 ORDER BY symbol, place`
+
+type Outage = OutagesReport['longest'][number] &
+  Pick<OutagesReport, 'symbol' | 'windows'> & { readonly covered: number }
 
 /** Reads the windows without quotes from the ledger, by symbol. */
 export async function readOutages({ connection, scope, limit }: CheckContext): Promise<OutagesReport[]> {
-  return (await connection.query<OutagesReport>(OUTAGES, [...scopeValues(scope), limit])).rows
+  const { rows } = await connection.query<Outage>(OUTAGES, [...scopeValues(scope), limit])
+  return [...Map.groupBy(rows, ({ symbol }) => symbol)].map(([symbol, outages]) => ({
+    symbol,
+    windows: outages[0]?.windows ?? 0,
+    seconds: outages[0]?.covered ?? 0,
+    longest: outages.map(({ from, to, seconds, cause }) => ({ from, to, seconds, cause })),
+  }))
 }

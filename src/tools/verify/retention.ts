@@ -33,7 +33,7 @@ function belowSql(table: Table, order: string): string {
   const { time, id, type, epoch } = TABLES[table]
   return `WITH below AS (
       SELECT symbol, ${type} AS event_type, NULL::integer AS epoch, 'below' AS kind, ${id} AS from_id, ${id} AS to_id, ${time} AS time,
-        ${epoch} AS own_epoch, format('at %s%s', ${isoText(time)}, CASE WHEN ${epoch} > 0 THEN format(', epoch %s', ${epoch}) END) AS detail
+        ${epoch} AS own_epoch, concat('at ', ${isoText(time)}, CASE WHEN ${epoch} > 0 THEN concat(', epoch ', ${epoch}) END) AS detail
       FROM ${table} WHERE ${inScope(time)}),
     ${firstCases('below', '$4', order)}`
 }

@@ -1,3 +1,4 @@
+import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 
@@ -74,6 +75,11 @@ export function sequenceValues(
   return [symbol, eventType, epoch, ...timeBounds(scope)]
 }
 
+/** The first and the last id of each range, for `unnest`. */
+export function rangeValues(ranges: readonly IdRange[]): [froms: number[], tos: number[]] {
+  return [ranges.map(({ from }) => from), ranges.map(({ to }) => to)]
+}
+
 /** The tables of rows, with their columns in SQL. */
 export const TABLES = {
   trades: { time: 'trade_time', id: 'trade_id', type: 'event_type', epoch: 'epoch' },
@@ -91,13 +97,16 @@ export function isCut({ fromMs, toMs }: Scope): boolean {
   return fromMs !== null || toMs !== null
 }
 
+/** SQL: bytes as hexadecimal digits. */
+const hexOf = (bytes: string) => `encode(${bytes}, 'hex')`
+
 /** Looks in indexes first. Reads dead letters only for a symbol that is found nowhere else. */
 const UNKNOWN = `SELECT symbol FROM unnest($1::text[]) AS asked (symbol)
-  WHERE NOT EXISTS (SELECT FROM trades WHERE trades.symbol = asked.symbol)
-    AND NOT EXISTS (SELECT FROM book_ticker WHERE book_ticker.symbol = asked.symbol)
-    AND NOT EXISTS (SELECT FROM gaps WHERE gaps.symbol = asked.symbol)
-    AND NOT EXISTS (SELECT FROM dead_letters WHERE key = convert_to(asked.symbol, 'UTF8')
-      OR position(convert_to('"s":"' || asked.symbol || '"', 'UTF8') IN payload) > 0)
+  WHERE NOT EXISTS (SELECT 1 FROM trades WHERE trades.symbol = asked.symbol)
+    AND NOT EXISTS (SELECT 1 FROM book_ticker WHERE book_ticker.symbol = asked.symbol)
+    AND NOT EXISTS (SELECT 1 FROM gaps WHERE gaps.symbol = asked.symbol)
+    AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE key = convert_to(asked.symbol, 'UTF8')
+      OR position(${hexOf(`convert_to('"s":"' || asked.symbol || '"', 'UTF8')`)} IN ${hexOf('payload')}) > 0)
   ORDER BY symbol`
 
 /**
