@@ -21,8 +21,8 @@ const CHECKS: Record<string, Check> = {
   'Format and lint (biome)': () =>
     command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),
-  'Generated files (scripts/generate.ts)': () =>
-    hasNone(staleFiles(), 'scripts/with-node scripts/generate.ts'),
+  'Generated files (scripts/generate.ts)': async () =>
+    hasNone(await staleFiles(), 'scripts/with-node scripts/generate.ts'),
   'Plain English': () => hasNone(bannedPhrases(), 'CONTRIBUTING.md section 8'),
   'Tracked files': () => checkTrackedFiles(ROOT),
 }

@@ -24,8 +24,8 @@ function helpOf(command: Command): string {
   return text.trim()
 }
 
-export function commandsPage(): string {
-  const sections = placesOf(createProgram()).map(
+export async function commandsPage(): Promise<string> {
+  const sections = placesOf(await createProgram()).map(
     ({ path, command }) =>
       `## ${path.length === 0 ? 'tapeline' : path.join(' ')}\n\n\`\`\`text\n${helpOf(command)}\n\`\`\`\n`,
   )

@@ -14,9 +14,9 @@ import { settingsPage } from './settings-page.ts'
 const ROOT = resolve(import.meta.dirname, '..')
 
 /** The text of each generated file, by its path in the repository. */
-function generated(): Record<string, string> {
+async function generated(): Promise<Record<string, string>> {
   return {
-    'docs/commands.md': commandsPage(),
+    'docs/commands.md': await commandsPage(),
     'docs/faults.md': faultsPage(),
     'docs/settings.md': settingsPage(),
     'docs/metrics.md': metricsPage(),
@@ -26,14 +26,14 @@ function generated(): Record<string, string> {
 }
 
 /** Returns the generated files that differ from the code they come from. */
-export function staleFiles(): string[] {
-  return Object.entries(generated()).flatMap(([file, text]) =>
+export async function staleFiles(): Promise<string[]> {
+  return Object.entries(await generated()).flatMap(([file, text]) =>
     readFileSync(join(ROOT, file), 'utf8') === text ? [] : [file],
   )
 }
 
 if (import.meta.main) {
-  for (const [file, text] of Object.entries(generated())) {
+  for (const [file, text] of Object.entries(await generated())) {
     mkdirSync(dirname(join(ROOT, file)), { recursive: true })
     writeFileSync(join(ROOT, file), text)
   }

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
-import { createProgram } from '../src/cli/program.ts'
+import { COMMAND_NAMES } from '../src/cli/program.ts'
 import { DEFINITIONS, SECRET_NAMES, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -94,8 +94,7 @@ export function examples(): Section[] {
 /** Returns the commands whose code reads a setting, by its name, in the order of the help. */
 function readersOf(names: readonly string[]): Map<string, string[]> {
   const readers = new Map<string, string[]>()
-  for (const command of createProgram().commands.map((one) => one.name())) {
-    if (command === 'completion') continue
+  for (const command of COMMAND_NAMES) {
     const code = [...importedBy(`src/cli/${command}.ts`)]
       .filter((file) => !file.startsWith('src/foundation/settings/'))
       .map(read)

@@ -7,6 +7,8 @@ import { test } from 'node:test'
 import { completionScript } from '../src/cli/completion.ts'
 import { createProgram } from '../src/cli/program.ts'
 
+const program = await createProgram()
+
 const has = (shell: string) =>
   spawnSync(shell, ['-c', 'exit 0'], { stdio: 'ignore' }).status === 0
     ? {}
@@ -15,7 +17,7 @@ const has = (shell: string) =>
 /** Returns the completions of bash for these words; the last one is incomplete. */
 function offered(words: readonly string[], folder: string): string[] {
   const script = join(folder, 'completion.bash')
-  writeFileSync(script, completionScript(createProgram(), 'bash'))
+  writeFileSync(script, completionScript(program, 'bash'))
   const typed = words.map((word) => `'${word}'`).join(' ')
   const text = execFileSync(
     'bash',
@@ -42,7 +44,7 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
   test(`${shell} loads the script without an error`, has(shell), () => {
     const folder = mkdtempSync(join(tmpdir(), 'completion-'))
     const script = join(folder, 'script')
-    writeFileSync(script, completionScript(createProgram(), shell))
+    writeFileSync(script, completionScript(program, shell))
     const { status, stderr } = spawnSync(shell, ['-n', script], { encoding: 'utf8' })
     assert.deepEqual([status, stderr], [0, ''])
   })
@@ -50,7 +52,7 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
 
 test("every command's help has an example", () => {
   const without: string[] = []
-  const visit = (command: ReturnType<typeof createProgram>, path: string) => {
+  const visit = (command: typeof program, path: string) => {
     let text = ''
     command.configureOutput({
       writeOut: (part) => {
@@ -61,6 +63,6 @@ test("every command's help has an example", () => {
     if (path !== '' && command.commands.length === 0 && !/Examples?:/.test(text)) without.push(path)
     for (const below of command.commands) visit(below, `${path} ${below.name()}`)
   }
-  visit(createProgram(), '')
+  visit(program, '')
   assert.deepEqual(without, [])
 })

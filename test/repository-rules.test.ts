@@ -212,8 +212,8 @@ test('3.6 .env.example explains every setting', () => {
   assertNone(all.filter(({ meaning }) => meaning.length < 10))
 })
 
-test('3.6 generated documents are up to date: scripts/with-node scripts/generate.ts', () => {
-  assert.deepEqual(staleFiles(), [])
+test('3.6 generated documents are up to date: scripts/with-node scripts/generate.ts', async () => {
+  assert.deepEqual(await staleFiles(), [])
 })
 
 test('5.2 a test file is named after the folder that it tests', () => {

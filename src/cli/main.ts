@@ -5,7 +5,7 @@ import { createProgram } from './program.ts'
 
 guardTerminal(process.stdout)
 guardTerminal(process.stderr)
-const program = createProgram()
+const program = await createProgram(process.argv[2])
 refuseWith2(program)
 
 try {

@@ -1,55 +1,42 @@
 import { Command } from 'commander'
 import { VERSION } from '../foundation/telemetry/service.ts'
-import { archiveCommand } from './archive.ts'
-import { captureCommand } from './capture.ts'
-import { cleanCommand } from './clean.ts'
 import { completionCommand } from './completion.ts'
-import { consumeCommand } from './consume.ts'
-import { dashboardCommand } from './dashboard.ts'
-import { deadLettersCommand } from './dead-letters.ts'
-import { doctorCommand } from './doctor.ts'
-import { exportCommand } from './export.ts'
-import { gapsCommand } from './gaps.ts'
-import { historyCommand } from './history.ts'
-import { ingestCommand } from './ingest.ts'
-import { migrateCommand } from './migrate.ts'
-import { replayCommand } from './replay.ts'
-import { simulateCommand } from './simulate.ts'
-import { sqlCommand } from './sql.ts'
-import { statusCommand } from './status.ts'
-import { topicsCommand } from './topics.ts'
-import { upCommand } from './up.ts'
-import { verifyCommand } from './verify.ts'
 
-export function createProgram(): Command {
+/** In the order of the help. Each is loaded when it is used: a start with all takes twice as long. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  up: async () => (await import('./up.ts')).upCommand(),
+  ingest: async () => (await import('./ingest.ts')).ingestCommand(),
+  consume: async () => (await import('./consume.ts')).consumeCommand(),
+  archive: async () => (await import('./archive.ts')).archiveCommand(),
+  simulate: async () => (await import('./simulate.ts')).simulateCommand(),
+  replay: async () => (await import('./replay.ts')).replayCommand(),
+  capture: async () => (await import('./capture.ts')).captureCommand(),
+  topics: async () => (await import('./topics.ts')).topicsCommand(),
+  migrate: async () => (await import('./migrate.ts')).migrateCommand(),
+  verify: async () => (await import('./verify.ts')).verifyCommand(),
+  'dead-letters': async () => (await import('./dead-letters.ts')).deadLettersCommand(),
+  gaps: async () => (await import('./gaps.ts')).gapsCommand(),
+  dashboard: async () => (await import('./dashboard.ts')).dashboardCommand(),
+  export: async () => (await import('./export.ts')).exportCommand(),
+  history: async () => (await import('./history.ts')).historyCommand(),
+  sql: async () => (await import('./sql.ts')).sqlCommand(),
+  status: async () => (await import('./status.ts')).statusCommand(),
+  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+  clean: async () => (await import('./clean.ts')).cleanCommand(),
+}
+
+export const COMMAND_NAMES: readonly string[] = Object.keys(COMMANDS)
+
+/** @param name the only command that is used, for a quick start; all if it is none of them */
+export async function createProgram(name = ''): Promise<Command> {
   const program = new Command('bin/tapeline')
     .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')
     .version(VERSION)
     .showHelpAfterError('(see --help for arguments and options)')
-
-  for (const command of [
-    upCommand(),
-    ingestCommand(),
-    consumeCommand(),
-    archiveCommand(),
-    simulateCommand(),
-    replayCommand(),
-    captureCommand(),
-    topicsCommand(),
-    migrateCommand(),
-    verifyCommand(),
-    deadLettersCommand(),
-    gapsCommand(),
-    dashboardCommand(),
-    exportCommand(),
-    historyCommand(),
-    sqlCommand(),
-    statusCommand(),
-    doctorCommand(),
-    cleanCommand(),
-  ]) {
+  const only = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+  const loaders = only === undefined ? Object.values(COMMANDS) : [only]
+  for (const command of await Promise.all(loaders.map((load) => load())))
     program.addCommand(command.copyInheritedSettings(program))
-  }
-  program.addCommand(completionCommand(program))
+  if (only === undefined) program.addCommand(completionCommand(program))
   return program
 }
