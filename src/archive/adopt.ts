@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
+import { CommitChain, chainsOf } from '../foundation/archive/commit-chain.ts'
 import { newestDayList } from '../foundation/archive/day-list.ts'
 import { quoted } from '../foundation/archive/duckdb.ts'
 import { type ArchiveTable, COLUMN_KINDS } from '../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../foundation/archive/text-relations.ts'
 import { type CompactionPorts, mergeDay } from './compaction.ts'
+import { ledgerOf } from './manifests.ts'
 
 export interface Adopted {
   readonly table: string
@@ -41,6 +43,8 @@ export async function adoptDay(
   )
   const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM ${given}`)
   const rows = Number(count?.rows ?? 0)
+  const chains = (await chainsOf(store)).map((one) => new CommitChain(store, one))
+  const ledger = await ledgerOf(ports, chains)
   for (let attempt = 1; ; attempt++) {
     const last = await newestDayList(store, table.name, date)
     const published = last?.files.map(({ key }) => quoted(store.pathOf(key))) ?? []
@@ -52,7 +56,7 @@ export async function adoptDay(
     const done = { table: table.name, date, rows, added: Number(added?.rows ?? 0) }
     if (done.added === 0) return { ...done, list: last?.number ?? null }
     const columns = table.columns.map(({ name }) => name).join()
-    const list = await mergeDay(ports, table, date, last, {
+    const list = await mergeDay(ports, table, date, last, ledger, {
       rows: `SELECT ${columns}, 1 AS _rank, 0 AS _offset FROM (${fresh})`,
       // Segments are still to be merged.
       through: { ...last?.through },

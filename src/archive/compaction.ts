@@ -18,12 +18,14 @@ import {
   isBefore,
   newestDayList,
 } from '../foundation/archive/day-list.ts'
+import { dayManifest, type Ledger } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { fileHash } from '../foundation/archive/file-hash.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { type ArchiveTable, DAY_TABLES } from '../foundation/archive/tables.ts'
 import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+import { ledgerOf, refreshManifests, symbolFigures } from './manifests.ts'
 
 const DAY_MS = 86_400_000
 
@@ -65,6 +67,10 @@ export async function compact(
   isOver: (date: string) => boolean | Promise<boolean>,
 ): Promise<Published[]> {
   const chains = await Promise.all((await chainsOf(ports.store)).map((one) => readChain(ports.store, one)))
+  const ledger = await ledgerOf(
+    ports,
+    chains.map(({ chain }) => chain),
+  )
   const published: Published[] = []
   const lists = new Map<string, DayList | null>()
   for (const [day, files] of Map.groupBy(chains.flatMap(newFiles), dayKey)) {
@@ -76,11 +82,12 @@ export async function compact(
     const added = files.filter(({ chain, end }) => isBefore(last?.through[chain] ?? ORIGIN, end))
     if (added.length === 0) continue
     const rows = addedRows(table, date, ports.store, added)
-    const list = await mergeDay(ports, table, date, last, { rows, through: throughOf(last, added) })
+    const list = await mergeDay(ports, table, date, last, ledger, { rows, through: throughOf(last, added) })
     if (list !== null) published.push(list)
     lists.set(day, await newestDayList(ports.store, name, date))
   }
   for (const one of chains) await fold(one, lists)
+  await refreshManifests(ports, ledger)
   return published
 }
 
@@ -151,6 +158,7 @@ export async function mergeDay(
   table: ArchiveTable,
   date: string,
   last: DayList | null,
+  ledger: Ledger,
   added: Addition,
 ): Promise<Published | null> {
   const newSymbols = await duckDb.rows<{ symbol: string }>(`SELECT DISTINCT symbol FROM (${added.rows})`)
@@ -180,6 +188,7 @@ export async function mergeDay(
     }
     const read = counts.reduce((sum, { rows }) => sum + Number(rows), 0)
     const written = files.reduce((sum, { rows }) => sum + rows, 0)
+    const symbols = { ...last?.symbols, ...(await symbolFigures(store, duckDb, table, files)) }
     const list = {
       table: table.name,
       date,
@@ -188,7 +197,7 @@ export async function mergeDay(
       files: [...(kept ?? []), ...files].sort((a, b) => (a.firstSymbol < b.firstSymbol ? -1 : 1)),
       through: added.through,
       duplicates: (last?.duplicates ?? 0) + read - written,
-      symbols: { ...last?.symbols, ...(await symbolsOf(store, duckDb, table, files)) },
+      ...dayManifest(symbols, ledger.get(table.name) ?? [], date),
     }
     if (await createDayList(store, list))
       return { table: table.name, date, number: list.number, rows: written, duplicates: read - written }
@@ -283,26 +292,6 @@ function throughOf(last: DayList | null, added: readonly NewFile[]): Record<stri
   const through: Record<string, ChainPoint> = { ...last?.through }
   for (const { chain, end } of added) if (isBefore(through[chain] ?? ORIGIN, end)) through[chain] = end
   return through
-}
-
-async function symbolsOf(
-  store: ObjectStore,
-  duckDb: DuckDb,
-  { identity }: ArchiveTable,
-  files: readonly DayFile[],
-): Promise<DayList['symbols']> {
-  if (files.length === 0) return {}
-  const id = identity.at(-1)
-  const from = files.map(({ key }) => quoted(store.pathOf(key))).join()
-  const rows = await duckDb.rows<{ symbol: string; rows: bigint; first: bigint; last: bigint }>(
-    `SELECT symbol, count(*) AS rows, min(${id}) AS first, max(${id}) AS last FROM read_parquet([${from}]) GROUP BY symbol`,
-  )
-  return Object.fromEntries(
-    rows.map(({ symbol, rows: count, first, last }) => [
-      symbol,
-      { rows: Number(count), firstId: Number(first), lastId: Number(last) },
-    ]),
-  )
 }
 
 async function isTrue(duckDb: DuckDb, query: string): Promise<boolean> {

@@ -14,8 +14,8 @@ import {
 import { type DayFile, type DayList, isBefore, newestDayList, publishedDates } from './day-list.ts'
 import { quoted } from './duckdb.ts'
 import type { ObjectStore } from './object-store.ts'
-import { type ArchiveTable, COLUMN_KINDS, DAY_TABLES, OFFSET_COLUMN, TEXT_TABLES } from './tables.ts'
-import { ADOPTED_FOLDER, TEXT_RELATIONS, type TextTable } from './text-relations.ts'
+import { type ArchiveTable, COLUMN_KINDS, DAY_TABLES } from './tables.ts'
+import { type TextTable, textFiles, textRelation } from './text-relations.ts'
 
 const DAY_MS = 86_400_000
 
@@ -142,20 +142,11 @@ export class ArchiveSnapshot {
     return conditions.length === 0 ? rows : `SELECT * FROM (${rows}) WHERE ${conditions.join(' AND ')}`
   }
 
-  /**
-   * Returns a query of the ledger (the last revision of each gap), of the announcements of what is
-   * recorded, or of the dead letters, with the columns of the database's tables.
-   */
+  /** Returns a query of rows of a table of texts, with the columns of the database's table. */
   async textRelation(table: TextTable): Promise<string> {
-    const { name } = TEXT_TABLES[table]
-    const files = (await Promise.all(this.chains.map(({ chain }) => chain.segmentFiles()))).flat()
-    const adopted = (await this.#store.list(`${ADOPTED_FOLDER}/${name}`)).map((key) => ({ key }))
-    const keys = [...files.filter((file) => file.table === name), ...adopted]
-    const rows =
-      keys.length === 0
-        ? "SELECT NULL::TIMESTAMPTZ AS time, '{}' AS json, 0::BIGINT AS _offset WHERE false"
-        : `SELECT time, json, ${OFFSET_COLUMN.name} FROM ${await this.#read(keys)}`
-    return TEXT_RELATIONS[table](rows)
+    const chains = this.chains.map(({ chain }) => chain)
+    const files = await textFiles(this.#store, chains, table)
+    return textRelation(table, files.length === 0 ? null : await this.#read(files))
   }
 
   /**

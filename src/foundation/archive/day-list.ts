@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { TapelineError } from '../runtime/errors.ts'
 import { parseJson } from '../runtime/outside-text.ts'
 import type { ChainPoint } from './commit-chain.ts'
+import { DAY_MANIFEST } from './day-manifest.ts'
 import type { ObjectStore } from './object-store.ts'
 
 /*
@@ -37,8 +38,7 @@ const DAY_LIST = z.object({
   through: z.record(z.string(), POINT),
   /** Rows of segments that repeated a row, and were left out. */
   duplicates: z.int().min(0),
-  /** Per symbol: its number of rows, and the smallest and largest id. */
-  symbols: z.record(z.string(), z.object({ rows: z.int(), firstId: z.int(), lastId: z.int() })),
+  ...DAY_MANIFEST,
 })
 
 export type DayList = z.infer<typeof DAY_LIST>

@@ -1,4 +1,6 @@
-import type { TEXT_TABLES } from './tables.ts'
+import type { CommitChain } from './commit-chain.ts'
+import type { ObjectStore } from './object-store.ts'
+import { OFFSET_COLUMN, TEXT_TABLES } from './tables.ts'
 
 /*
  * The tables of JSON texts as relations with the columns of the database's tables. Each takes a query
@@ -10,7 +12,33 @@ export type TextTable = keyof typeof TEXT_TABLES
 /** Rows of the tables of before the archive, in a folder for each table. */
 export const ADOPTED_FOLDER = '_adopted'
 
-export const TEXT_RELATIONS: Readonly<Record<TextTable, (rows: string) => string>> = {
+/** Returns the files of a table, also those of segments whose records are being written. */
+export async function textFiles(
+  store: ObjectStore,
+  chains: readonly CommitChain[],
+  table: TextTable,
+): Promise<Array<{ readonly key: string }>> {
+  const { name } = TEXT_TABLES[table]
+  const segments = (await Promise.all(chains.map((chain) => chain.segmentFiles()))).flat()
+  const adopted = (await store.list(`${ADOPTED_FOLDER}/${name}`)).map((key) => ({ key }))
+  return [...segments.filter((file) => file.table === name), ...adopted]
+}
+
+/**
+ * Returns a query of the ledger (the last revision of each gap), of the announcements of what is
+ * recorded, or of the dead letters, with the columns of the database's tables.
+ *
+ * @param files reads the files of the table; null without one
+ */
+export function textRelation(table: TextTable, files: string | null): string {
+  return TEXT_RELATIONS[table](
+    files === null
+      ? "SELECT NULL::TIMESTAMPTZ AS time, '{}' AS json, 0::BIGINT AS _offset WHERE false"
+      : `SELECT time, json, ${OFFSET_COLUMN.name} FROM ${files}`,
+  )
+}
+
+const TEXT_RELATIONS: Readonly<Record<TextTable, (rows: string) => string>> = {
   gaps: (rows) =>
     `SELECT ${[
       text('gap_id'),
