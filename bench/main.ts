@@ -6,7 +6,8 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { boundedRun, type RunPlace } from '../test/support/bounded-run.ts'
 import { runAlone } from './alone/stage.ts'
-import { type BenchOptions, parseOptions } from './options.ts'
+import { LIVE_RATE, runArchiveStages } from './archive/stages.ts'
+import { ARCHIVE_STAGES, type BenchOptions, parseOptions, type Stage } from './options.ts'
 import { layPeer, preparePeer } from './peer.ts'
 import type { Pipeline } from './pipeline.ts'
 import { setPlace } from './place.ts'
@@ -42,20 +43,29 @@ function main(given: BenchOptions): Promise<number> {
   })
 }
 
-/** Messages of the stage `steady`. */
-function steadyMessages({ stages, rates, steadySeconds }: BenchOptions): number {
-  return stages.includes('steady') ? rates.reduce((sum, rate) => sum + rate * steadySeconds, 0) : 0
+/** Frames of the exchange that the stages need; each stage begins with the first. */
+function framesOf({ stages, rates, steadySeconds, warmUp, messages }: BenchOptions): number {
+  const has = (...names: Stage[]) => names.some((stage) => stages.includes(stage))
+  const at = (...perSecond: number[]) => perSecond.reduce((sum, rate) => sum + rate * steadySeconds, 0)
+  return Math.max(
+    has('flat out', 'steady', 'drain') ? warmUp : 0,
+    has('flat out') ? warmUp + messages + (has('steady') ? at(...rates) : 0) : 0,
+    has('steady', 'archive steady') ? warmUp + at(...rates) : 0,
+    has('archive compaction') ? warmUp + at(LIVE_RATE) : 0,
+    has('scale') ? messages : 0,
+  )
 }
 
 /** Time limit: all messages once from end to end, and once more for each drain. */
 function limitOf(options: BenchOptions): number {
-  const { runs, peer, warmUp, messages, rates, steadySeconds } = options
+  const { runs, peer, messages, rates, steadySeconds } = options
   const drains =
     1 +
     (options.stages.includes('drain') ? 1 : 0) +
     (options.stages.includes('scale') ? 4 : 0) +
-    (options.stages.includes('shards') ? 3 : 0)
-  const all = (warmUp + messages + steadyMessages(options)) * drains
+    (options.stages.includes('shards') ? 3 : 0) +
+    2 * ARCHIVE_STAGES.filter((stage) => options.stages.includes(stage)).length
+  const all = (framesOf(options) + messages) * drains
   const eachMs = (all / MESSAGES_A_SECOND + rates.length * steadySeconds) * 1000
   return REST_OF_RUN_MS + runs * (peer === null ? 1 : 2) * eachMs
 }
@@ -68,7 +78,7 @@ async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Ru
   const place = await setPlace(symbols, options.peer === null ? 'microsecond' : 'millisecond', run)
   const prepared = options.peer === null ? null : await preparePeer(options.peer, say)
   say('making frames')
-  await place.feeder.prepare(options.warmUp + options.messages + steadyMessages(options))
+  await place.feeder.prepare(framesOf(options))
   const ours: Runs = []
   const peer: Runs = []
   const one = async (
@@ -91,6 +101,7 @@ async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Ru
       if (options.stages.includes(stage)) alone[stage] = await runAlone(place, stage, ALONE_MESSAGES)
     if (options.stages.includes('scale')) Object.assign(alone, await scaleOut(place, options, say, signal))
     if (options.stages.includes('shards')) Object.assign(alone, await shardIngestion(place, options, signal))
+    Object.assign(alone, await runArchiveStages(place, options, i + 1, run))
     await one(`run ${i + 1} tapeline`, ours, () => layTapeline(place, symbols, options.settings), alone)
     if (prepared !== null) await one(`run ${i + 1} peer`, peer, () => layPeer(place, prepared, symbols))
   }

@@ -1,6 +1,16 @@
 import { Command, Option } from 'commander'
 import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 
+export const ARCHIVE_STAGES = [
+  'archive drain',
+  'archive steady',
+  'archive compaction',
+  'archive bytes',
+  'archive queries',
+  'archive market',
+  'export',
+] as const
+
 export const STAGES = [
   'decode',
   'produce',
@@ -10,10 +20,11 @@ export const STAGES = [
   'drain',
   'scale',
   'shards',
+  ...ARCHIVE_STAGES,
 ] as const
 export type Stage = (typeof STAGES)[number]
-/** Stages that need many symbols. */
-const ON_REQUEST: readonly Stage[] = ['scale', 'shards']
+/** Stages that need many symbols, or minutes. */
+const ON_REQUEST: readonly Stage[] = ['scale', 'shards', ...ARCHIVE_STAGES]
 
 export interface BenchOptions {
   readonly stages: readonly Stage[]
@@ -29,6 +40,8 @@ export interface BenchOptions {
   readonly rates: readonly number[]
   readonly steadySeconds: number
   readonly symbols: readonly string[]
+  /** Symbols of the stage `archive market`. */
+  readonly marketSymbols: number
   /** Folder of another pipeline to run next to this one. */
   readonly peer: string | null
   /** Settings of both services, in addition to those the run needs. */
@@ -55,7 +68,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .addOption(
       new Option('--stages <list>', STAGES.join(', ')).argParser(list(STAGES)).default(
         STAGES.filter((stage) => !ON_REQUEST.includes(stage)),
-        'all but scale and shards',
+        'all but scale, shards, export and those of the archive',
       ),
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))
@@ -82,6 +95,11 @@ export function parseOptions(args: readonly string[]): BenchOptions {
         .argParser((text) => text.toUpperCase().split(','))
         .default(['BTCUSDT', 'ETHUSDT', 'BNBUSDT'], 'BTCUSDT,ETHUSDT,BNBUSDT'),
     )
+    .addOption(
+      new Option('--market-symbols <number>', 'symbols of the stage archive market')
+        .argParser(wholeNumber(1, 5000))
+        .default(1500),
+    )
     .option('--peer <folder>', 'also run the pipeline of this folder')
     .addOption(
       new Option('--set <NAME=VALUE>', 'a setting of the services; may be repeated')
@@ -102,6 +120,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     rates: given['rates'],
     steadySeconds: given['seconds'],
     symbols: given['symbols'],
+    marketSymbols: given['marketSymbols'],
     peer: given['peer'] ?? null,
     settings: given['set'],
     jsonFile: given['json'] ?? null,

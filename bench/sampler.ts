@@ -29,7 +29,10 @@ export class Sampler {
   now(): Readonly<Record<string, Usage>> {
     for (const [name, pid] of Object.entries(this.#pids)) {
       const usage = usageOf(pid)
-      if (usage !== null) this.#latest.set(name, usage)
+      if (usage === null) continue
+      // A process that has ended and was not waited for yet has no memory.
+      const peakBytes = Math.max(usage.peakBytes, this.#latest.get(name)?.peakBytes ?? 0)
+      this.#latest.set(name, { ...usage, peakBytes })
     }
     return Object.fromEntries(this.#latest)
   }

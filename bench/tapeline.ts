@@ -7,12 +7,29 @@ import type { Place } from './place.ts'
 const COMMAND_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 30_000
 
+/** This project's services; only they have an archive. */
+export interface TapelinePipeline extends Pipeline {
+  /** The settings of its services. */
+  readonly env: Readonly<Record<string, string>> & Readonly<Record<TopicSetting, string>>
+  startArchive(url: string, settings?: Readonly<Record<string, string>>): Promise<Measured>
+  again(): Promise<TapelinePipeline>
+}
+
+type TopicSetting =
+  | 'KAFKA_BROKERS'
+  | 'KAFKA_PARTITIONS'
+  | 'KAFKA_TRADES_TOPIC'
+  | 'KAFKA_BOOK_TICKER_TOPIC'
+  | 'KAFKA_GAPS_TOPIC'
+  | 'KAFKA_CHECKPOINTS_TOPIC'
+  | 'KAFKA_DEAD_LETTERS_TOPIC'
+
 /** Sets up this project's services, with the default settings. */
 export async function layTapeline(
   place: Place,
   symbols: readonly string[],
   settings: Readonly<Record<string, string>>,
-): Promise<Pipeline> {
+): Promise<TapelinePipeline> {
   const prefix = `tapeline-${randomBytes(4).toString('hex')}`
   const env = {
     KAFKA_BROKERS: place.brokers,
@@ -35,17 +52,14 @@ export async function layTapeline(
 async function layConsumer(
   place: Place,
   prefix: string,
-  shared: Readonly<Record<string, string>> & {
-    readonly KAFKA_TRADES_TOPIC: string
-    readonly KAFKA_BOOK_TICKER_TOPIC: string
-    readonly KAFKA_PARTITIONS: string
-  },
-): Promise<Pipeline> {
+  shared: TapelinePipeline['env'],
+): Promise<TapelinePipeline> {
   const database = await place.createDatabase()
   const group = `tapeline-${randomBytes(4).toString('hex')}`
   const env = { ...shared, DATABASE_URL: database.url, KAFKA_GROUP_ID: group }
   await command(['migrate'], env)
   return {
+    env,
     databaseUrl: database.url,
     topics: [shared.KAFKA_TRADES_TOPIC, shared.KAFKA_BOOK_TICKER_TOPIC],
     partitions: Number(shared.KAFKA_PARTITIONS),
@@ -55,6 +69,13 @@ async function layConsumer(
       measured(['ingest'], 'INGEST_PORT', await freePort(), { ...env, ...settings }),
     startConsumer: async (settings = {}) =>
       measured(['consume'], 'CONSUMER_PORT', await freePort(), { ...env, ...settings }),
+    startArchive: async (url, settings = {}) =>
+      measured(['archive'], 'ARCHIVE_PORT', await freePort(), {
+        ...env,
+        ARCHIVE_URL: url,
+        KAFKA_ARCHIVE_GROUP_ID: `${group}-archive`,
+        ...settings,
+      }),
     async again() {
       const other = await layConsumer(place, prefix, shared)
       // The first one deletes the topics.

@@ -259,7 +259,7 @@ async function write(
   const staged = join(store.stagingFolder, `${id}.parquet`)
   try {
     await duckDb.run(
-      `COPY (SELECT ${columns} FROM (${firsts}) ORDER BY ${identity}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd)`,
+      `COPY (SELECT ${columns} FROM (${firsts}) ORDER BY ${identity}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)`,
     )
     const { sha256, bytes } = await fileHash(staged)
     const [count] = await duckDb.rows<{ rows: bigint }>(

@@ -1,19 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import type { ChainHead } from '../foundation/archive/commit-chain.ts'
-import { RowBuffer } from '../foundation/archive/row-buffer.ts'
-import { ARCHIVE_TABLES, type ArchiveTable, TEXT_TABLES } from '../foundation/archive/tables.ts'
 import type { Hole, MessageBuffer } from '../foundation/consumption/fetch-loop.ts'
-import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter.ts'
-import { deadLetter, mirroredLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedPartition } from '../foundation/kafka/codec/fetch-api.ts'
-import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
-import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
+import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
 import {
   keyOf,
   type PartitionOrigin,
   type Position,
   type TopicPartition,
 } from '../foundation/kafka/partition.ts'
+import { type SegmentBuffers, SegmentRows } from './segment-rows.ts'
 
 /** Days that a segment may touch, so that few files must be read again for a day. */
 const MAX_DAYS = 8
@@ -29,7 +25,7 @@ export interface OpenSegmentsOptions {
 }
 
 /** Rows of one partition, from one offset to another. */
-export interface Segment extends PartitionOrigin {
+export interface Segment extends SegmentBuffers {
   /** UUID. */
   readonly id: string
   readonly incarnation: number
@@ -38,7 +34,6 @@ export interface Segment extends PartitionOrigin {
   nextOffset: number
   /** Leader epoch of its last message; −1 if unknown. */
   leaderEpoch: number
-  readonly buffers: Map<ArchiveTable, RowBuffer>
   messages: number
   /** Messages in its range that Kafka no longer had. */
   lost: number
@@ -74,11 +69,11 @@ interface Owned extends PartitionOrigin {
 export class OpenSegments implements MessageBuffer {
   readonly #options: OpenSegmentsOptions
   readonly #owned = new Map<string, Owned>()
-  readonly #decoder = new Decoder()
+  readonly #rows = new SegmentRows()
   /** Segments of a topic that was recreated: no other copy of their messages is left. */
   #retired: Segment[] = []
   #isDraining = false
-  readonly counters = { consumed: 0, deadLetters: 0 }
+  #consumed = 0
 
   constructor(options: OpenSegmentsOptions) {
     this.#options = options
@@ -133,6 +128,10 @@ export class OpenSegments implements MessageBuffer {
     }))
   }
 
+  get counters(): { readonly consumed: number; readonly deadLetters: number } {
+    return { consumed: this.#consumed, deadLetters: this.#rows.deadLetters }
+  }
+
   /** Bytes of all rows that are not committed. */
   get heldBytes(): number {
     return (
@@ -176,9 +175,9 @@ export class OpenSegments implements MessageBuffer {
         return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
       if (isFull(state.open)) return null
       const segment = this.#segmentOf(state, nowMs)
-      this.#add(state, segment, message, wallMs)
+      this.#rows.add(state.kind, segment, message, wallMs)
       segment.messages++
-      this.counters.consumed++
+      this.#consumed++
       state.next = segment.nextOffset = offset + 1
       state.leaderEpoch = segment.leaderEpoch = message.leaderEpoch
     }
@@ -246,16 +245,21 @@ export class OpenSegments implements MessageBuffer {
     return due.length === 0 ? null : Math.min(...due)
   }
 
-  /** Notes that a taken segment is committed. */
+  /** Notes that a taken segment is committed. Its rows must not be read any more. */
   committed(segment: Segment): void {
+    this.#rows.release(segment)
     const state = this.#owned.get(keyOf(segment))
     if (state?.writing !== segment) return
     state.writing = null
     state.committed = segment.nextOffset
   }
 
-  /** Gives up a partition: another process has committed the offsets of its taken segment. */
+  /**
+   * Gives up a partition: another process has committed the offsets of its taken segment. The
+   * segment's rows must not be read any more.
+   */
   drop(segment: Segment): void {
+    this.#rows.release(segment)
     const state = this.#owned.get(keyOf(segment))
     if (state?.writing === segment) this.#owned.delete(keyOf(segment))
   }
@@ -276,45 +280,6 @@ export class OpenSegments implements MessageBuffer {
     return state.open
   }
 
-  #add({ kind, ...origin }: Owned, segment: Segment, message: FetchedMessage, wallMs: number): void {
-    const { offset } = message
-    if (kind === 'deadLetters') {
-      const row = mirroredLetter(origin, message, wallMs)
-      if (row !== null) this.#addLetter(segment, row, offset)
-      return
-    }
-    const decoder = this.#decoder
-    const reason = decoder.decode(kind, message)
-    if (reason !== null) {
-      this.counters.deadLetters++
-      this.#addLetter(segment, deadLetter(origin, message, reason, wallMs), offset)
-      return
-    }
-    if (kind !== 'gaps') {
-      bufferOf(segment, ARCHIVE_TABLES[decoder.event.type]).add(decoder.event, offset)
-      return
-    }
-    const { gap, recording } = decoder
-    if (gap !== null)
-      bufferOf(segment, TEXT_TABLES.gaps).addText(gap.updated_at * 1000, JSON.stringify(gap), offset)
-    if (recording !== null)
-      bufferOf(segment, TEXT_TABLES.recordings).addText(
-        recording.at * 1000,
-        JSON.stringify(recording),
-        offset,
-      )
-  }
-
-  #addLetter(segment: Segment, row: DeadLetterRow, offset: number): void {
-    const { key, payload, failedAtMs } = row
-    const json = JSON.stringify({
-      ...row,
-      key: key?.toString('base64') ?? null,
-      payload: payload?.toString('base64') ?? null,
-    })
-    bufferOf(segment, TEXT_TABLES.deadLetters).addText(failedAtMs * 1000, json, offset)
-  }
-
   #dueInMs(open: Segment | null, nowMs: number): number {
     return open === null
       ? Number.POSITIVE_INFINITY
@@ -326,15 +291,6 @@ export class OpenSegments implements MessageBuffer {
     for (const state of this.#owned.values()) sum += of(state)
     return sum
   }
-}
-
-function bufferOf({ buffers }: Segment, table: ArchiveTable): RowBuffer {
-  let buffer = buffers.get(table)
-  if (buffer === undefined) {
-    buffer = new RowBuffer(table)
-    buffers.set(table, buffer)
-  }
-  return buffer
 }
 
 function bytesOf(segment: Segment | null): number {

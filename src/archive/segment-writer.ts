@@ -63,7 +63,7 @@ export class SegmentWriter {
       const { sha256, bytes } = await fileHash(staged)
       const key = this.#chain.segmentKey(incarnation, firstOffset, id, table.name)
       await this.#store.putFile(key, staged)
-      const days = Object.fromEntries([...rows.days].map(([day, count]) => [dateOf(day), count]))
+      const days = Object.fromEntries([...rows.days].map(([day, of]) => [dateOf(day), of.rows]))
       return { table: table.name, key, rows: rows.rows, bytes, sha256, days }
     } finally {
       await rm(staged, { force: true })

@@ -5,9 +5,9 @@ import {
   emptyChunk,
   INLINE_BYTES,
   type RowChunk,
-  writeBigint,
+  writeInteger,
   writeNull,
-} from './row-buffer.ts'
+} from './row-chunk.ts'
 import type { ArchiveColumn } from './tables.ts'
 
 /** Signature and flags; the length of the header's extension follows. */
@@ -114,7 +114,7 @@ export class CopiedRows {
         case 'time': {
           const us = view.getInt32(at) * TWO_TO_32 + view.getUint32(at + 4) + EPOCH_US
           if (!Number.isSafeInteger(us)) throw new RangeError(`${values.column.name} is not a time`)
-          writeBigint(values, row, us)
+          writeInteger(values, row, us)
           break
         }
         case 'id':
@@ -131,8 +131,7 @@ export class CopiedRows {
           values.bytes[row] = bytes[at] ?? 0
           break
         case 'word':
-          if (length > INLINE_BYTES)
-            chunk.longTexts.push({ column: i, row, bytes: bytes.subarray(at, at + length) })
+          if (length > INLINE_BYTES) values.longTexts.push({ row, bytes: bytes.subarray(at, at + length) })
           else {
             values.view.setUint32(row * 16, length, true)
             for (let b = 0; b < length; b++) values.bytes[row * 16 + 4 + b] = bytes[at + b] ?? 0

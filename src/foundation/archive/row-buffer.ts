@@ -1,11 +1,31 @@
-import { ABSENT, EVENT_SOURCES, type EventFields } from '../market/event-fields.ts'
-import { type ArchiveColumn, type ArchiveTable, COLUMN_KINDS, OFFSET_COLUMN } from './tables.ts'
+import {
+  ABSENT,
+  EVENT_SOURCES,
+  type EventFields,
+  type EventSource,
+  type KnownSymbol,
+} from '../market/event-fields.ts'
+import {
+  BLOCK_BYTES,
+  type BlockPool,
+  CHUNK_ROWS,
+  type ColumnValues,
+  chunkIn,
+  INLINE_BYTES,
+  type RowChunk,
+  writeInteger,
+  writeNull,
+} from './row-chunk.ts'
+import { type ArchiveColumn, type ArchiveTable, OFFSET_COLUMN } from './tables.ts'
 
-/** Rows of one chunk: the most that a DuckDB data chunk takes. */
-export const CHUNK_ROWS = 2048
+/** Writes a field of an event, or the offset of its message, as the value of a row. */
+type FieldWriter = (values: ColumnValues, row: number, event: EventFields, offset: number) => void
 
-/** The longest text that a `duckdb_string_t` holds itself (duckdb.h); longer ones need a pointer. */
-export const INLINE_BYTES = 12
+/** The chunk to which rows are added. */
+interface OpenChunk {
+  readonly chunk: RowChunk
+  readonly fields: ReadonlyArray<{ readonly values: ColumnValues; readonly write: FieldWriter }>
+}
 
 const DAY_US = 86_400_000_000
 const TWO_TO_32 = 2 ** 32
@@ -16,35 +36,10 @@ const SAFE_WHOLE = 90_000_000
 
 const ZERO = 0x30
 const DOT = 0x2e
-const SOURCES = new Map(EVENT_SOURCES.map((source) => [source, inlineText(Buffer.from(source))]))
-const NO_TEXT = new Uint8Array(16)
-
-/** Values of a column, as DuckDB has them in a vector (little-endian). */
-export interface ColumnValues {
-  readonly column: ArchiveColumn
-  readonly bytes: Uint8Array<ArrayBuffer>
-  readonly view: DataView
-  /** One bit per row, set if the value is not null; null if the column has no nulls. */
-  readonly validity: Uint8Array<ArrayBuffer> | null
-}
-
-/** At most {@link CHUNK_ROWS} rows. */
-export interface RowChunk {
-  rows: number
-  readonly columns: readonly ColumnValues[]
-  /** Texts that are too long for their value, by column and row. */
-  readonly longTexts: Array<{ readonly column: number; readonly row: number; readonly bytes: Uint8Array }>
-}
-
-/** Returns a chunk without rows. Its values are zero, and not null. */
-export function emptyChunk(columns: readonly ArchiveColumn[]): RowChunk {
-  const values = columns.map((column): ColumnValues => {
-    const bytes = new Uint8Array(COLUMN_KINDS[column.kind].bytes * CHUNK_ROWS)
-    const validity = column.isNullable ? new Uint8Array(CHUNK_ROWS / 8).fill(0xff) : null
-    return { column, bytes, view: new DataView(bytes.buffer), validity }
-  })
-  return { rows: 0, columns: values, longTexts: [] }
-}
+const SOURCES: ReadonlyMap<EventSource, Uint32Array> = new Map(
+  EVENT_SOURCES.map((source) => [source, inlineText(Buffer.from(source))]),
+)
+const NO_TEXT = new Uint32Array(4)
 
 /**
  * Rows of one table, as columns that DuckDB takes without conversion. Rows are added in the order of
@@ -53,102 +48,48 @@ export function emptyChunk(columns: readonly ArchiveColumn[]): RowChunk {
 export class RowBuffer {
   readonly table: ArchiveTable
   readonly chunks: RowChunk[] = []
-  /** Rows by UTC day, as days since the Unix epoch. */
-  readonly days = new Map<number, number>()
+  readonly #pool: BlockPool
   readonly #columns: readonly ArchiveColumn[]
-  readonly #chunkBytes: number
-  /** The 16 bytes of a symbol's text; null if it is too long. */
-  readonly #symbols = new WeakMap<object, Uint8Array | null>()
-  #open: RowChunk | null = null
+  readonly #isOfReceiptDay: boolean
+  /** Rows by UTC day, as days since the Unix epoch. */
+  readonly days = new Map<number, { rows: number }>()
+  /** The day of the last row; most rows have the day of the one before. */
+  #day = { fromUs: Number.NaN, rows: { rows: 0 } }
+  #open: OpenChunk | null = null
   #textBytes = 0
   rows = 0
 
-  constructor(table: ArchiveTable) {
+  constructor(table: ArchiveTable, pool: BlockPool) {
     this.table = table
+    this.#pool = pool
     this.#columns = [...table.columns, OFFSET_COLUMN]
-    this.#chunkBytes = this.#columns.reduce((sum, { kind }) => sum + COLUMN_KINDS[kind].bytes * CHUNK_ROWS, 0)
+    this.#isOfReceiptDay = table.columns[0]?.name === 'ingestion_timestamp'
   }
 
   /** Bytes of memory. */
   get bytes(): number {
-    return this.chunks.length * this.#chunkBytes + this.#textBytes
+    return this.chunks.length * BLOCK_BYTES + this.#textBytes
   }
 
   /** @param offset of the event's message */
   add(event: EventFields, offset: number): void {
-    const chunk = this.#open ?? this.#begin()
+    const { chunk, fields } = this.#open ?? this.#begin()
     const row = chunk.rows++
-    let timeUs = 0
-    for (let i = 0; i < chunk.columns.length; i++) {
-      const values = chunk.columns[i] as ColumnValues
-      switch (values.column.name) {
-        case 'trade_time':
-          timeUs = event.tradeTimeUs
-          writeBigint(values, row, timeUs)
-          break
-        case 'event_time':
-          writeOptional(values, row, event.eventTimeUs)
-          break
-        case 'ingestion_timestamp':
-          if (i === 0) timeUs = event.receivedUs
-          writeBigint(values, row, event.receivedUs)
-          break
-        case 'symbol':
-          this.#writeSymbol(chunk, i, row, event.symbol)
-          break
-        case 'epoch':
-          values.view.setInt32(row * 4, event.epoch, true)
-          break
-        case 'trade_id':
-        case 'update_id':
-          writeBigint(values, row, event.id)
-          break
-        case 'price':
-        case 'bid_price':
-          writeDecimal(values, row, event.bytes, event.priceStart, event.priceEnd)
-          break
-        case 'quantity':
-        case 'bid_quantity':
-          writeDecimal(values, row, event.bytes, event.quantityStart, event.quantityEnd)
-          break
-        case 'ask_price':
-          writeDecimal(values, row, event.bytes, event.askPriceStart, event.askPriceEnd)
-          break
-        case 'ask_quantity':
-          writeDecimal(values, row, event.bytes, event.askQuantityStart, event.askQuantityEnd)
-          break
-        case 'first_trade_id':
-          writeOptional(values, row, event.firstTradeId)
-          break
-        case 'last_trade_id':
-          writeOptional(values, row, event.lastTradeId)
-          break
-        case 'is_buyer_maker':
-          values.bytes[row] = event.isBuyerMaker ? 1 : 0
-          break
-        case 'source':
-          values.bytes.set(SOURCES.get(event.source) ?? NO_TEXT, row * 16)
-          break
-        case OFFSET_COLUMN.name:
-          writeBigint(values, row, offset)
-          break
-        default:
-          throw new Error(`No field for the column ${values.column.name}`)
-      }
-    }
-    this.#added(chunk, timeUs)
+    for (const { values, write } of fields) write(values, row, event, offset)
+    this.#added(chunk, this.#isOfReceiptDay ? event.receivedUs : event.tradeTimeUs)
   }
 
   /** Adds a row of a table of texts. */
   addText(timeUs: number, text: string, offset: number): void {
-    const chunk = this.#open ?? this.#begin()
+    const { chunk } = this.#open ?? this.#begin()
     const row = chunk.rows++
-    const [time, , at] = chunk.columns
-    if (time === undefined || at === undefined) throw new Error(`${this.table.name} is no table of texts`)
+    const [time, json, at] = chunk.columns
+    if (time === undefined || json === undefined || at === undefined)
+      throw new Error(`${this.table.name} is no table of texts`)
     const bytes = Buffer.from(text)
-    writeBigint(time, row, timeUs)
-    chunk.longTexts.push({ column: 1, row, bytes })
-    writeBigint(at, row, offset)
+    writeInteger(time, row, timeUs)
+    json.longTexts.push({ row, bytes })
+    writeInteger(at, row, offset)
     this.#textBytes += bytes.length
     this.#added(chunk, timeUs)
   }
@@ -156,55 +97,100 @@ export class RowBuffer {
   #added(chunk: RowChunk, timeUs: number): void {
     this.rows++
     if (chunk.rows === CHUNK_ROWS) this.#open = null
+    const sinceMidnightUs = timeUs - this.#day.fromUs
+    if (!(sinceMidnightUs >= 0 && sinceMidnightUs < DAY_US)) this.#changeDay(timeUs)
+    this.#day.rows.rows++
+  }
+
+  #changeDay(timeUs: number): void {
     const day = Math.floor(timeUs / DAY_US)
-    this.days.set(day, (this.days.get(day) ?? 0) + 1)
+    const rows = this.days.get(day) ?? { rows: 0 }
+    this.days.set(day, rows)
+    this.#day = { fromUs: day * DAY_US, rows }
   }
 
-  #begin(): RowChunk {
-    const chunk = emptyChunk(this.#columns)
+  #begin(): OpenChunk {
+    const chunk = chunkIn(this.#pool.take(), this.#columns)
     this.chunks.push(chunk)
-    this.#open = chunk
-    return chunk
+    const fields = chunk.columns.map((values) => ({ values, write: WRITERS[values.column.name] ?? noWriter }))
+    this.#open = { chunk, fields }
+    return this.#open
   }
+}
 
-  #writeSymbol(chunk: RowChunk, column: number, row: number, symbol: EventFields['symbol']): void {
-    let text = this.#symbols.get(symbol)
-    if (text === undefined) {
-      text = symbol.bytes.length > INLINE_BYTES ? null : inlineText(symbol.bytes)
-      this.#symbols.set(symbol, text)
-    }
-    if (text === null) chunk.longTexts.push({ column, row, bytes: symbol.bytes })
-    else chunk.columns[column]?.bytes.set(text, row * 16)
+/** By column. */
+const WRITERS: Readonly<Record<string, FieldWriter>> = {
+  trade_time: (values, row, { tradeTimeUs }) => writeInteger(values, row, tradeTimeUs),
+  event_time: (values, row, { eventTimeUs }) => writeOptional(values, row, eventTimeUs),
+  ingestion_timestamp: (values, row, { receivedUs }) => writeInteger(values, row, receivedUs),
+  symbol: writeSymbol,
+  epoch: ({ words }, row, { epoch }) => {
+    words[row] = epoch
+  },
+  trade_id: (values, row, { id }) => writeInteger(values, row, id),
+  update_id: (values, row, { id }) => writeInteger(values, row, id),
+  price: writePrice,
+  bid_price: writePrice,
+  quantity: writeQuantity,
+  bid_quantity: writeQuantity,
+  ask_price: ({ words }, row, { bytes, askPriceStart, askPriceEnd }) =>
+    writeDecimal(words, row, bytes, askPriceStart, askPriceEnd),
+  ask_quantity: ({ words }, row, { bytes, askQuantityStart, askQuantityEnd }) =>
+    writeDecimal(words, row, bytes, askQuantityStart, askQuantityEnd),
+  first_trade_id: (values, row, { firstTradeId }) => writeOptional(values, row, firstTradeId),
+  last_trade_id: (values, row, { lastTradeId }) => writeOptional(values, row, lastTradeId),
+  is_buyer_maker: ({ bytes }, row, { isBuyerMaker }) => {
+    bytes[row] = isBuyerMaker ? 1 : 0
+  },
+  source: ({ words }, row, { source }) => writeText(words, row, SOURCES.get(source) ?? NO_TEXT),
+  [OFFSET_COLUMN.name]: (values, row, _event, offset) => writeInteger(values, row, offset),
+}
+
+function writePrice({ words }: ColumnValues, row: number, event: EventFields): void {
+  writeDecimal(words, row, event.bytes, event.priceStart, event.priceEnd)
+}
+
+function writeQuantity({ words }: ColumnValues, row: number, event: EventFields): void {
+  writeDecimal(words, row, event.bytes, event.quantityStart, event.quantityEnd)
+}
+
+function noWriter({ column }: ColumnValues): void {
+  throw new Error(`No field for the column ${column.name}`)
+}
+
+/** The texts of symbols; null for one that is too long. */
+const symbolTexts = new WeakMap<KnownSymbol, Uint32Array | null>()
+
+function writeSymbol({ words, longTexts }: ColumnValues, row: number, { symbol }: EventFields): void {
+  let text = symbolTexts.get(symbol)
+  if (text === undefined) {
+    text = symbol.bytes.length > INLINE_BYTES ? null : inlineText(symbol.bytes)
+    symbolTexts.set(symbol, text)
   }
+  if (text === null) longTexts.push({ row, bytes: symbol.bytes })
+  else writeText(words, row, text)
 }
 
 /** Returns a `duckdb_string_t`: the length, and the text itself. */
-function inlineText(text: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(16)
-  new DataView(bytes.buffer).setUint32(0, text.length, true)
-  bytes.set(text, 4)
-  return bytes
+function inlineText(text: Uint8Array): Uint32Array {
+  const words = new Uint32Array(4)
+  words[0] = text.length
+  new Uint8Array(words.buffer).set(text, 4)
+  return words
 }
 
-/** @param value a safe integer */
-export function writeBigint({ view }: ColumnValues, row: number, value: number): void {
-  const high = Math.floor(value / TWO_TO_32)
-  view.setUint32(row * 8, value - high * TWO_TO_32, true)
-  view.setInt32(row * 8 + 4, high, true)
+/** Word by word: a call to copy so few bytes costs more. */
+function writeText(words: Uint32Array, row: number, text: Uint32Array): void {
+  for (let i = 0; i < 4; i++) words[row * 4 + i] = text[i] ?? 0
 }
 
 function writeOptional(values: ColumnValues, row: number, value: number): void {
-  if (value !== ABSENT) writeBigint(values, row, value)
-  else writeNull(values, row)
-}
-
-/** Does nothing where a column has no nulls. */
-export function writeNull({ validity }: ColumnValues, row: number): void {
-  if (validity !== null) validity[row >> 3] = (validity[row >> 3] ?? 0) & ~(1 << (row & 7))
+  if (value === ABSENT) writeNull(values, row)
+  else writeInteger(values, row, value)
 }
 
 /** Writes a decimal of at most 12 digits before the point and 8 after it, in units of the eighth place. */
-function writeDecimal({ view }: ColumnValues, row: number, text: Buffer, start: number, end: number): void {
+function writeDecimal(words: Uint32Array, row: number, text: Buffer, start: number, end: number): void {
   let at = start
   let whole = 0
   for (; at < end; at++) {
@@ -216,15 +202,15 @@ function writeDecimal({ view }: ColumnValues, row: number, text: Buffer, start: 
   const digits = Math.max(0, end - at - 1)
   for (at++; at < end; at++) fraction = fraction * 10 + (text[at] ?? 0) - ZERO
   for (let i = digits; i < SCALE_DIGITS; i++) fraction *= 10
-  const to = row * 16
+  const to = row * 4
   if (whole >= SAFE_WHOLE) {
     const value = BigInt(whole) * BigInt(SCALE) + BigInt(fraction)
-    view.setBigUint64(to, BigInt.asUintN(64, value), true)
-    view.setBigUint64(to + 8, value >> 64n, true)
+    for (let i = 0; i < 4; i++) words[to + i] = Number(BigInt.asUintN(32, value >> BigInt(32 * i)))
     return
   }
   const value = whole * SCALE + fraction
-  const high = Math.floor(value / TWO_TO_32)
-  view.setUint32(to, value - high * TWO_TO_32, true)
-  view.setUint32(to + 4, high, true)
+  words[to] = value
+  words[to + 1] = value / TWO_TO_32
+  words[to + 2] = 0
+  words[to + 3] = 0
 }
