@@ -59,6 +59,9 @@ test('an archive without a database is shown as such everywhere, survives a kill
     await refused.exit()
     assert.match(refused.output(), /There is no database: DATABASE_URL=none[\s\S]*--archive/, args[0])
   }
+  await using sql = run('sql', '--archive', '--csv', 'SELECT count(*) > 500 FROM raw_trades')
+  await sql.assertExit(0)
+  assert.match(sql.output(), /true/)
   first.signal('SIGKILL')
   await first.exit()
   const before = await inFiles()
@@ -66,7 +69,7 @@ test('an archive without a database is shown as such everywhere, survives a kill
   await using second = run('up', '--simulate', '--archive', '--for', '3s')
   await second.assertExit(0, START_TIMEOUT_MS)
   assert.match(second.output(), /kafka \(process \d+\), left over from a killed run/)
-  assert.match(second.output(), /Archived: .*raw_trades [\d,]+/)
+  assert.match(second.output(), /Archived [\d,]+ rows.*:[\s\S]* raw_trades +[\d,]+/)
   assert.match(second.output(), /The archive is in \.tapeline\/simulated\/archive/)
   assert.ok((await inFiles()) > before)
 })

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import { archiveReaderOptions } from '../foundation/archive/reader-options.ts'
 import { ARCHIVE_TABLES } from '../foundation/archive/tables.ts'
 import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import { EVENT_TYPES } from '../foundation/market/event.ts'
@@ -14,6 +13,7 @@ import { readFact } from '../foundation/store/meta.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { type Day, parseDay } from '../tools/export/day.ts'
+import { storedArchive } from './stored-archive.ts'
 import { withTextReader } from './stored-data.ts'
 
 /** Reading a day of the whole market takes a while. */
@@ -50,7 +50,7 @@ async function adopt(day: Day, signal: AbortSignal): Promise<void> {
   const { adoptDay, adoptLedger } = await import('../archive/adopt.ts')
   const { writeLedger, writeTableRows } = await import('../tools/archive/table-rows.ts')
   const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-adopt', signal }
-  await withArchive({ ...archiveReaderOptions(settings), signal }, ({ store, duckDb, mark }) =>
+  await withArchive({ ...storedArchive(settings), signal }, ({ store, duckDb, mark }) =>
     withTextReader(settings, options, async (reader) => {
       const source = await readFact(reader.typed, 'source')
       if (source !== null) rejectOtherExchange(`The files in ${store.name}`, mark.source, source, OTHER)

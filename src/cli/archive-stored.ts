@@ -1,6 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { ArchiveReader } from '../foundation/archive/archive-reader.ts'
-import { archiveReaderOptions } from '../foundation/archive/reader-options.ts'
 import { DAY_TABLES } from '../foundation/archive/tables.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
@@ -10,6 +9,7 @@ import type { CheckResult } from '../tools/archive/check.ts'
 import type { ArchiveReport } from '../tools/archive/status.ts'
 import { parseDay } from '../tools/export/day.ts'
 import { tableLines } from './rows-text.ts'
+import { storedArchive } from './stored-archive.ts'
 
 /** PostgreSQL's numbers of types, for the alignment of a column. */
 const TEXT = 25
@@ -21,7 +21,7 @@ interface JsonFlag {
 
 export function archiveStatusCommand(): Command {
   return new Command('status')
-    .description('show what the archive of ARCHIVE_URL has')
+    .description('show what the archive of ARCHIVE_URL, or of the running `up`, has')
     .option('--json', 'print everything as JSON')
     .addHelpText(
       'after',
@@ -169,7 +169,7 @@ async function withArchiveOfSettings<Result>(
   const settings = loadSettings(process.env, { cwd: process.cwd() })
   // Imported here, since the other commands do not need the engine.
   const { withArchive } = await import('../foundation/archive/archive-reader.ts')
-  return interruptible((signal) => withArchive({ ...archiveReaderOptions(settings), signal }, work))
+  return interruptible((signal) => withArchive({ ...storedArchive(settings), signal }, work))
 }
 
 function parseTable(text: string): string {

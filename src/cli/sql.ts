@@ -1,5 +1,4 @@
 import { Command, Option } from 'commander'
-import { archiveReaderOptions } from '../foundation/archive/reader-options.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
@@ -13,6 +12,7 @@ import {
 import { countText } from '../foundation/telemetry/plural.ts'
 import { countUpTo, parseDuration, parseTimes, type TimeFlags } from './options.ts'
 import { jsonLine, tableLines } from './rows-text.ts'
+import { storedArchive } from './stored-archive.ts'
 import { withTextReader } from './stored-data.ts'
 import { databaseSymbols, hintAtCase, isNothing } from './symbol-case.ts'
 
@@ -32,7 +32,10 @@ export function sqlCommand(): Command {
   return new Command('sql')
     .description('query the database of DATABASE_URL or of the running `up`, read-only; or the archive')
     .argument('<query>', 'one statement')
-    .option('--archive', "query the files of ARCHIVE_URL, in DuckDB's SQL (docs/recipes.md)")
+    .option(
+      '--archive',
+      "query the files of ARCHIVE_URL, or of the running `up`, in DuckDB's SQL (docs/recipes.md)",
+    )
     .option('--from <time>', 'with --archive: only rows from this day or time, UTC')
     .option('--to <time>', 'with --archive: only rows until this time; a day is included to its end')
     .addOption(new Option('--csv', 'print CSV, all rows').conflicts('json'))
@@ -79,7 +82,7 @@ const queryFiles: QueryStored = async (settings, query, flags, signal) => {
   // Imported here, since the other commands do not need the engine.
   const { withArchive } = await import('../foundation/archive/archive-reader.ts')
   const { archivedSymbols, queryArchive } = await import('../tools/archive/query.ts')
-  return withArchive({ ...archiveReaderOptions(settings), signal }, async (reader) => {
+  return withArchive({ ...storedArchive(settings), signal }, async (reader) => {
     const asked = { sql: query, range, timeoutMs: flags.timeout }
     if (!(await queryArchive(reader, asked, (portions) => print(portions, flags)))) return null
     return hintAtCase(query, (symbols) => archivedSymbols(reader, symbols))

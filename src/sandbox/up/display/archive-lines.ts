@@ -38,14 +38,15 @@ export function archivedTexts({ status, totals }: ArchiveView): string[] {
 }
 
 /** At the end everything is read; the archive writes what it holds when it stops. */
-export function archiveSummary({ totals, where }: ArchiveView): string[] {
-  const { rows, waiting } = totals
-  const tables = Object.entries(rows).map(([table, count]) => `${table} ${countText(count)}`)
-  const last = waiting === 0 ? '' : `, and ${plural(waiting, 'row')} written at the stop`
+export function archiveSummary(view: ArchiveView): string[] {
+  const { rows, waiting } = view.totals
+  const last = waiting === 0 ? '' : `, and ${plural(waiting, 'row')} at the stop`
+  const tables = Object.keys(rows).length === 0 ? [] : tableCountLines(view)
   return [
     '',
-    `Archived: ${tables.length === 0 ? 'no row' : tables.join(' · ')}${last}`,
-    `The archive is in ${where}.`,
+    `Archived ${plural(sum(Object.values(rows)), 'row')}${last}:`,
+    ...tables,
+    `The archive is in ${view.where}.`,
   ]
 }
 
