@@ -243,6 +243,31 @@ test('a segment ends at its age, at eight days, or as the largest when memory is
   assert.equal(open.take(1500)?.topic, 'quotes')
 })
 
+test('a store that is slower than the interval leaves out no partition: the oldest segment is written first', () => {
+  const open = new OpenSegments({
+    kindOf: new Map([['trades', 'trades']]),
+    ...{ flushIntervalMs: 100, sealBytes: 1 << 30, maxBytes: 1 << 30 },
+  })
+  const head = { incarnation: 1, nextOffset: 0, leaderEpoch: -1 }
+  open.assign([0, 1].map((partition) => ({ ...PARTITION, partition, head })))
+  let [next, nowMs] = [0, 0]
+  const busy = () => {
+    const messages = Array.from({ length: 3000 }, (_, i) => trade(next + i, 0))
+    assert.equal(open.accept(fetched('trades', 0, next, messages), nowMs, MIDNIGHT_MS), null)
+    next += messages.length
+  }
+  busy()
+  open.accept(fetched('trades', 1, 0, [trade(1, 0)]), nowMs + 1, MIDNIGHT_MS)
+  const written = [1, 2, 3].map(() => {
+    nowMs += 1000
+    const segment = open.take(nowMs) ?? assert.fail('nothing is due')
+    busy()
+    open.committed(segment)
+    return segment.partition
+  })
+  assert.deepEqual(written, [0, 1, 0])
+})
+
 test('after a sweep the archive has the published files and what is not published, and no orphan', async (context) => {
   const all = await parts(context)
   await archive(all, [trade(1, 0), record(Buffer.from('no JSON'))])

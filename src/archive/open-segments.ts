@@ -218,12 +218,13 @@ export class OpenSegments implements MessageBuffer {
     const ready = [...this.#owned.values()].filter(({ open, writing }) => open !== null && writing === null)
     const isDue = ({ open, restartAt }: Owned) =>
       this.#isDraining || restartAt !== null || isFull(open) || this.#dueInMs(open, nowMs) === 0
-    const largest = ready.sort((a, b) => bytesOf(b.open) - bytesOf(a.open))[0]
-    const openBytes = this.#sum(({ open }) => bytesOf(open))
-    const state = ready.find(isDue) ?? (openBytes >= this.#options.sealBytes ? largest : undefined)
+    // The oldest first: a store that is slower than the interval must not leave out small partitions.
+    const openedMs = ({ open }: Owned) => open?.openedAtMs ?? nowMs
+    const [oldest] = ready.filter(isDue).sort((a, b) => openedMs(a) - openedMs(b))
+    const isShort = this.#sum(({ open }) => bytesOf(open)) >= this.#options.sealBytes
+    const state = oldest ?? (isShort ? ready.sort((a, b) => bytesOf(b.open) - bytesOf(a.open))[0] : undefined)
     if (state === undefined) return null
-    state.writing = state.open
-    state.open = null
+    ;[state.writing, state.open] = [state.open, null]
     return state.writing
   }
 
@@ -281,9 +282,8 @@ export class OpenSegments implements MessageBuffer {
   }
 
   #dueInMs(open: Segment | null, nowMs: number): number {
-    return open === null
-      ? Number.POSITIVE_INFINITY
-      : Math.max(0, open.openedAtMs + this.#options.flushIntervalMs - nowMs)
+    const openedMs = open?.openedAtMs ?? Number.POSITIVE_INFINITY
+    return Math.max(0, openedMs + this.#options.flushIntervalMs - nowMs)
   }
 
   #sum(of: (state: Owned) => number): number {
