@@ -4,6 +4,7 @@ import type { GapLedger } from '../continuity/gap-ledger.ts'
 import { asIdGap, type IdGap, rangeOf } from '../continuity/gap-rows.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import type { ForeignRows } from './instance-watch.ts'
+import { openForgotten } from './take-over-memory.ts'
 
 const REASON_EPOCH = 'ingestion does not know this epoch'
 
@@ -34,6 +35,8 @@ export function foreignGaps<Event extends StreamEvent>(
         // Also if another row has some of its ids: the rest may be open under an id of this instance.
         continuity.lack(gap)
         abandonOtherEpochs(gap)
+        // Ids between its and ours: whether that instance has forwarded them is not known.
+        openForgotten(continuity, ledger, gap.symbol, gap.event_type)
       }
     },
     imported(row) {

@@ -58,7 +58,7 @@ export function takeOverMemory<Event extends StreamEvent>(
  * Opens a gap for each hole. If a closed row has the ids, Kafka lost them after that row was
  * written: the row is reopened, so that no id is in two rows.
  */
-function openForgotten(
+export function openForgotten(
   continuity: Pick<Continuity<StreamEvent>, 'holesOf' | 'epochOf'>,
   ledger: GapLedger,
   symbol: string,

@@ -149,6 +149,10 @@ export class GapLedger {
   #split(row: IdGap, [first, ...rest]: readonly IdRange[], others: readonly IdGap[]): void {
     const nowMs = this.#wallMs()
     const gap = { ...row, updated_at: nowMs }
+    const heir = others.find(({ from_id, to_id }) => from_id <= row.from_id && row.from_id <= to_id)
+    // A part of it may get this row's id later, when no instance remembers this row's revision.
+    if (heir !== undefined && heir.revision <= row.revision)
+      this.#put({ ...heir, revision: row.revision + 1, updated_at: nowMs })
     if (first === undefined) this.#putWindow(emptied(gap, others, nowMs))
     else this.#put({ ...gap, from_id: first.from, to_id: first.to })
     for (const range of rest) this.#put(this.#remainder(gap, range))
