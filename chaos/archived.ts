@@ -39,7 +39,7 @@ const ANSWER = z.record(
  * message that Kafka has twice is in two segments; the first counts, as for the tables.
  */
 export async function checkArchive(folder: string, databaseUrl: string): Promise<ArchiveCheck> {
-  const store = await openFolderStore(folder)
+  const store = openFolderStore(folder)
   const chains = await chainsOf(store)
   const records = (await Promise.all(chains.map((one) => new CommitChain(store, one).records()))).flat()
   const python = await installedReaders()

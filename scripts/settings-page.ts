@@ -79,7 +79,7 @@ export function examples(): Section[] {
     const introduction: string[] = []
     let comment: string[] = []
     for (const line of lines) {
-      const [, name, value = ''] = /^#([A-Z_]+)=(.*)$/.exec(line) ?? []
+      const [, name, value = ''] = /^#([A-Z][A-Z0-9_]+)=(.*)$/.exec(line) ?? []
       if (name === undefined && line !== '') comment.push(line.replace(/^# /, ''))
       else {
         if (name === undefined) introduction.push(...comment)

@@ -10,9 +10,9 @@ import { markForSweep, sweep } from '../src/archive/sweep.ts'
 import { CommitChain } from '../src/foundation/archive/commit-chain.ts'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { openDuckDb } from '../src/foundation/archive/duckdb.ts'
-import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { openTestStore } from './support/archive-store.ts'
 import { aggTradeValue, bookTickerValue, fetched, record, tradeValue } from './support/records.ts'
 
 const DAY_MS = 86_400_000
@@ -22,7 +22,7 @@ const PARTITION = { topic: 'trades', topicId: 'a-topic-id', partition: 0 }
 
 async function parts(context: TestContext) {
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-archive-'))
-  const store = await openFolderStore(folder)
+  const store = await openTestStore(context)
   const engine = await openDuckDb({ memoryBytes: 256 << 20, tempFolder: join(folder, 'temp'), threads: 1 })
   const duckDb = await engine.connect()
   context.after(() => {
@@ -31,7 +31,7 @@ async function parts(context: TestContext) {
   })
   const chain = new CommitChain(store, PARTITION)
   await chain.begin(1, { firstOffset: 0, before: null, at: 0 })
-  return { folder, store, duckDb, chain, clock: systemClock() }
+  return { store, duckDb, chain, clock: systemClock() }
 }
 
 type Parts = Awaited<ReturnType<typeof parts>>
@@ -54,6 +54,12 @@ async function segmentOf({ chain }: Parts, messages: readonly FetchedMessage[], 
 
 async function archive(all: Parts, messages: readonly FetchedMessage[]): Promise<boolean> {
   return new SegmentWriter(await segmentOf(all, messages), all.store, all.duckDb, all.clock).write()
+}
+
+/** Files as a table of the engine. */
+async function readOf({ store }: Parts, keys: readonly string[]): Promise<string> {
+  const paths = await Promise.all(keys.map((key) => store.localCopy(key)))
+  return `read_parquet([${paths.map((path) => `'${path}'`).join()}])`
 }
 
 /** A trade whose time is so long after midnight. */
@@ -82,8 +88,8 @@ test('a segment has every value digit for digit', async (context) => {
   const [written] = await all.chain.records()
   const keyOf = (table: string) => written?.files.find((file) => file.table === table)?.key ?? ''
   const read = async (table: string, columns: string) => {
-    const path = join(all.folder, keyOf(table))
-    const rows = await all.duckDb.rows<object>(`SELECT ${columns} FROM '${path}' ORDER BY _offset`)
+    const from = await readOf(all, [keyOf(table)])
+    const rows = await all.duckDb.rows<object>(`SELECT ${columns} FROM ${from} ORDER BY _offset`)
     return rows.map((row) => Object.values(row))
   }
   assert.deepEqual(
@@ -128,7 +134,7 @@ test('of two owners at one offset only the first commits, and the other leaves n
   assert.equal(await writers[winner]?.write(), true)
   assert.deepEqual(await all.chain.head(), { incarnation: 1, nextOffset: winner + 1, leaderEpoch: -1 })
   assert.equal((await all.store.list('_segments')).length, 1)
-  assert.deepEqual(readdirSync(join(all.folder, '_staging')), [])
+  assert.deepEqual(readdirSync(all.store.stagingFolder), [])
 })
 
 test('a lost tail begins another incarnation, for both of two owners the same', async (context) => {
@@ -167,7 +173,7 @@ test('a day is published once it is over, each row once, sorted by symbol, time 
     { table: 'raw_trades', date: '2024-08-09', number: 1, rows: 4, duplicates: 1 },
   ])
   const rows = await all.duckDb.rows<object>(
-    `SELECT symbol, trade_id, price::VARCHAR FROM '${all.folder}/raw_trades/*/*.parquet'`,
+    `SELECT symbol, trade_id, price::VARCHAR FROM ${await readOf(all, await all.store.list('raw_trades'))}`,
   )
   assert.deepEqual(
     rows.map((row) => Object.values(row)),
@@ -197,9 +203,9 @@ test('late rows change only the files of their symbols, and a published row stay
     [[2, 1]],
   )
   const list = await newestDayList(all.store, 'raw_trades', '2024-08-09')
-  const paths = list?.files.map(({ key }) => `'${join(all.folder, key)}'`).join()
+  const from = await readOf(all, list?.files.map(({ key }) => key) ?? [])
   const rows = await all.duckDb.rows<object>(
-    `SELECT symbol, trade_id, price::VARCHAR FROM read_parquet([${paths}]) ORDER BY ALL`,
+    `SELECT symbol, trade_id, price::VARCHAR FROM ${from} ORDER BY ALL`,
   )
   assert.deepEqual(
     rows.map((row) => Object.values(row)),

@@ -71,7 +71,11 @@ test('containers can use every setting, except those that make no sense there', 
     'KAFKA_REPLICATION_FACTOR', // There is one broker.
     'KAFKA_MIN_INSYNC_REPLICAS',
     'DATA_DIR', // Only `up` stores anything there.
-    'ARCHIVE_TEMP', // The archive's volume has room.
+    'ARCHIVE_S3_ENDPOINT', // The archive is a volume.
+    'ARCHIVE_S3_REGION',
+    'ARCHIVE_CACHE',
+    'ARCHIVE_CACHE_MB',
+    'ARCHIVE_TEMP', // It has room.
   ]
   const file = readFileSync(FILE, 'utf8')
   const missing = SETTING_NAMES.filter((name) => !new RegExp(`^ +${name}(_FILE)?:`, 'm').test(file))

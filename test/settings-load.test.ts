@@ -14,7 +14,8 @@ const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, wrongFor(nam
 
 function wrongFor(name: string): string {
   if (name === 'DATABASE_URL') return 'mysql://user:hunter2@host/db'
-  if (name === 'ARCHIVE_URL') return 's3://bucket'
+  if (name === 'ARCHIVE_URL') return 'gs://bucket'
+  if (name === 'ARCHIVE_S3_REGION') return 'with space'
   if (/USERNAME|GROUP_ID|HTTP_HOST/.test(name)) return 'with space'
   if (name === 'BINANCE_API_KEY') return 'with space'
   if (/TOPIC$/.test(name)) return 'no spaces allowed'
@@ -47,7 +48,7 @@ function inFolder(files: Record<string, string>, work: (folder: string) => void)
 test('reports every invalid setting, its value and the expected format in one error', () => {
   const message = failure(WRONG)
   // Any text is a valid path or password.
-  const anyText = /^(KAFKA_TLS_(CA|CERT|KEY)|KAFKA_SASL_PASSWORD|DATA_DIR|ARCHIVE_TEMP)$/
+  const anyText = /^(KAFKA_TLS_(CA|CERT|KEY)|KAFKA_SASL_PASSWORD|DATA_DIR|ARCHIVE_TEMP|ARCHIVE_CACHE)$/
   for (const name of SETTING_NAMES.filter((name) => !anyText.test(name)))
     assert.match(message, new RegExp(`^  ${name}=.*: expected .+`, 'm'), name)
   assert.doesNotMatch(message, /hunter2/)

@@ -33,7 +33,7 @@ test('an archive without a database is shown as such everywhere, survives a kill
     return Object.values(rows).reduce((sum, one) => sum + one, 0)
   }
   const inFiles = async () => {
-    const store = await openFolderStore(join(cwd, '.tapeline', 'simulated', 'archive'))
+    const store = openFolderStore(join(cwd, '.tapeline', 'simulated', 'archive'))
     const chains = await chainsOf(store)
     const records = await Promise.all(chains.map((one) => new CommitChain(store, one).records()))
     return records

@@ -124,7 +124,10 @@ test('the display shows the archive, also alone, and adds up its rows over resta
   assert.doesNotMatch(lines.join('\n'), /trade → row|Kafka lag|dead letter/)
   const end = { dataDir: '.tapeline/simulated', again: 'bin/tapeline up --simulate --archive --no-database' }
   const summary = summaryLines(alone, end, plainStyle)
-  assert.match(summary.join('\n'), /Archived 1,234,567 rows, and 42 rows at the stop:\n +raw_trades +1,234,567/)
+  assert.match(
+    summary.join('\n'),
+    /Archived 1,234,567 rows, and 42 rows at the stop:\n +raw_trades +1,234,567/,
+  )
   assert.match(summary.join('\n'), /The archive is in \.tapeline\/simulated\/archive/)
   for (const line of [...lines, ...displayLines(both, plainStyle), ...summary])
     assert.ok(line.length <= 80, `${line.length} columns: ${line}`)

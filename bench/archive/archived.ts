@@ -12,7 +12,7 @@ export interface Archived {
 }
 
 export async function archivedIn(folder: string): Promise<Archived> {
-  const store = await openFolderStore(folder)
+  const store = openFolderStore(folder)
   let [rows, bytes, segments] = [0, 0, 0]
   for (const partition of await chainsOf(store)) {
     for (const { files } of await new CommitChain(store, partition).records()) {

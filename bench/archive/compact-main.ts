@@ -14,7 +14,8 @@ import { loadSettings } from '../../src/foundation/settings/load.ts'
 
 const [folder = ''] = process.argv.slice(2)
 const { engineBytes } = archiveConfig(loadSettings({ ...process.env, ARCHIVE_URL: folder }, { cwd: folder }))
-const store = await openFolderStore(folder)
+const store = openFolderStore(folder)
+await store.prepare()
 const engine = await openDuckDb({
   memoryBytes: engineBytes,
   tempFolder: join(store.stagingFolder, 'engine'),

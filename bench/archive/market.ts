@@ -108,7 +108,7 @@ export async function archiveMarket(
 
 /** Counts ids between the first and the last trade of each symbol that no segment has. */
 async function missingIds(folder: string): Promise<number> {
-  const store = await openFolderStore(folder)
+  const store = openFolderStore(folder)
   const engine = await openDuckDb({
     memoryBytes: MEMORY_BYTES,
     tempFolder: join(folder, 'temp'),
@@ -121,7 +121,8 @@ async function missingIds(folder: string): Promise<number> {
       const paths: string[] = []
       for (const partition of await chainsOf(store))
         for (const { files } of await new CommitChain(store, partition).records())
-          for (const file of files) if (file.table === table) paths.push(quoted(store.pathOf(file.key)))
+          for (const file of files)
+            if (file.table === table) paths.push(quoted(await store.localCopy(file.key)))
       const [found] = await duckDb.rows<{ missing: bigint | null }>(
         `SELECT sum(missing)::BIGINT AS missing FROM (SELECT max(trade_id) - min(trade_id) + 1 - count(DISTINCT trade_id) AS missing
          FROM read_parquet([${paths.join()}]) GROUP BY symbol)`,

@@ -32,7 +32,8 @@ export async function bytesOfRecordings(folder: string): Promise<Record<string, 
 }
 
 async function bytesOf(recording: string, folder: string): Promise<Figures> {
-  const store = await openFolderStore(folder)
+  const store = openFolderStore(folder)
+  await store.prepare()
   const engine = await openDuckDb({
     memoryBytes: MEMORY_BYTES,
     tempFolder: join(folder, 'temp'),

@@ -5,6 +5,7 @@ import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
 import { CommitChain, chainsOf } from '../foundation/archive/commit-chain.ts'
 import { newestDayList } from '../foundation/archive/day-list.ts'
 import { quoted } from '../foundation/archive/duckdb.ts'
+import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import { type ArchiveTable, COLUMN_KINDS } from '../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../foundation/archive/text-relations.ts'
 import { type CompactionPorts, mergeDay } from './compaction.ts'
@@ -47,11 +48,13 @@ export async function adoptDay(
   const ledger = await ledgerOf(ports, chains)
   for (let attempt = 1; ; attempt++) {
     const last = await newestDayList(store, table.name, date)
-    const published = last?.files.map(({ key }) => quoted(store.pathOf(key))) ?? []
+    await using copies = new LocalCopies(store)
+    await copies.add(last?.files ?? [])
+    const published = last?.files ?? []
     const fresh =
       published.length === 0
         ? `SELECT * FROM ${given}`
-        : `SELECT * FROM ${given} ANTI JOIN read_parquet([${published.join()}], hive_partitioning = false) USING (${table.identity.join()})`
+        : `SELECT * FROM ${given} ANTI JOIN ${copies.read(published)} USING (${table.identity.join()})`
     const [added] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM (${fresh})`)
     const done = { table: table.name, date, rows, added: Number(added?.rows ?? 0) }
     if (done.added === 0) return { ...done, list: last?.number ?? null }
@@ -77,7 +80,7 @@ export async function adoptLedger(
   { store, duckDb }: Omit<CompactionPorts, 'clock'>,
   csv: string,
 ): Promise<number> {
-  const snapshot = await ArchiveSnapshot.take(store)
+  await using snapshot = await ArchiveSnapshot.take(store)
   const given = csvRows(csv, { ms: 'BIGINT', json: 'VARCHAR' })
   const fresh = `SELECT epoch_ms(ms) AT TIME ZONE 'UTC' AS time, json, 0::BIGINT AS _offset FROM ${given} AS given
     WHERE NOT EXISTS (SELECT 1 FROM (${await snapshot.textRelation('gaps')}) AS known

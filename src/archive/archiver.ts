@@ -15,7 +15,7 @@ import {
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { Wake, wallMs } from '../foundation/runtime/clock.ts'
-import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
+import { describeWithFix, isFinal } from '../foundation/runtime/errors.ts'
 import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { ArchiveConfig } from './config.ts'
 import { OpenSegments, type OwnedPartition, type Segment } from './open-segments.ts'
@@ -340,10 +340,10 @@ export class Archiver {
 
   /** Logs and waits before a retry. @throws the error if a retry cannot help */
   async #orFatal(what: string, error: unknown, failures: number, signal: AbortSignal): Promise<void> {
-    if (isTapelineError(error)) throw error
+    if (isFinal(error)) throw error
     const { clock, random, log } = this.#ports
-    this.#failure = `${what}: ${describeError(error)}`
-    log.error({ err: error }, `${what}, retrying: ${describeError(error)}`)
+    this.#failure = `${what}: ${describeWithFix(error)}`
+    log.error({ err: error }, `${what}, retrying: ${describeWithFix(error)}`)
     await sleep(delayFor(failures, this.#config.backoff, random()), signal, clock).catch(() => {})
   }
 }

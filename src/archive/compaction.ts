@@ -21,6 +21,7 @@ import {
 import { dayManifest, type Ledger } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { fileHash } from '../foundation/archive/file-hash.ts'
+import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { type ArchiveTable, DAY_TABLES } from '../foundation/archive/tables.ts'
 import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
@@ -81,7 +82,9 @@ export async function compact(
     if (table === undefined || (last === null && !(await isOver(date)))) continue
     const added = files.filter(({ chain, end }) => isBefore(last?.through[chain] ?? ORIGIN, end))
     if (added.length === 0) continue
-    const rows = addedRows(table, date, ports.store, added)
+    await using copies = new LocalCopies(ports.store)
+    await copies.add(added)
+    const rows = addedRows(table, date, copies, added)
     const list = await mergeDay(ports, table, date, last, ledger, { rows, through: throughOf(last, added) })
     if (list !== null) published.push(list)
     lists.set(day, await newestDayList(ports.store, name, date))
@@ -123,8 +126,8 @@ async function fold(
   { chain, path, records }: ReadChain,
   lists: ReadonlyMap<string, DayList | null>,
 ): Promise<void> {
-  let end: ChainPoint | null = null
-  for (const { incarnation, nextOffset, files } of records) {
+  let end: { readonly point: ChainPoint; readonly leaderEpoch: number } | null = null
+  for (const { incarnation, nextOffset, leaderEpoch, files } of records) {
     const point = { incarnation, offset: nextOffset }
     // Tables of texts are not published: their segments stay.
     const isPublished = files.every(
@@ -136,9 +139,9 @@ async function fold(
         }),
     )
     if (!isPublished) break
-    end = point
+    end = { point, leaderEpoch }
   }
-  if (end !== null) await chain.foldTo(end)
+  if (end !== null) await chain.foldTo(end.point, end.leaderEpoch)
 }
 
 /** Rows for a day, and up to where they have the records of each chain. */
@@ -167,7 +170,9 @@ export async function mergeDay(
   const [kept, replaced] = [false, true].map((is) =>
     (last?.files ?? []).filter((file) => isTouched(file) === is),
   )
-  const all = withPublished(table, store, added.rows, replaced ?? [])
+  await using copies = new LocalCopies(store)
+  await copies.add(replaced ?? [])
+  const all = withPublished(table, copies, added.rows, replaced ?? [])
   const counts = await duckDb.rows<{ symbol: string; rows: bigint }>(
     `SELECT symbol, count(*) AS rows FROM (${all}) GROUP BY symbol ORDER BY symbol`,
   )
@@ -176,49 +181,55 @@ export async function mergeDay(
     `SELECT count(*) > 0 AS answer FROM (SELECT 1 FROM (${all}) GROUP BY ${table.identity.join()} HAVING count(*) > 1)`,
   )
   const files: DayFile[] = []
+  const symbols: DayList['symbols'] = { ...last?.symbols }
   try {
     for (const group of groupsOf(counts)) {
       const [first, end] = [group[0]?.symbol ?? '', group.at(-1)?.symbol ?? '']
       const rows = `SELECT * FROM (${all}) WHERE symbol BETWEEN ${quoted(first)} AND ${quoted(end)}`
-      files.push({
-        ...(await write(store, duckDb, table, date, rows, hasRepeats)),
-        firstSymbol: first,
-        lastSymbol: end,
-      })
+      const written = await write(store, duckDb, table, date, rows, hasRepeats)
+      files.push({ ...written.file, firstSymbol: first, lastSymbol: end })
+      Object.assign(symbols, written.symbols)
     }
-    const read = counts.reduce((sum, { rows }) => sum + Number(rows), 0)
-    const written = files.reduce((sum, { rows }) => sum + rows, 0)
-    const symbols = { ...last?.symbols, ...(await symbolFigures(store, duckDb, table, files)) }
-    const list = {
-      table: table.name,
-      date,
-      number: (last?.number ?? 0) + 1,
-      publishedAt: wallMs(clock),
-      files: [...(kept ?? []), ...files].sort((a, b) => (a.firstSymbol < b.firstSymbol ? -1 : 1)),
-      through: added.through,
-      duplicates: (last?.duplicates ?? 0) + read - written,
-      ...dayManifest(symbols, ledger.get(table.name) ?? [], date),
-    }
-    if (await createDayList(store, list))
-      return { table: table.name, date, number: list.number, rows: written, duplicates: read - written }
   } catch (error) {
-    await removeAll(store, files)
+    await removeAll(store, files).catch((also: unknown) => {
+      throw new AggregateError([error, also])
+    })
     throw error
   }
+  const read = counts.reduce((sum, { rows }) => sum + Number(rows), 0)
+  const written = files.reduce((sum, { rows }) => sum + rows, 0)
+  const list = {
+    table: table.name,
+    date,
+    number: (last?.number ?? 0) + 1,
+    publishedAt: wallMs(clock),
+    files: [...(kept ?? []), ...files].sort((a, b) => (a.firstSymbol < b.firstSymbol ? -1 : 1)),
+    through: added.through,
+    duplicates: (last?.duplicates ?? 0) + read - written,
+    ...dayManifest(symbols, ledger.get(table.name) ?? [], date),
+  }
+  // After an error the list may exist, so the files stay; if it does not, a sweep removes them.
+  if (await createDayList(store, list))
+    return { table: table.name, date, number: list.number, rows: written, duplicates: read - written }
   // Another process has published this number.
   await removeAll(store, files)
   return null
 }
 
 /** The rows of segments as a query. Offsets of different chains do not compare; one has all rows of a symbol. */
-function addedRows(table: ArchiveTable, date: string, store: ObjectStore, added: readonly NewFile[]): string {
+function addedRows(
+  table: ArchiveTable,
+  date: string,
+  copies: LocalCopies,
+  added: readonly NewFile[],
+): string {
   const time = table.columns[0]?.name ?? ''
   const next = new Date(Date.parse(date) + DAY_MS).toISOString().slice(0, 10)
   const where = `WHERE ${time} >= TIMESTAMPTZ '${date} 00:00:00+00' AND ${time} < TIMESTAMPTZ '${next} 00:00:00+00'`
   return [...Map.groupBy(added, ({ incarnation }) => incarnation)]
     .map(
       ([incarnation, files]) =>
-        `SELECT ${columnsOf(table)}, ${incarnation} AS _rank, _offset FROM ${readFiles(store, files)} ${where}`,
+        `SELECT ${columnsOf(table)}, ${incarnation} AS _rank, _offset FROM ${copies.read(files)} ${where}`,
     )
     .join(' UNION ALL ')
 }
@@ -226,20 +237,16 @@ function addedRows(table: ArchiveTable, date: string, store: ObjectStore, added:
 /** The same, and the rows of published files, which come first. */
 function withPublished(
   table: ArchiveTable,
-  store: ObjectStore,
+  copies: LocalCopies,
   added: string,
   published: readonly DayFile[],
 ): string {
   if (published.length === 0) return added
-  return `${added} UNION ALL SELECT ${columnsOf(table)}, 0 AS _rank, 0 AS _offset FROM ${readFiles(store, published)}`
+  return `${added} UNION ALL SELECT ${columnsOf(table)}, 0 AS _rank, 0 AS _offset FROM ${copies.read(published)}`
 }
 
 function columnsOf({ columns }: ArchiveTable): string {
   return columns.map(({ name }) => name).join()
-}
-
-function readFiles(store: ObjectStore, files: ReadonlyArray<{ readonly key: string }>): string {
-  return `read_parquet([${files.map(({ key }) => quoted(store.pathOf(key))).join()}])`
 }
 
 async function write(
@@ -249,7 +256,10 @@ async function write(
   date: string,
   rows: string,
   hasRepeats: boolean,
-): Promise<Omit<DayFile, 'firstSymbol' | 'lastSymbol'>> {
+): Promise<{
+  readonly file: Omit<DayFile, 'firstSymbol' | 'lastSymbol'>
+  readonly symbols: DayList['symbols']
+}> {
   const identity = table.identity.join()
   const columns = columnsOf(table)
   const firsts = hasRepeats
@@ -262,12 +272,11 @@ async function write(
       `COPY (SELECT ${columns} FROM (${firsts}) ORDER BY ${identity}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)`,
     )
     const { sha256, bytes } = await fileHash(staged)
-    const [count] = await duckDb.rows<{ rows: bigint }>(
-      `SELECT count(*) AS rows FROM read_parquet(${quoted(staged)})`,
-    )
+    const symbols = await symbolFigures(duckDb, table, staged)
+    const count = Object.values(symbols).reduce((sum, one) => sum + one.rows, 0)
     const key = `${dayFolder(table.name, date)}/${id}.parquet`
     await store.putFile(key, staged)
-    return { key, rows: Number(count?.rows), bytes, sha256 }
+    return { file: { key, rows: count, bytes, sha256 }, symbols }
   } finally {
     await rm(staged, { force: true })
   }

@@ -1,3 +1,4 @@
+import { type ArchiveLocation, archiveLocation } from '../foundation/archive/open-store.ts'
 import {
   type KafkaConnection,
   kafkaConnection,
@@ -22,15 +23,14 @@ export interface ArchiveConfig {
   readonly heartbeatIntervalMs: number
   readonly rebalanceTimeoutMs: number
   readonly fetchMaxWaitMs: number
-  /** The folder of the archive. */
-  readonly url: string
+  readonly store: ArchiveLocation
   /** Age at which rows are written. */
   readonly flushIntervalMs: number
   /** Bytes of rows that are not written yet. */
   readonly bufferBytes: number
   /** Bytes that the engine may use. */
   readonly engineBytes: number
-  /** Null: in the archive's own folder. */
+  /** Null: in the folder for files that are not complete. */
   readonly tempFolder: string | null
   /** Time for which replaced files stay. */
   readonly graceMs: number
@@ -50,7 +50,7 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
     heartbeatIntervalMs: settings.KAFKA_HEARTBEAT_INTERVAL_MS,
     rebalanceTimeoutMs: settings.KAFKA_REBALANCE_TIMEOUT_MS,
     fetchMaxWaitMs: settings.KAFKA_FETCH_MAX_WAIT_MS ?? 500,
-    url: settings.ARCHIVE_URL,
+    store: archiveLocation(settings),
     flushIntervalMs: settings.ARCHIVE_FLUSH_INTERVAL_MS,
     bufferBytes,
     engineBytes: memoryBytes - bufferBytes,

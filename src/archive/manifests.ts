@@ -1,5 +1,5 @@
 import type { CommitChain } from '../foundation/archive/commit-chain.ts'
-import { createDayList, type DayFile, type DayList, newestDayList } from '../foundation/archive/day-list.ts'
+import { createDayList, type DayList, newestDayList } from '../foundation/archive/day-list.ts'
 import {
   changedDays,
   dayManifest,
@@ -8,6 +8,7 @@ import {
   type SymbolFigures,
 } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
+import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import type { ArchiveTable } from '../foundation/archive/tables.ts'
 import { textFiles, textRelation } from '../foundation/archive/text-relations.ts'
@@ -28,7 +29,9 @@ export async function ledgerOf(
   chains: readonly CommitChain[],
 ): Promise<Ledger> {
   const files = await textFiles(store, chains, 'gaps')
-  return readLedger(duckDb, textRelation('gaps', files.length === 0 ? null : readFiles(store, files)))
+  await using copies = new LocalCopies(store)
+  await copies.add(files)
+  return await readLedger(duckDb, textRelation('gaps', files.length === 0 ? null : copies.read(files)))
 }
 
 /** Publishes a day again, with the same files, if the ledger says something else about it now. */
@@ -48,26 +51,20 @@ export async function refreshManifests(
   }
 }
 
-/** Counts the rows and ids of each symbol in files of a day. */
+/** Counts the rows and ids of each symbol in a file of a day, which has all rows of its symbols. */
 export async function symbolFigures(
-  store: ObjectStore,
   duckDb: DuckDb,
   { identity, columns }: ArchiveTable,
-  files: readonly DayFile[],
+  path: string,
 ): Promise<DayList['symbols']> {
-  if (files.length === 0) return {}
   const id = identity.at(-1)
   const hasEpochs = columns.some(({ name }) => name === 'epoch')
   const figures = await duckDb.rows<SymbolFigures & { symbol: string }>(
     `SELECT symbol, sum(rows)::DOUBLE AS "rows", arg_min(first, epoch)::DOUBLE AS "firstId", arg_max(last, epoch)::DOUBLE AS "lastId",
        ${hasEpochs ? 'sum(greatest(last - first + 1 - rows, 0))::DOUBLE' : 'NULL'} AS "missingIds"
      FROM (SELECT symbol, ${hasEpochs ? 'epoch' : '0 AS epoch'}, count(*) AS rows, min(${id}) AS first, max(${id}) AS last
-           FROM ${readFiles(store, files)} GROUP BY symbol, epoch)
+           FROM read_parquet(${quoted(path)}) GROUP BY symbol, epoch)
      GROUP BY symbol ORDER BY symbol`,
   )
   return Object.fromEntries(figures.map(({ symbol, ...of }) => [symbol, of]))
-}
-
-function readFiles(store: ObjectStore, files: ReadonlyArray<{ readonly key: string }>): string {
-  return `read_parquet([${files.map(({ key }) => quoted(store.pathOf(key))).join()}])`
 }

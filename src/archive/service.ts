@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { markArchive } from '../foundation/archive/archive-mark.ts'
 import { newestPublishedDay } from '../foundation/archive/day-list.ts'
 import { openDuckDb } from '../foundation/archive/duckdb.ts'
-import { openFolderStore } from '../foundation/archive/folder-store.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import { openStore } from '../foundation/archive/open-store.ts'
 import { openGroupClient } from '../foundation/consumption/group-client.ts'
 import { LagProbe } from '../foundation/consumption/lag-probe.ts'
 import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
@@ -16,9 +16,15 @@ import {
 } from '../foundation/kafka/exchange-identity-mark.ts'
 import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
 import { latestValue } from '../foundation/kafka/read-range.ts'
-import { repeat, retry } from '../foundation/runtime/backoff.ts'
+import { repeat, retry, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
-import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
+import {
+  describeError,
+  describeWithFix,
+  isFinal,
+  isTapelineError,
+  TapelineError,
+} from '../foundation/runtime/errors.ts'
 import { startHealthServer } from '../foundation/telemetry/health-server.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { createMetrics } from '../foundation/telemetry/metrics.ts'
@@ -52,7 +58,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
   const ended = Promise.withResolvers<unknown>()
   const closers = new Closers()
   const starting = new AbortController()
-  let waitingFor = 'the folder of the archive has not been opened yet'
+  let waitingFor = 'the archive has not been opened yet'
   let archiver: Archiver | null = null
   let lag: LagProbe | null = null
 
@@ -80,21 +86,26 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
   closers.add('http', () => http.close())
 
   const work = async () => {
-    const store = await retry(
-      () => openFolderStore(config.url),
-      (error) =>
-        log.error(
-          { err: error },
-          `The folder ${config.url} cannot be used, retrying: ${describeError(error)}`,
-        ),
-      config.backoff,
-      ports,
-      starting.signal,
-    )
+    const store = await openStore(config.store)
+    closers.add('store', () => store.close())
+    const onUnusable = (error: unknown) => {
+      if (isFinal(error)) throw error
+      const text = `The archive ${store.name} cannot be used, retrying: ${describeWithFix(error)}`
+      waitingFor = text
+      log.error({ err: error }, text)
+    }
+    const prepare = () => unlessAborted(store.prepare(), starting.signal)
+    await retry(prepare, onUnusable, config.backoff, ports, starting.signal)
     waitingFor = 'Kafka has not answered yet'
     await awaitKafka(config, ports, starting.signal)
     waitingFor = 'the topics do not name the exchange of their data yet: ingestion has not started'
-    await markByTopics(store, config, ports, starting.signal)
+    const onUnmarked = (error: unknown) => {
+      if (isFinal(error)) throw error
+      waitingFor = `the archive cannot be marked yet: ${describeWithFix(error)}`
+      log.warn(`Retrying: ${waitingFor}`)
+    }
+    const mark = () => unlessAborted(markByTopics(store, config), starting.signal)
+    await retry(mark, onUnmarked, config.backoff, ports, starting.signal)
     const engine = await openDuckDb({
       memoryBytes: config.engineBytes,
       tempFolder: config.tempFolder ?? join(store.stagingFolder, 'engine'),
@@ -142,7 +153,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       } catch (error) {
         if (stopping.signal.aborted) return 0
         counts.failedCompactions++
-        log.error({ err: error }, `Publishing days failed, retrying: ${describeError(error)}`)
+        log.error({ err: error }, `Publishing days failed, retrying: ${describeWithFix(error)}`)
         return AGAIN_MS
       }
     }
@@ -156,7 +167,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
   const working = work().catch((error: unknown) => {
     if (!starting.signal.aborted) ended.resolve(error)
   })
-  log.info({ url: http.url, group: config.groupId, archive: config.url }, 'Archive started')
+  log.info({ url: http.url, group: config.groupId, archive: config.store.url }, 'Archive started')
 
   return {
     url: http.url,
@@ -200,27 +211,15 @@ async function awaitKafka(config: ArchiveConfig, ports: ServicePorts, signal: Ab
   )
 }
 
-/** Waits until ingestion has named the exchange, and marks the archive with it. */
-async function markByTopics(
-  store: ObjectStore,
-  { kafka, topics, backoff }: ArchiveConfig,
-  ports: ServicePorts,
-  signal: AbortSignal,
-): Promise<void> {
-  const attempt = async () => {
-    const text = await latestValue(
-      new PartitionFetcher(kafka, 'tapeline-archive-mark', [topics.checkpoints]),
-      topics.checkpoints,
-      EXCHANGE_IDENTITY_KEY,
-    )
-    if (text === null) throw new Error('the topics do not name the exchange of their data yet')
-    const mark = parseMark(text, topics.checkpoints)
-    rejectOtherTopics(topics.checkpoints, mark, markOf(mark, topics))
-    await markArchive(store, mark)
-  }
-  const warn = (error: unknown) => {
-    if (isTapelineError(error)) throw error
-    ports.log.warn(`The archive cannot be marked yet, retrying: ${describeError(error)}`)
-  }
-  await retry(attempt, warn, backoff, ports, signal)
+/** Marks the archive with the exchange. @throws while ingestion has not named it */
+async function markByTopics(store: ObjectStore, { kafka, topics }: ArchiveConfig): Promise<void> {
+  const text = await latestValue(
+    new PartitionFetcher(kafka, 'tapeline-archive-mark', [topics.checkpoints]),
+    topics.checkpoints,
+    EXCHANGE_IDENTITY_KEY,
+  )
+  if (text === null) throw new Error('ingestion has not named the exchange of its data')
+  const mark = parseMark(text, topics.checkpoints)
+  rejectOtherTopics(topics.checkpoints, mark, markOf(mark, topics))
+  await markArchive(store, mark)
 }

@@ -54,6 +54,7 @@ async function adopt(day: Day, signal: AbortSignal): Promise<void> {
     withTextReader(settings, options, async (reader) => {
       const source = await readFact(reader.typed, 'source')
       if (source !== null) rejectOtherExchange(`The files in ${store.name}`, mark.source, source, OTHER)
+      await store.prepare()
       const csv = join(settings.ARCHIVE_TEMP ?? store.stagingFolder, `${randomUUID()}.csv`)
       const ports = { store, duckDb, clock: systemClock() }
       try {

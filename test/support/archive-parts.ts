@@ -33,7 +33,8 @@ export interface ArchiveParts extends AsyncDisposable {
 
 export async function createArchive(source = 'simulated'): Promise<ArchiveParts> {
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-archive-'))
-  const store = await openFolderStore(folder)
+  const store = openFolderStore(folder)
+  await store.prepare()
   await markArchive(store, { source, timeUnit: 'millisecond' })
   const engine = await openDuckDb({
     memoryBytes: 256 << 20,

@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { CACHE_DIRECTORY } from './bounded-run.ts'
+import { pythonWith } from './python.ts'
 
 const run = promisify(execFile)
 const PAGE = resolve(import.meta.dirname, '..', '..', 'docs', 'researchers.md')
 const READERS = ['polars==2.1.0', 'duckdb==2.0.1', 'pandas==3.1.1', 'pyarrow==26.0.1']
-const INSTALL_LIMIT_MS = 300_000
 
 /** The same for tests, which install nothing without TAPELINE_TEST_READERS=1. */
 export async function pythonWithReaders(): Promise<string | { skip: string }> {
@@ -21,22 +20,7 @@ export async function pythonWithReaders(): Promise<string | { skip: string }> {
  * @returns the interpreter, or why there is none
  */
 export async function installedReaders(): Promise<string | { skip: string }> {
-  const folder = join(CACHE_DIRECTORY, `readers-${READERS.join('-')}`)
-  const program = (path: string) => join(path, 'bin', 'python')
-  if (existsSync(program(folder))) return program(folder)
-  const partial = mkdtempSync(`${folder}.partial-`)
-  try {
-    await run('python3', ['-m', 'venv', '--copies', partial], { timeout: INSTALL_LIMIT_MS })
-    await run(program(partial), ['-m', 'pip', 'install', '--quiet', ...READERS], {
-      timeout: INSTALL_LIMIT_MS,
-    })
-    renameSync(partial, folder)
-    return program(folder)
-  } catch (error) {
-    return { skip: `the readers cannot be installed: ${String(error).split('\n')[0]}` }
-  } finally {
-    rmSync(partial, { recursive: true, force: true })
-  }
+  return pythonWith('readers', READERS)
 }
 
 /** The Python examples of a section of the page for researchers, in order. */

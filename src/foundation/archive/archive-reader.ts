@@ -6,8 +6,8 @@ import { describeError, isTapelineError, TapelineError } from '../runtime/errors
 import { requireMark } from './archive-mark.ts'
 import { ArchiveSnapshot, lostFile } from './archive-snapshot.ts'
 import { type DuckDb, type DuckDbEngine, openDuckDb } from './duckdb.ts'
-import { openFolderStore } from './folder-store.ts'
 import type { ObjectStore } from './object-store.ts'
+import { type ArchiveLocation, openStore } from './open-store.ts'
 import type { ArchiveReaderOptions } from './reader-options.ts'
 
 /** So often a read begins again because compaction has replaced its files. */
@@ -43,8 +43,8 @@ export class ArchiveReader {
 
   /** @throws TapelineError `ARCHIVE` if there is no archive, or one that this program cannot read */
   static async open(options: ArchiveReaderOptions): Promise<ArchiveReader> {
-    const { url, memoryBytes, tempFolder, signal } = options
-    const store = await openExisting(url)
+    const { memoryBytes, tempFolder, signal } = options
+    const store = await openExisting(options)
     const mark = await requireMark(store)
     const ownTemp = tempFolder === null ? await mkdtemp(join(tmpdir(), 'tapeline-read-')) : null
     const engine = await openDuckDb({
@@ -74,7 +74,7 @@ export class ArchiveReader {
     let missingBefore: ReadonlySet<string> = new Set()
     for (let attempt = 1; ; attempt++) {
       this.#signal?.throwIfAborted()
-      const snapshot = await ArchiveSnapshot.take(this.store)
+      await using snapshot = await ArchiveSnapshot.take(this.store)
       try {
         return await work(snapshot)
       } catch (error) {
@@ -92,6 +92,7 @@ export class ArchiveReader {
   async close(): Promise<void> {
     this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#engine.close()
+    await this.store.close()
     if (this.#ownTemp !== null) await rm(this.#ownTemp, { recursive: true, force: true })
   }
 }
@@ -109,15 +110,16 @@ export async function withArchive<Result>(
   }
 }
 
-/** Opening a store creates its folder, which a reader must not. */
-async function openExisting(url: string): Promise<ObjectStore> {
+/** A folder that is not there would look like an archive without rows. */
+async function openExisting(location: ArchiveLocation): Promise<ObjectStore> {
+  const { url } = location
   try {
-    await stat(url)
+    if (!url.startsWith('s3://')) await stat(url)
   } catch (error) {
     throw new TapelineError('ARCHIVE', `The archive ${url} cannot be opened: ${describeError(error)}`, {
       fix: 'Set ARCHIVE_URL to the folder that `bin/tapeline archive` writes to.',
       cause: error,
     })
   }
-  return openFolderStore(url)
+  return openStore(location)
 }

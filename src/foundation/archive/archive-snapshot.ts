@@ -13,7 +13,8 @@ import {
 } from './commit-chain.ts'
 import { type DayFile, type DayList, isBefore, newestDayList, publishedDates } from './day-list.ts'
 import { quoted } from './duckdb.ts'
-import type { ObjectStore } from './object-store.ts'
+import { LocalCopies } from './local-copies.ts'
+import type { FileContent, ObjectStore } from './object-store.ts'
 import { type ArchiveTable, COLUMN_KINDS, DAY_TABLES } from './tables.ts'
 import { type TextTable, textFiles, textRelation } from './text-relations.ts'
 
@@ -73,16 +74,18 @@ export interface SnapshotChain {
  * it counts for a day only beyond the `through` of the list that is read, so lists and records may be
  * read in any order.
  */
-export class ArchiveSnapshot {
+export class ArchiveSnapshot implements AsyncDisposable {
   readonly chains: readonly SnapshotChain[]
   readonly #store: ObjectStore
   /** Files of segments by table and day, with the place of their records. */
   readonly #segments: ReadonlyMap<string, readonly SegmentOfDay[]>
   readonly #lists = new Map<string, Promise<DayList | null>>()
   readonly #used = new Set<string>()
+  readonly #copies: LocalCopies
 
   private constructor(store: ObjectStore, chains: readonly SnapshotChain[]) {
     this.#store = store
+    this.#copies = new LocalCopies(store)
     this.chains = chains
     this.#segments = Map.groupBy(chains.flatMap(segmentDays), ({ table, date }) => dayKey(table, date))
   }
@@ -179,10 +182,15 @@ export class ArchiveSnapshot {
     return `SELECT ${columns} FROM (${parts.join(' UNION ALL ')}) QUALIFY ${first}`
   }
 
-  async #read(files: ReadonlyArray<{ readonly key: string }>): Promise<string> {
+  /** Its queries cannot be used afterwards. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#copies[Symbol.asyncDispose]()
+  }
+
+  async #read(files: ReadonlyArray<{ readonly key: string } & Partial<FileContent>>): Promise<string> {
     for (const { key } of files) this.#used.add(key)
-    const paths = files.map(({ key }) => quoted(this.#store.pathOf(key)))
-    return `read_parquet([${paths.join()}], hive_partitioning = false)`
+    await this.#copies.add(files)
+    return this.#copies.read(files)
   }
 }
 

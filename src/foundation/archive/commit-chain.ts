@@ -55,6 +55,12 @@ const BEGINNING = z.object({
 
 export type Beginning = z.infer<typeof BEGINNING>
 
+const FOLD = z.object({
+  format: z.literal(1),
+  /** That of the last folded record. */
+  leaderEpoch: z.int().default(-1),
+})
+
 /** The end of a chain, where the next record goes. */
 export interface ChainHead {
   /** From 1. */
@@ -83,6 +89,9 @@ const OFFSET_DIGITS = 20
 const INCARNATION_DIGITS = 6
 const UUID_LENGTH = 36
 
+/** Records that are read at once. */
+const READS = 16
+
 /** The chain of one partition of one topic id. */
 export class CommitChain {
   readonly #store: ObjectStore
@@ -102,12 +111,15 @@ export class CommitChain {
    *   predecessor
    */
   async head(): Promise<ChainHead | null> {
-    const keys = await this.#store.list(this.#folder)
+    const fold = await this.#lastFold()
+    const keys = await this.#store.list(this.#folder, this.#afterKey(fold?.point ?? ORIGIN))
     const last = keys.at(-1)
-    if (last === undefined) return null
-    const incarnation = Number(
-      last.slice(this.#folder.length + 1, this.#folder.length + 1 + INCARNATION_DIGITS),
-    )
+    if (last === undefined) {
+      if (fold === null) return null
+      const { leaderEpoch } = await this.#read(fold.key, FOLD)
+      return { incarnation: fold.point.incarnation, nextOffset: fold.point.offset, leaderEpoch }
+    }
+    const incarnation = this.#incarnationOf(last)
     if (last === this.#beginningKey(incarnation)) {
       const { firstOffset } = await this.#read(last, BEGINNING)
       return { incarnation, nextOffset: firstOffset, leaderEpoch: -1 }
@@ -125,15 +137,25 @@ export class CommitChain {
     const keys = await this.#store.list(this.#folder, this.#afterKey(after))
     const records: ChainRecord[] = []
     let at = after
-    for (const key of keys) {
+    const contents = new Map<string, Buffer | null>()
+    for (const [i, key] of keys.entries()) {
+      if (!contents.has(key)) {
+        // In parallel: a bucket takes a while for each.
+        contents.clear()
+        const some = keys
+          .slice(i, i + READS)
+          .map(async (one) => contents.set(one, await this.#store.read(one)))
+        await Promise.all(some)
+      }
+      const content = contents.get(key) ?? null
       const incarnation = this.#incarnationOf(key)
       if (key === this.#beginningKey(incarnation)) {
-        at = { incarnation, offset: (await this.#read(key, BEGINNING)).firstOffset }
+        at = { incarnation, offset: decoded(key, content, BEGINNING).firstOffset }
         continue
       }
       if (key !== this.#recordKey(at.incarnation, at.offset))
         throw damaged(key, `the record before it is missing: expected one at offset ${at.offset}`)
-      const record = await this.#read(key, RECORD)
+      const record = decoded(key, content, RECORD)
       records.push({ ...record, incarnation })
       at = { incarnation, offset: record.nextOffset }
     }
@@ -161,25 +183,36 @@ export class CommitChain {
   async commit(incarnation: number, record: Omit<CommitRecord, 'format'>): Promise<boolean> {
     const key = this.#recordKey(incarnation, record.firstOffset)
     if (await this.#store.create(key, encode({ format: 1, ...record }))) return true
-    // A store may have created it and failed to answer.
+    // An earlier attempt, at another time, may have created it and got no answer.
     return (await this.#read(key, RECORD)).segment === record.segment
   }
 
   /** Everything before this point is in published days; compaction reads the records after it. */
   async foldedTo(): Promise<ChainPoint> {
-    const last = (await this.#store.list(this.#foldFolder)).at(-1)
-    if (last === undefined) return ORIGIN
-    const [incarnation, at] = last
+    return (await this.#lastFold())?.point ?? ORIGIN
+  }
+
+  /**
+   * Notes that everything before a point is in published days.
+   *
+   * @param leaderEpoch of the record that ends there
+   */
+  async foldTo({ incarnation, offset }: ChainPoint, leaderEpoch: number): Promise<void> {
+    const name = `${padded(incarnation, INCARNATION_DIGITS)}-${padded(offset, OFFSET_DIGITS)}.json`
+    const key = `${this.#foldFolder}/${name}`
+    await this.#store.create(key, encode({ format: 1, leaderEpoch }))
+    // Only the last one counts: a start after years lists one page of them.
+    for (const one of await this.#store.list(this.#foldFolder)) if (one < key) await this.#store.remove(one)
+  }
+
+  async #lastFold(): Promise<{ readonly key: string; readonly point: ChainPoint } | null> {
+    const key = (await this.#store.list(this.#foldFolder)).at(-1)
+    if (key === undefined) return null
+    const [incarnation, offset] = key
       .slice(this.#foldFolder.length + 1)
       .replace('.json', '')
       .split('-')
-    return { incarnation: Number(incarnation), offset: Number(at) }
-  }
-
-  /** Notes that everything before a point is in published days. */
-  async foldTo({ incarnation, offset }: ChainPoint): Promise<void> {
-    const name = `${padded(incarnation, INCARNATION_DIGITS)}-${padded(offset, OFFSET_DIGITS)}.json`
-    await this.#store.create(`${this.#foldFolder}/${name}`, encode({ format: 1 }))
+    return { key, point: { incarnation: Number(incarnation), offset: Number(offset) } }
   }
 
   /** Lists the files of all segments of the chain, also those of segments without a record. */
@@ -229,12 +262,15 @@ export class CommitChain {
   }
 
   async #read<Content>(key: string, schema: z.ZodType<Content>): Promise<Content> {
-    const bytes = await this.#store.read(key)
-    if (bytes === null) throw damaged(key, 'it is missing')
-    const parsed = schema.safeParse(parseJson(bytes.toString()))
-    if (!parsed.success) throw damaged(key, parsed.error.issues[0]?.message ?? 'it is not a record')
-    return parsed.data
+    return decoded(key, await this.#store.read(key), schema)
   }
+}
+
+function decoded<Content>(key: string, bytes: Buffer | null, schema: z.ZodType<Content>): Content {
+  if (bytes === null) throw damaged(key, 'it is missing')
+  const parsed = schema.safeParse(parseJson(bytes.toString()))
+  if (!parsed.success) throw damaged(key, parsed.error.issues[0]?.message ?? 'it is not a record')
+  return parsed.data
 }
 
 /** Identifies a chain in keys and day lists. */

@@ -10,14 +10,13 @@ const STAGING = '_staging'
  * A store in a folder. Files appear whole: they are written under another name, synced, and then
  * linked or renamed; the folder is synced after it.
  */
-export async function openFolderStore(folder: string): Promise<ObjectStore> {
+export function openFolderStore(folder: string): ObjectStore {
   const stagingFolder = join(folder, STAGING)
-  await makeFolder(stagingFolder)
   const pathOf = (key: string) => join(folder, key)
   return {
     name: folder,
     stagingFolder,
-    pathOf,
+    prepare: () => makeFolder(stagingFolder),
     async create(key, bytes) {
       const staged = join(stagingFolder, randomUUID())
       try {
@@ -28,7 +27,7 @@ export async function openFolderStore(folder: string): Promise<ObjectStore> {
         if (codeOf(error) !== 'EEXIST') throw error
         // The one that created it may have been killed before it synced the folder.
         await syncFolder(dirname(pathOf(key)))
-        return false
+        return (await readFile(pathOf(key))).equals(bytes)
       } finally {
         await rm(staged, { force: true })
       }
@@ -62,6 +61,9 @@ export async function openFolderStore(folder: string): Promise<ObjectStore> {
     async remove(key) {
       await rm(pathOf(key), { force: true })
     },
+    localCopy: async (key) => pathOf(key),
+    release: async () => {},
+    close: async () => {},
   }
 }
 

@@ -5,12 +5,19 @@
 export interface ObjectStore {
   /** As shown to people: without credentials. */
   readonly name: string
-  /** A local folder for files that {@link putFile} takes over. */
+  /** A local folder for files that {@link putFile} takes over. It exists after {@link prepare}. */
   readonly stagingFolder: string
   /**
-   * Creates an object if there is none under the key. It is durable when this resolves.
+   * Makes the store ready for writing. Programs that only read do not call it.
    *
-   * @returns false if there is one already, even one that an earlier call of ours created
+   * @throws TapelineError `ARCHIVE` if it cannot create an object only if there is none
+   */
+  prepare(): Promise<void>
+  /**
+   * Creates an object if there is none under the key. It is durable when this resolves. After an
+   * error it may exist, now or later.
+   *
+   * @returns whether the object has these bytes, from this call or an earlier one whose answer was lost
    */
   create(key: string, bytes: Uint8Array): Promise<boolean>
   /** Moves a staged file to a key that nothing else uses. It is durable when this resolves. */
@@ -29,6 +36,22 @@ export interface ObjectStore {
   isEmpty(): Promise<boolean>
   /** Deletes an object, if it exists. */
   remove(key: string): Promise<void>
-  /** Returns a path or URL that the engine can read. */
-  pathOf(key: string): string
+  /**
+   * Returns the path of a local file with the content of an object that is never overwritten. Its
+   * name says nothing. It stays until {@link release}.
+   *
+   * @param expected what the archive knows of its content; `fresh`: not a copy from before
+   * @throws TapelineError `ARCHIVE` if a downloaded object has other content; an error if it is missing
+   */
+  localCopy(key: string, expected?: FileContent | 'fresh'): Promise<string>
+  /** Says that these paths of {@link localCopy} are no longer read. */
+  release(paths: readonly string[]): Promise<void>
+  /** Releases all paths, and ends the connections. */
+  close(): Promise<void>
+}
+
+/** Size and SHA-256, in hexadecimal, of a file. */
+export interface FileContent {
+  readonly bytes: number
+  readonly sha256: string
 }

@@ -1,8 +1,7 @@
 import type { Settings } from '../settings/load.ts'
+import { type ArchiveLocation, archiveLocation } from './open-store.ts'
 
-export interface ArchiveReaderOptions {
-  /** The folder of the archive. */
-  readonly url: string
+export interface ArchiveReaderOptions extends ArchiveLocation {
   /** Bytes that the engine may use. */
   readonly memoryBytes: number
   /** Null: a folder of the system's, removed at the end. */
@@ -13,8 +12,8 @@ export interface ArchiveReaderOptions {
 
 export function archiveReaderOptions(settings: Settings): ArchiveReaderOptions {
   return {
-    url: settings.ARCHIVE_URL,
-    memoryBytes: settings.ARCHIVE_MEMORY_MB << 20,
+    ...archiveLocation(settings),
+    memoryBytes: settings.ARCHIVE_MEMORY_MB * 2 ** 20,
     tempFolder: settings.ARCHIVE_TEMP ?? null,
   }
 }

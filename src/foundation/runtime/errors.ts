@@ -10,6 +10,8 @@
  * - `KAFKA`: the broker is reachable but not as needed (a topic is missing or differs).
  * - `DATABASE`: the database is reachable but not as needed (newer schema, no TimescaleDB).
  * - `ARCHIVE`: the archive is reachable but not as needed (another's folder, a damaged record).
+ * - `STORE`: the bucket of the archive refuses, or does not answer: it may recover, or a person may fix
+ *   it meanwhile, so a service retries.
  * - `SCHEMA`: a message has a newer schema than this program supports.
  * - `INPUT`: a file or argument from the user is wrong.
  * - `INTERRUPTED`: a person or the system stopped a command before it was done.
@@ -24,6 +26,7 @@ export type ErrorCode =
   | 'KAFKA'
   | 'DATABASE'
   | 'ARCHIVE'
+  | 'STORE'
   | 'SCHEMA'
   | 'INPUT'
   | 'INTERRUPTED'
@@ -50,6 +53,17 @@ export class TapelineError extends Error {
 
 export function isTapelineError(error: unknown, code?: ErrorCode): error is TapelineError {
   return error instanceof TapelineError && (code === undefined || error.code === code)
+}
+
+/** Whether a retry cannot help: a person has to act, and then start the service again. */
+export function isFinal(error: unknown): error is TapelineError {
+  return isTapelineError(error) && error.code !== 'STORE'
+}
+
+/** Describes anything that was thrown in one line, with the fix if it has one. */
+export function describeWithFix(error: unknown): string {
+  const fix = isTapelineError(error) && error.fix !== '' ? `. ${error.fix}` : ''
+  return describeError(error) + fix
 }
 
 /** Describes anything that was thrown in one line. Never throws. */

@@ -63,6 +63,11 @@ export function contradictions(values: SettingValues): string[] {
   refuse(!hasPair, 'KAFKA_TLS_CERT and KAFKA_TLS_KEY', 'both or none')
   const isUnused = !KAFKA_TLS && (KAFKA_TLS_CA ?? KAFKA_TLS_CERT) !== undefined
   refuse(isUnused, shown('KAFKA_TLS'), 'true because KAFKA_TLS_CA or KAFKA_TLS_CERT is set')
+  refuse(
+    values.ARCHIVE_S3_ENDPOINT !== undefined && !values.ARCHIVE_URL.startsWith('s3://'),
+    shown('ARCHIVE_URL'),
+    's3://bucket/prefix because ARCHIVE_S3_ENDPOINT is set',
+  )
   distinct(TOPICS, 'topic')
   distinct(PORTS, 'port')
   return problems

@@ -71,11 +71,17 @@ export const DEFINITIONS = {
   COMPRESS_AFTER_DAYS: optional(kind.integer(1, 36_500)),
   MIGRATE_ON_START: required(kind.flag, 'true'),
 
-  ARCHIVE_URL: required(kind.folder, 'archive'),
+  ARCHIVE_URL: required(kind.archiveUrl, 'archive'),
+  /** Unset: AWS. */
+  ARCHIVE_S3_ENDPOINT: optional(kind.baseUrl('https:', 'http:')),
+  ARCHIVE_S3_REGION: required(kind.word, 'us-east-1'),
+  /** Unset: a folder in `DATA_DIR`. */
+  ARCHIVE_CACHE: optional(kind.path),
+  ARCHIVE_CACHE_MB: required(kind.integer(1, 1 << 30), '10240'),
   ARCHIVE_FLUSH_INTERVAL_MS: required(kind.integer(100, 86_400_000), '300000'),
   ARCHIVE_MEMORY_MB: required(kind.integer(64, 1 << 20), '384'),
   ARCHIVE_GRACE_MINUTES: required(kind.integer(1, 100_000), '60'),
-  /** Unset: a folder in the archive. */
+  /** Unset: a folder in the archive, or in the cache if it is in a bucket. */
   ARCHIVE_TEMP: optional(kind.path),
   ARCHIVE_PORT: required(kind.port, '8082'),
   KAFKA_ARCHIVE_GROUP_ID: required(kind.word, 'tapeline-archive'),

@@ -130,8 +130,14 @@ export const venue = z
 
 export const path = z.string().regex(/^(?!-----BEGIN)[^\0\n]+$/, 'a path')
 
-/** A path, and no URL of a store that is not supported. */
-export const folder = path.regex(/^(?!.*:\/\/)/, 'the path of a folder')
+/** The path of a folder, or a bucket with an optional prefix; drops trailing slashes. */
+export const archiveUrl = z
+  .string()
+  .regex(
+    /^(?!-----BEGIN)((?!.*:\/\/)[^\0\n]+|s3:\/\/[\w][\w.-]{1,61}[\w](\/[^/\s?#]+)*\/*)$/,
+    'the path of a folder, or s3://bucket/prefix',
+  )
+  .transform((text) => text.replace(/(?<=[^/])\/+$/, ''))
 
 /** Valid in an HTTP header; otherwise the error about the header would show the key. */
 export const apiKey = z.string().regex(/^[\x21-\x7e]{1,256}$/, 'a key without spaces')

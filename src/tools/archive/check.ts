@@ -179,8 +179,10 @@ class Check {
   async #file(file: NamedFile | DayFile, isGone: () => Promise<boolean>, table?: string): Promise<void> {
     const { store, duckDb } = this.#reader
     this.#onFile(file.key, file.bytes)
-    const path = store.pathOf(file.key)
+    let path: string | null = null
     try {
+      // Not a copy from before: the object itself is checked.
+      path = await store.localCopy(file.key, 'fresh')
       const { sha256, bytes } = await fileHash(path)
       if (sha256 !== file.sha256 || bytes !== file.bytes) {
         this.result.wrong.push(
@@ -198,6 +200,8 @@ class Check {
       this.result.counts.bytes += bytes
     } catch (error) {
       if (!(await isGone())) this.result.wrong.push(`${file.key}: ${describeError(error)}`)
+    } finally {
+      if (path !== null) await store.release([path])
     }
   }
 

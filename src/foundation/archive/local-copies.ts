@@ -1,0 +1,47 @@
+import { quoted } from './duckdb.ts'
+import type { FileContent, ObjectStore } from './object-store.ts'
+
+/** A file, with what is known of its content. */
+type StoredFile = Partial<FileContent> & { readonly key: string }
+
+/** Local paths of an archive's files, which stay until this is disposed of. */
+export class LocalCopies implements AsyncDisposable {
+  readonly #store: ObjectStore
+  readonly #paths = new Map<string, string>()
+
+  constructor(store: ObjectStore) {
+    this.#store = store
+  }
+
+  /** @throws TapelineError `ARCHIVE` if a file is missing or has other content, where that shows */
+  async add(files: ReadonlyArray<StoredFile>): Promise<void> {
+    const wanted = new Map(files.map((file) => [file.key, file]))
+    const copies = [...wanted.values()].map(async (file) => {
+      const { key, bytes, sha256 } = file
+      if (this.#paths.has(key)) return
+      const expected = bytes === undefined || sha256 === undefined ? undefined : { bytes, sha256 }
+      const path = await this.#store.localCopy(key, expected)
+      // Another call may have added it meanwhile.
+      if (this.#paths.has(key)) await this.#store.release([path])
+      else this.#paths.set(key, path)
+    })
+    // All of them, so that none is left over after a failure.
+    const failure = (await Promise.allSettled(copies)).find(({ status }) => status === 'rejected')
+    if (failure?.status === 'rejected') throw failure.reason
+  }
+
+  /** Reads files that were added, as a table of the engine. */
+  read(files: ReadonlyArray<{ readonly key: string }>): string {
+    const paths = files.map(({ key }) => {
+      const path = this.#paths.get(key)
+      if (path === undefined) throw new Error(`There is no local copy of ${key}`)
+      return quoted(path)
+    })
+    return `read_parquet([${paths.join()}], hive_partitioning = false)`
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store.release([...this.#paths.values()])
+    this.#paths.clear()
+  }
+}
