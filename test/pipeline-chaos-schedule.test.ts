@@ -38,6 +38,19 @@ test('the number of kills is exact, and other faults strike only the named parts
   }
 })
 
+test('the archive and its disk are struck on request, and change no other fault', () => {
+  const args = ['--for', '10m', '--seed', '7']
+  const { processFaults, diskFaults } = plan(...args, '--archive')
+  assert.deepEqual(plan(...args).diskFaults, [])
+  assert.ok(diskFaults.length >= 10)
+  const kinds = new Set(processFaults.flatMap(({ part, kind }) => (part === 'archive' ? [kind] : [])))
+  assert.equal(kinds.size, 3)
+  const options = parseOptions([...args, '--archive'])
+  assert.deepEqual(parseOptions(commandOf(options).split(' ').slice(4)), options)
+  const same = ['--parts', 'ingestion,consumer,broker,database']
+  assert.deepEqual(plan(...args, ...same, '--archive'), plan(...args))
+})
+
 test('exchange faults are of every kind, valid, and end automatically', () => {
   const { exchangeFaults } = plan('--for', '10m', '--seed', '3')
   const requests = exchangeFaults.flatMap(({ act }) => (act.type === 'add' ? act.requests : []))
