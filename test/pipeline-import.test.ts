@@ -8,10 +8,12 @@ import { type DailyFileType, writeDailyFile } from '../src/sandbox/simulator/dai
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
-import { idsByStream, markValue, produce } from './support/messages.ts'
+import { idsByStream, markValue, produce, readLedger } from './support/messages.ts'
 import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
+import { gapRow } from './support/records.ts'
 import {
+  startArchiveProcess,
   startConsumerProcess,
   untilAcknowledged,
   untilCaughtUp,
@@ -126,50 +128,92 @@ test(
   },
 )
 
-test(
-  'an import that is killed and run again publishes each trade once, and a recorded day is not published again',
-  LONG,
-  async () => {
-    await using parts = await createConsumerParts()
-    const { env, topics, count } = parts
-    const ROWS = 150_000
-    const date = '2026-01-31'
-    const name = `BTCUSDT-trades-${date}`
-    const line = (id: number) =>
-      `${id},61837.63000000,0.00250000,154.59407500,${Date.parse(date) * 1000 + id * 500},True,True\n`
-    const zip = await zipOf(`${name}.csv`, Array(ROWS).keys().map(line))
-    const path = join(folder, `${name}.zip`)
-    writeFileSync(path, zip)
-    writeFileSync(`${path}.CHECKSUM`, `${createHash('sha256').update(zip).digest('hex')}  ${name}.zip\n`)
-    const run = () => startTapeline(['history', 'import', path], { env })
-    {
-      await using unmarked = run()
-      await unmarked.assertExit(1)
-      assert.match(unmarked.output(), /does not name the exchange of the topics/)
-    }
+/** An untouched deployment with a ledger: an unrecoverable gap, and an open one, which is ingestion's. */
+async function createMarkedParts(store: 'database' | 'archive') {
+  const parts = await createConsumerParts()
+  const { topics } = parts
+  const env: Readonly<Record<string, string>> = {
+    ...parts.env,
+    ARCHIVE_URL: join(mkdtempSync(join(folder, 'archive-')), 'archive'),
+    ARCHIVE_FLUSH_INTERVAL_MS: '500',
+    KAFKA_ARCHIVE_GROUP_ID: `${parts.env['KAFKA_GROUP_ID']}-archive`,
+  }
+  const rows = [
+    gapRow({ from_id: 10, to_id: 19, status: 'unrecoverable' }),
+    gapRow({ from_id: 30, to_id: 34, status: 'open' }),
+  ]
+  const mark = async () => {
     await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [
       markValue('test', topics.env, 'microsecond'),
     ])
-    await using consumer = await startConsumerProcess(env)
-    await consumer.ready()
-    {
-      await using killed = run()
-      await until('the first rows', async () => (await count('SELECT count(*) FROM trades')) > 0)
-      await killed.kill()
-    }
-    const before = (await idsByStream(topics.env.KAFKA_TRADES_TOPIC)).get('BTCUSDT trade') ?? []
-    assert.ok(before.length < ROWS, 'it was killed before its end')
-    await using second = run()
-    await second.assertExit(0, 120_000)
-    assert.match(
-      second.output(),
-      new RegExp(`${(ROWS - before.length).toLocaleString('en-US')} rows published`),
-    )
-    await parts.untilTrades(ROWS)
-    await parts.assertTradesOnce(0, ROWS - 1)
-    const all = (await idsByStream(topics.env.KAFKA_TRADES_TOPIC)).get('BTCUSDT trade') ?? []
-    assert.equal(all.length, ROWS, 'also in Kafka each trade is once')
-    await using check = startTapeline(['history', 'check', path], { env })
-    await check.assertExit(0)
-  },
-)
+    const headers = { schema: 'gap/1', instance: 'earlier' }
+    const values = rows.map((row) => Buffer.from(JSON.stringify(row)))
+    await produce(topics.env.KAFKA_GAPS_TOPIC, 'BTCUSDT', values, { headers })
+  }
+  const start = () => (store === 'archive' ? startArchiveProcess(env) : startConsumerProcess(env))
+  return { ...parts, env, mark, start }
+}
+
+for (const store of ['database', 'archive'] as const) {
+  test(
+    `an import into the ${store} that is killed and run again publishes each trade once`,
+    LONG,
+    async () => {
+      await using parts = await createMarkedParts(store)
+      const { env, topics } = parts
+      const ROWS = 150_000
+      const date = '2026-01-31'
+      const name = `BTCUSDT-trades-${date}`
+      const line = (id: number) =>
+        `${id},61837.63000000,0.00250000,154.59407500,${Date.parse(date) * 1000 + id * 500},True,True\n`
+      const zip = await zipOf(`${name}.csv`, Array(ROWS).keys().map(line))
+      const path = join(folder, `${name}.zip`)
+      writeFileSync(path, zip)
+      writeFileSync(`${path}.CHECKSUM`, `${createHash('sha256').update(zip).digest('hex')}  ${name}.zip\n`)
+      const flags = store === 'archive' ? ['--archive'] : []
+      const history = (what: string) => startTapeline(['history', what, ...flags, path], { env })
+      await using service = await parts.start()
+      await parts.mark()
+      await service.ready()
+      const ids = async () => (await idsByStream(topics.env.KAFKA_TRADES_TOPIC)).get('BTCUSDT trade') ?? []
+      {
+        await using killed = history('import')
+        await until('the first rows', async () => (await ids()).length > 0)
+        await killed.kill()
+      }
+      const before = (await ids()).length
+      assert.ok(before < ROWS - 5, 'it was killed before its end')
+      await using second = history('import')
+      await second.assertExit(0, 120_000)
+      const published = ROWS - 5 - before
+      assert.match(
+        second.output(),
+        new RegExp(`^${published.toLocaleString('en-US')} rows published, 1 gap closed`, 'm'),
+      )
+      assert.match(second.output(), /in open gaps, which ingestion backfills: 5$/m)
+      const all = await ids()
+      assert.deepEqual([all.length, new Set(all).size], [ROWS - 5, ROWS - 5], 'in Kafka each trade is once')
+      const ledger = await readLedger(topics.env.KAFKA_GAPS_TOPIC)
+      assert.deepEqual(
+        ledger.slice(2).map((row) => [row.from_id, row.to_id, row.revision, row.status]),
+        [[10, 19, 4, 'filled']],
+      )
+      // It waits until everything is stored.
+      await using third = history('import')
+      await third.assertExit(0, 120_000)
+      assert.match(third.output(), /^0 rows published, 0 gaps closed/m)
+      await using check = history('check')
+      await check.assertExit(1)
+      assert.match(check.output(), /in the file, not stored: 5\n +ids 30 to 34\n +NOT EQUAL/)
+    },
+  )
+}
+
+test('an import refuses topics that do not name their exchange', LONG, async () => {
+  await using parts = await createMarkedParts('database')
+  const path = join(folder, 'BTCUSDT-trades-2026-01-30.zip')
+  writeFileSync(path, await zipOf('BTCUSDT-trades-2026-01-30.csv', ['']))
+  await using unmarked = startTapeline(['history', 'import', path], { env: parts.env })
+  await unmarked.assertExit(1)
+  assert.match(unmarked.output(), /does not name the exchange of the topics/)
+})

@@ -8,9 +8,10 @@ import { type Altered, type Comparison, compare, isEqual } from '../tools/histor
 import { type DailyFile, dailyFiles } from '../tools/history/daily-file.ts'
 import { defectText, FILES_ARGUMENT, FileProgress, headLine, printList, rangeText } from './history-report.ts'
 import { countUpTo } from './options.ts'
-import { historyStore } from './stored-history.ts'
+import { ARCHIVE_OPTION, withHistory } from './stored-history.ts'
 
 interface CheckFlags {
+  readonly archive?: true
   readonly json?: true
   readonly limit: number
 }
@@ -21,12 +22,14 @@ Next to each file its .CHECKSUM is read, if there is one.
 
 Examples:
   bin/tapeline history check BTCUSDT-trades-2026-01-31.zip
-  bin/tapeline history check --json downloads`
+  bin/tapeline history check --json downloads
+  bin/tapeline history check --archive downloads`
 
 export function historyCheckCommand(): Command {
   return new Command('check')
     .description('compare daily files with the stored rows of their days, and name every difference')
     .argument(...FILES_ARGUMENT)
+    .option(...ARCHIVE_OPTION)
     .option('--json', 'print each file as a line of JSON, with all differences')
     .option('--limit <n>', 'differences of each kind that are listed', countUpTo(1_000_000), 20)
     .addHelpText('after', HELP)
@@ -34,20 +37,21 @@ export function historyCheckCommand(): Command {
       const files = await dailyFiles(paths)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const progress = new FileProgress(files, ['comparing'])
-      await interruptible(async (signal) => {
-        const withStore = historyStore(settings, signal)
-        for (const file of files) {
-          const found = await withStore(async (store) => {
-            const unit = (await store.identity())?.timeUnit ?? UNMARKED_TIME_UNIT
-            return compare(file, unit, store.rowsOf(file), (rows) => {
-              signal.throwIfAborted()
-              progress.show(file, 'comparing', rows)
+      await interruptible((signal) =>
+        withHistory(settings, flags.archive === true, signal, async (withStore) => {
+          for (const file of files) {
+            const found = await withStore(async (store) => {
+              const unit = (await store.identity())?.timeUnit ?? UNMARKED_TIME_UNIT
+              return compare(file, unit, store.rowsOf(file), (rows) => {
+                signal.throwIfAborted()
+                progress.show(file, 'comparing', rows)
+              })
             })
-          })
-          progress.clear()
-          report(file, found, flags)
-        }
-      })
+            progress.clear()
+            report(file, found, flags)
+          }
+        }),
+      )
     })
 }
 

@@ -7,14 +7,15 @@ import { countText, plural } from '../foundation/telemetry/plural.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
 import { dailyFiles } from '../tools/history/daily-file.ts'
 import type { Imported, ReadFile } from '../tools/history/import-file.ts'
-import { type ImportOptions, importFiles } from '../tools/history/import-files.ts'
+import { type ImportEvents, type ImportOptions, importFiles } from '../tools/history/import-files.ts'
 import { defectText, FILES_ARGUMENT, FileProgress, headLine, printList, rangeText } from './history-report.ts'
 import { onKafka } from './on-kafka.ts'
 import { countUpTo } from './options.ts'
-import { historyStore } from './stored-history.ts'
+import { ARCHIVE_OPTION, withHistory } from './stored-history.ts'
 import { storedKafka } from './stored-kafka.ts'
 
 interface ImportFlags {
+  readonly archive?: true
   readonly dryRun?: true
   readonly json?: true
   readonly limit: number
@@ -34,6 +35,7 @@ export function historyImportCommand(): Command {
   return new Command('import')
     .description('publish the trades of daily files that are not stored, and close the gaps that this fills')
     .argument(...FILES_ARGUMENT)
+    .option(...ARCHIVE_OPTION)
     .option('--dry-run', 'show what would be published, and change nothing')
     .option('--json', 'print each file and each closed gap as a line of JSON')
     .option('--limit <n>', 'ids and defects that are listed for a file', countUpTo(1_000_000), 20)
@@ -45,32 +47,31 @@ export function historyImportCommand(): Command {
       const isDry = flags.dryRun === true
       const progress = new FileProgress(files, ['reading', 'publishing'])
       const totals = { published: 0, closed: 0, refused: 0 }
-      await interruptible(async (signal) => {
-        const withStore = historyStore(settings, signal)
-        const options: ImportOptions = {
-          ...{ kafka, topics: topicNames(settings), withStore, wallMs: Date.now, isDry, signal },
-          onKafka: (work) => onKafka(kafka, work),
-        }
-        const work = importFiles(files, options, {
-          onWaiting: (messages) =>
-            progress.waiting(`waiting until ${plural(messages, 'message')} of Kafka are stored`),
-          onProgress: (file, step, rows) => progress.show(file, step, rows),
-          onFile(read, imported) {
-            progress.clear()
-            totals.published += imported === null ? 0 : countIds(imported.published)
-            totals.refused += imported === null ? 1 : 0
-            report(read, imported, flags)
-          },
-          onClosed(gap) {
-            progress.clear()
-            totals.closed += gap.status === 'filled' ? 1 : 0
-            const { gap_id, event_type, from_id, to_id, status } = gap
-            if (flags.json === true) console.log(JSON.stringify({ gap }))
-            else console.log(`${printable(gap_id)}  ${event_type} ${from_id}..${to_id}  ${status}`)
-          },
-        })
-        await work.finally(() => progress.clear())
-      })
+      const events: ImportEvents = {
+        onWaiting: (messages) =>
+          progress.waiting(`waiting until ${plural(messages, 'message')} of Kafka are stored`),
+        onProgress: (file, step, rows) => progress.show(file, step, rows),
+        onFile(read, imported) {
+          progress.clear()
+          totals.published += imported === null ? 0 : countIds(imported.published)
+          totals.refused += imported === null ? 1 : 0
+          report(read, imported, flags)
+        },
+        onClosed(gap) {
+          progress.clear()
+          totals.closed += gap.status === 'filled' ? 1 : 0
+          const { gap_id, event_type, from_id, to_id, status } = gap
+          if (flags.json === true) console.log(JSON.stringify({ gap }))
+          else console.log(`${printable(gap_id)}  ${event_type} ${from_id}..${to_id}  ${status}`)
+        },
+      }
+      const shared = { kafka, topics: topicNames(settings), wallMs: Date.now, isDry }
+      const words: Pick<ImportOptions, 'onKafka'> = { onKafka: (work) => onKafka(kafka, work) }
+      await interruptible((signal) =>
+        withHistory(settings, flags.archive === true, signal, (withStore) =>
+          importFiles(files, { ...shared, ...words, withStore, signal }, events),
+        ),
+      ).finally(() => progress.clear())
       if (flags.json === true) return
       const would = isDry ? ' would be' : ''
       const refused = totals.refused === 0 ? '' : `, ${plural(totals.refused, 'file')} refused`

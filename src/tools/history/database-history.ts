@@ -1,5 +1,4 @@
 import { countUnstored } from '../../foundation/kafka/read-range.ts'
-import { EVENT_SOURCES } from '../../foundation/market/event-fields.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { parseTimeUnit, UNMARKED_TIME_UNIT } from '../../foundation/market/time-unit.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
@@ -8,7 +7,7 @@ import { missingIds, readIdGaps } from '../../foundation/store/ledger-rows.ts'
 import { readFact } from '../../foundation/store/meta.ts'
 import type { TextReader, TextRow } from '../../foundation/store/text-reader.ts'
 import type { DailyFile } from './daily-file.ts'
-import type { HistoryStore, StoredRow } from './history-store.ts'
+import { type HistoryStore, storedRow } from './history-store.ts'
 
 const ROWS_AT_ONCE = 20_000
 
@@ -52,21 +51,4 @@ export function databaseHistory(reader: TextReader): HistoryStore {
 
 function rangeOf([from, to]: TextRow): IdRange {
   return { from: Number(from), to: Number(to) }
-}
-
-function storedRow([id, price, quantity, timeUs, isBuyerMaker, first, last, source]: TextRow): StoredRow {
-  return {
-    id: Number(id),
-    price: price ?? '',
-    quantity: quantity ?? '',
-    timeUs: Number(timeUs),
-    isBuyerMaker: isBuyerMaker === 't',
-    firstTradeId: idOrNull(first),
-    lastTradeId: idOrNull(last),
-    source: EVENT_SOURCES.find((one) => one === source) ?? 'stream',
-  }
-}
-
-function idOrNull(text: string | null | undefined): number | null {
-  return text === null || text === undefined ? null : Number(text)
 }

@@ -1,5 +1,5 @@
 import type { EndOffset } from '../../foundation/kafka/read-range.ts'
-import type { EventSource } from '../../foundation/market/event-fields.ts'
+import { EVENT_SOURCES, type EventSource } from '../../foundation/market/event-fields.ts'
 import type { IdRow } from '../../foundation/market/gap-requests.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
@@ -42,4 +42,26 @@ export interface HistoryStore {
   gapsOf(stream: TradeStream): Promise<IdRow[]>
   /** Which ids of each range are not stored. */
   missingOf(stream: TradeStream, ranges: readonly TimedRange[]): Promise<IdRange[][]>
+}
+
+/**
+ * Reads a row of texts as PostgreSQL prints them: id, price, quantity, time in microseconds, side, first
+ * and last trade id, source.
+ */
+export function storedRow(row: readonly (string | null)[]): StoredRow {
+  const [id, price, quantity, timeUs, isBuyerMaker, first, last, source] = row
+  return {
+    id: Number(id),
+    price: price ?? '',
+    quantity: quantity ?? '',
+    timeUs: Number(timeUs),
+    isBuyerMaker: isBuyerMaker === 't',
+    firstTradeId: idOrNull(first),
+    lastTradeId: idOrNull(last),
+    source: EVENT_SOURCES.find((one) => one === source) ?? 'stream',
+  }
+}
+
+function idOrNull(text: string | null | undefined): number | null {
+  return text === null || text === undefined ? null : Number(text)
 }
