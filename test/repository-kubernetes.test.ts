@@ -102,7 +102,7 @@ const VARIANT = z.object({
 })
 
 /** The base, and the archive, which `k8s/archive` adds. */
-const documents = globSync(['*.yaml', 'archive/archive.yaml'], { cwd: FOLDER }).flatMap((file) =>
+const documents = globSync(['base/*.yaml', 'archive/archive.yaml'], { cwd: FOLDER }).flatMap((file) =>
   parseAllDocuments(readFileSync(join(FOLDER, file), 'utf8')).map((document) => {
     assert.deepEqual(document.errors, [], file)
     const value: unknown = document.toJS()
@@ -231,7 +231,7 @@ test('the archive has a volume that outlives its pod, and the variants name what
   const mount = container.volumeMounts.find(({ name }) => name === volume?.metadata.name)
   assert.equal(container.env.find(({ name }) => name === 'ARCHIVE_URL')?.value, mount?.mountPath)
   for (const [folder, expected] of [
-    ['archive', ['../', 'archive.yaml']],
+    ['archive', ['../base', 'archive.yaml']],
     ['archive-only', ['../archive']],
   ] as const) {
     const [document] = parseAllDocuments(readFileSync(join(FOLDER, folder, 'kustomization.yaml'), 'utf8'))
