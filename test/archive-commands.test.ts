@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, copyFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { z } from 'zod'
@@ -125,6 +125,23 @@ test('archive check names what is missing, altered or foreign', async () => {
     copyFileSync(path, join(dirname(path), '00000003.json')),
   )
   assert.match(copied.text, /00000003\.json: expected .*00000002\.json/)
+})
+
+test('a copy in the order of the operations page is complete, also while days are published', async () => {
+  await using all = await stored()
+  await using copy = await createArchive()
+  const copied = (...names: string[]) => {
+    for (const name of names) cpSync(join(all.folder, name), join(copy.folder, name), { recursive: true })
+  }
+  copied('_folds', '_commits', '_days')
+  await all.add('trades', [trade(5, 6)])
+  await all.publish()
+  copied('_segments', 'raw_trades', 'book_ticker')
+  assert.match(await tapeline(copy, 0, 'archive', 'check'), /note: .*not in the newest list/)
+  assert.match(
+    await tapeline(copy, 0, 'sql', '--archive', '--json', 'SELECT count(*) AS n FROM raw_trades'),
+    /"n":5/,
+  )
 })
 
 test('sql --archive prints every digit, changes nothing, and reports an error in one line', async () => {

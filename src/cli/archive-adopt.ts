@@ -13,8 +13,7 @@ import { readFact } from '../foundation/store/meta.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { type Day, parseDay } from '../tools/export/day.ts'
-import { storedArchive } from './stored-archive.ts'
-import { withTextReader } from './stored-data.ts'
+import { storedArchive, withTextReader } from './stored-data.ts'
 
 /** Reading a day of the whole market takes a while. */
 const STATEMENT_TIMEOUT_MS = 6 * 3_600_000

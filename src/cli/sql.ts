@@ -12,8 +12,7 @@ import {
 import { countText } from '../foundation/telemetry/plural.ts'
 import { countUpTo, parseDuration, parseTimes, type TimeFlags } from './options.ts'
 import { jsonLine, tableLines } from './rows-text.ts'
-import { storedArchive } from './stored-archive.ts'
-import { withTextReader } from './stored-data.ts'
+import { storedArchive, withTextReader } from './stored-data.ts'
 import { databaseSymbols, hintAtCase, isNothing } from './symbol-case.ts'
 
 interface SqlFlags extends TimeFlags {

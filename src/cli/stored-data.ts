@@ -1,6 +1,9 @@
+import type { ArchiveReaderOptions } from '../foundation/archive/archive-reader.ts'
+import { archiveLocation } from '../foundation/archive/open-store.ts'
 import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import { withoutPassword } from '../foundation/runtime/without-password.ts'
 import { type Settings, withOrigin } from '../foundation/settings/load.ts'
+import { NO_DATABASE } from '../foundation/settings/parsers.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
@@ -14,13 +17,31 @@ const STATEMENT_LIMIT_MS = 10 * 60_000
 const START =
   'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
 
+const ADD_ARCHIVE = 'To read the archive instead, add --archive.'
+
 /** Returns the database of DATABASE_URL, else that of the running `up`, else the default. */
 function storedDatabase(settings: Settings): { url: string; where: string } {
   const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
   const url = running?.databaseUrl ?? settings.DATABASE_URL
+  if (url === NO_DATABASE) {
+    const whose = running === null ? 'This deployment' : 'The `up` that runs here'
+    throw new TapelineError('DATABASE', `${whose} has no database`, { fix: ADD_ARCHIVE })
+  }
   const shown = withoutPassword(url)
   if (running !== null) return { url, where: `${shown} (of the \`up\` that runs here)` }
   return { url, where: withOrigin(settings, 'DATABASE_URL', shown) }
+}
+
+/** Returns how to read the archive of ARCHIVE_URL, else that of the running `up`, else the default. */
+export function storedArchive(settings: Settings): ArchiveReaderOptions {
+  const location = archiveLocation(settings)
+  const running = settings.isSet('ARCHIVE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
+  return {
+    ...location,
+    url: running?.archive || location.url,
+    memoryBytes: settings.ARCHIVE_MEMORY_MB * (1 << 20),
+    tempFolder: settings.ARCHIVE_TEMP ?? null,
+  }
 }
 
 /** Shared by the commands that list and retry. */
@@ -77,6 +98,8 @@ export async function withTextReader<Result>(
   work: (reader: TextReader) => Promise<Result>,
 ): Promise<Result> {
   const { url, where } = storedDatabase(settings)
+  // Only if there may be one: most have no archive.
+  const start = settings.isSet('ARCHIVE_URL') ? `${START} ${ADD_ARCHIVE}` : START
   let reader: TextReader | null = null
   try {
     reader = await TextReader.open({ ...options, url })
@@ -86,7 +109,7 @@ export async function withTextReader<Result>(
     const failed = (message: string, fix: string) =>
       new TapelineError('DATABASE', message, { fix, cause: error })
     const text = describeError(error)
-    if (reader === null) throw failed(`${where} cannot be reached: ${text}`, START)
+    if (reader === null) throw failed(`${where} cannot be reached: ${text}`, start)
     if (error instanceof UnansweredError) throw failed(`${where}: ${text}`, fixOfEnded(error) ?? '')
     const state = sqlStateOf(error)
     if (state === null) throw error

@@ -1,8 +1,7 @@
-import { archiveReaderOptions } from '../foundation/archive/reader-options.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import { databaseHistory } from '../tools/history/database-history.ts'
 import type { HistoryStore } from '../tools/history/history-store.ts'
-import { withTextReader } from './stored-data.ts'
+import { storedArchive, withTextReader } from './stored-data.ts'
 
 /** Reading a day of a busy symbol in the order of its ids takes a while. */
 const STATEMENT_TIMEOUT_MS = 3_600_000
@@ -29,7 +28,7 @@ export async function withHistory<Result>(
   // Imported here, since the database needs no engine.
   const { withArchive } = await import('../foundation/archive/archive-reader.ts')
   const { archiveHistory } = await import('../tools/history/archive-history.ts')
-  return withArchive({ ...archiveReaderOptions(settings), signal }, (reader) => {
+  return withArchive({ ...storedArchive(settings), signal }, (reader) => {
     const store = archiveHistory(reader)
     return work((read) => read(store))
   })

@@ -8,10 +8,18 @@ import { ArchiveSnapshot, lostFile } from './archive-snapshot.ts'
 import { type DuckDb, type DuckDbEngine, openDuckDb } from './duckdb.ts'
 import type { ObjectStore } from './object-store.ts'
 import { type ArchiveLocation, openStore } from './open-store.ts'
-import type { ArchiveReaderOptions } from './reader-options.ts'
 
 /** So often a read begins again because compaction has replaced its files. */
 const MAX_ATTEMPTS = 5
+
+export interface ArchiveReaderOptions extends ArchiveLocation {
+  /** Bytes that the engine may use. */
+  readonly memoryBytes: number
+  /** Null: a folder of the system's, removed at the end. */
+  readonly tempFolder: string | null
+  /** Makes the running statement fail with the signal's reason. */
+  readonly signal?: AbortSignal
+}
 
 /** Reads an archive, also while services write to it. Changes nothing. */
 export class ArchiveReader {
