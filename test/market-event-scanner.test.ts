@@ -7,8 +7,9 @@ import {
   type EventType,
   isTradeType,
   type Role,
+  TRADE_TYPES,
 } from '../src/foundation/market/event.ts'
-import { EventFields } from '../src/foundation/market/event-fields.ts'
+import { EventFields, LATE_SOURCES, lateSource } from '../src/foundation/market/event-fields.ts'
 import { EventScanner } from '../src/foundation/market/event-scanner.ts'
 import { isTimeUs } from '../src/foundation/market/fields.ts'
 import { readPayload } from '../src/foundation/market/payload.ts'
@@ -61,6 +62,14 @@ const stamped = fc.tuple(anyEvent, timeMs, fc.nat(999)).map(([event, ms, us]) =>
   ingestion_timestamp_us: ms * 1000 + us,
 }))
 
+/** Stored events that REST or a daily file gave. */
+const late = fc
+  .tuple(fc.oneof(...TRADE_TYPES.map(eventsOf)), fc.constantFrom(...LATE_SOURCES), timeMs)
+  .map(([{ E, ...event }, source, ms]) => ({
+    ...event,
+    ...{ source, ingestion_timestamp: ms, ingestion_timestamp_us: ms * 1000 },
+  }))
+
 /** The result of `JSON.parse` and `payload.ts`: the row, or null for none. */
 function parsed(bytes: Buffer, isStamped: boolean): unknown {
   let data: unknown
@@ -74,15 +83,16 @@ function parsed(bytes: Buffer, isStamped: boolean): unknown {
   const event = new EventFields()
   if (readPayload(type, fields, event) !== null) return null
   event.receivedUs = fields.ingestion_timestamp_us
+  event.source = lateSource(fields.source) ?? 'stream'
   if (isStamped && !isTimeUs(event.receivedUs)) return null
   return valuesOf(event, isStamped)
 }
 
 /** What the fields of an event say, wherever its decimals are. */
 function valuesOf(event: EventFields, isStamped: boolean): unknown {
-  const { type, id, price, quantity, receivedUs } = event
+  const { type, id, price, quantity, receivedUs, source } = event
   assert.equal(event.symbol.bytes.toString(), event.symbol.text)
-  const received = isStamped ? { receivedUs } : {}
+  const received = isStamped ? { receivedUs, source } : {}
   const shared = { type, id, symbol: event.symbol.text, price, quantity, ...received }
   if (!isTradeType(type)) return { ...shared, ask: [event.askPrice, event.askQuantity] }
   const { timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker } = event
@@ -102,6 +112,7 @@ test("reads every event in the exchange's layout as JSON.parse does", () => {
   for (const [events, isStamped] of [
     [anyEvent, false],
     [stamped, true],
+    [late, true],
   ] as const) {
     fc.assert(
       fc.property(events, (event) => {
@@ -130,25 +141,29 @@ test('reads corrupted bytes as JSON.parse does, or not at all', () => {
   const scanner = new EventScanner()
   let read = 0
   fc.assert(
-    fc.property(stamped, fc.array(change, { minLength: 1, maxLength: 3 }), (event, changes) => {
-      const isStamped = changes.length % 2 === 0
-      const { ingestion_timestamp, ingestion_timestamp_us, ...bare } = event
-      let bytes = Buffer.from(JSON.stringify(isStamped ? event : bare))
-      for (const { kind, at: place, byte: value } of changes) {
-        const at = place % (bytes.length + 1)
-        const [before, after] = [bytes.subarray(0, at), bytes.subarray(at)]
-        const one = Buffer.from([value])
-        if (kind === 'replace') bytes = Buffer.concat([before, one, after.subarray(1)])
-        if (kind === 'insert') bytes = Buffer.concat([before, one, after])
-        if (kind === 'remove') bytes = Buffer.concat([before, after.subarray(1)])
-        if (kind === 'cut') bytes = Buffer.from(before)
-        if (kind === 'double') bytes = Buffer.concat([before, after.subarray(0, 1), after])
-      }
-      const row = scan(scanner, bytes, isStamped)
-      if (row === null) return
-      read++
-      assert.deepEqual(row, parsed(bytes, isStamped), bytes.toString())
-    }),
+    fc.property(
+      fc.oneof(stamped, late),
+      fc.array(change, { minLength: 1, maxLength: 3 }),
+      (event, changes) => {
+        const isStamped = 'source' in event || changes.length % 2 === 0
+        const { ingestion_timestamp, ingestion_timestamp_us, ...bare } = event
+        let bytes = Buffer.from(JSON.stringify(isStamped ? event : bare))
+        for (const { kind, at: place, byte: value } of changes) {
+          const at = place % (bytes.length + 1)
+          const [before, after] = [bytes.subarray(0, at), bytes.subarray(at)]
+          const one = Buffer.from([value])
+          if (kind === 'replace') bytes = Buffer.concat([before, one, after.subarray(1)])
+          if (kind === 'insert') bytes = Buffer.concat([before, one, after])
+          if (kind === 'remove') bytes = Buffer.concat([before, after.subarray(1)])
+          if (kind === 'cut') bytes = Buffer.from(before)
+          if (kind === 'double') bytes = Buffer.concat([before, after.subarray(0, 1), after])
+        }
+        const row = scan(scanner, bytes, isStamped)
+        if (row === null) return
+        read++
+        assert.deepEqual(row, parsed(bytes, isStamped), bytes.toString())
+      },
+    ),
     { numRuns: 30_000 },
   )
   assert.ok(read > 1000, `${read} of the changed events are still readable`)

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { SharedBytes } from '../runtime/bytes.ts'
 import { declarationOf, EVENT_TYPES, type EventType, ROLES, type Role } from './event.ts'
-import { ABSENT, EventFields, type KnownSymbol } from './event-fields.ts'
+import { ABSENT, EventFields, type KnownSymbol, LATE_SOURCES } from './event-fields.ts'
 import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } from './fields.ts'
 
 /*
@@ -38,13 +38,18 @@ interface Step {
 interface Plan {
   readonly type: EventType
   readonly steps: readonly Step[]
+  /** The same event without event time, as REST and daily files give it; null if it has none anyway. */
+  readonly late: Plan | null
 }
 
 /** Returns the literals between the values of a layout, up to the closing brace. */
-function planOf(type: EventType): Plan {
+function planOf(type: EventType, isLate = false): Plan {
   const steps: Step[] = []
   let before = '{'
-  for (const [name, role] of declarationOf(type).layout) {
+  const { layout } = declarationOf(type)
+  const hasEventTime = layout.some(([, role]) => role === 'eventTime')
+  for (const [name, role] of layout) {
+    if (isLate && role === 'eventTime') continue
     before += `"${name}":`
     if (role === 'type') {
       before += `"${type}",`
@@ -56,7 +61,7 @@ function planOf(type: EventType): Plan {
     before = isText ? '",' : ','
   }
   steps.push({ literal: Buffer.from(before.slice(0, -1)), read: READ.end })
-  return { type, steps }
+  return { type, steps, late: hasEventTime && !isLate ? planOf(type, true) : null }
 }
 
 /** The first letter of the first name, or of the type if that is the first field: `{"u`, `{"e":"t`, `{"e":"a`. */
@@ -74,6 +79,8 @@ for (const type of EVENT_TYPES) {
 
 const RECEIVED_MS = Buffer.from(',"ingestion_timestamp":')
 const RECEIVED_US = Buffer.from(',"ingestion_timestamp_us":')
+/** Of a stored event without event time. */
+const SOURCES = LATE_SOURCES.map((source) => ({ source, literal: Buffer.from(`,"source":"${source}"`) }))
 const TRUE = Buffer.from('true')
 const FALSE = Buffer.from('false')
 
@@ -88,6 +95,11 @@ const FRACTION_DIGITS = 8
 
 /** A symbol has at most 40 characters. */
 const SYMBOL_MAX_BYTES = 160
+
+function planAt(bytes: Buffer, start: number): Plan | undefined {
+  const key = bytes[start + KEY_AT] ?? 0
+  return key === LETTER_E ? BY_TYPE[bytes[start + TYPE_AT] ?? 0] : BY_KEY[key]
+}
 
 /** Reads events in the exchange's layout into {@link fields}, which are meaningless after a failure. */
 export class EventScanner {
@@ -106,9 +118,12 @@ export class EventScanner {
     return this.#readData(bytes, start, end) && this.#isClosedAtEnd()
   }
 
-  /** Reads a stored event, whose fields are followed by ingestion's two stamps. */
+  /** Reads a stored event, whose fields are followed by its source, unless it is the stream, and two stamps. */
   readStamped(bytes: Buffer, start: number, end: number): boolean {
-    if (!this.#readData(bytes, start, end)) return false
+    if (!this.#readData(bytes, start, end)) {
+      const late = planAt(bytes, start)?.late ?? null
+      if (late === null || !this.#readPlan(late, bytes, start, end) || !this.#source()) return false
+    }
     if (!this.#literal(RECEIVED_MS) || this.#integer() < 0 || !this.#literal(RECEIVED_US)) return false
     const receivedUs = this.#integer()
     this.fields.receivedUs = receivedUs
@@ -116,10 +131,11 @@ export class EventScanner {
   }
 
   #readData(bytes: Buffer, start: number, end: number): boolean {
-    if (end - start <= TYPE_AT) return false
-    const key = bytes[start + KEY_AT] ?? 0
-    const plan = key === LETTER_E ? BY_TYPE[bytes[start + TYPE_AT] ?? 0] : BY_KEY[key]
-    if (plan === undefined) return false
+    const plan = end - start <= TYPE_AT ? undefined : planAt(bytes, start)
+    return plan !== undefined && this.#readPlan(plan, bytes, start, end)
+  }
+
+  #readPlan(plan: Plan, bytes: Buffer, start: number, end: number): boolean {
     this.#bytes = bytes
     this.#at = start
     this.#end = end
@@ -172,7 +188,8 @@ export class EventScanner {
         case READ.tradeTime: {
           const { timeUnit } = fields
           fields.tradeTimeUs = this.#time()
-          if (fields.tradeTimeUs === ABSENT || fields.timeUnit !== timeUnit) return false
+          if (fields.tradeTimeUs === ABSENT) return false
+          if (fields.eventTimeUs !== ABSENT && fields.timeUnit !== timeUnit) return false
           break
         }
         case READ.firstTradeId:
@@ -192,6 +209,15 @@ export class EventScanner {
       }
     }
     return true
+  }
+
+  #source(): boolean {
+    for (const { source, literal } of SOURCES)
+      if (this.#literal(literal)) {
+        this.fields.source = source
+        return true
+      }
+    return false
   }
 
   #isClosedAtEnd(): boolean {
