@@ -30,8 +30,11 @@ import { ledgerOf, refreshManifests, symbolFigures } from './manifests.ts'
 
 const DAY_MS = 86_400_000
 
-/** Rows after which a file ends, at the next symbol: some 200 MB. */
+/** Rows after which a file ends, at the next symbol: some 140 MB. To sort them takes 3 GB on disk. */
 const FILE_ROWS = 20_000_000
+
+/** Level of Zstandard. Files are 8 % smaller than with its default, for 0.2 µs a row. */
+const LEVEL = 9
 
 export interface CompactionPorts {
   readonly store: ObjectStore
@@ -164,30 +167,27 @@ export async function mergeDay(
   ledger: Ledger,
   added: Addition,
 ): Promise<Published | null> {
-  const newSymbols = await duckDb.rows<{ symbol: string }>(`SELECT DISTINCT symbol FROM (${added.rows})`)
-  const isTouched = ({ firstSymbol, lastSymbol }: DayFile) =>
-    newSymbols.some(({ symbol }) => symbol >= firstSymbol && symbol <= lastSymbol)
+  const addedCounts = await duckDb.rows<SymbolCount>(
+    `SELECT symbol, count(*)::DOUBLE AS rows FROM (${added.rows}) GROUP BY symbol`,
+  )
+  const isTouched = (file: DayFile) => addedCounts.some(({ symbol }) => isIn(file, symbol))
   const [kept, replaced] = [false, true].map((is) =>
     (last?.files ?? []).filter((file) => isTouched(file) === is),
   )
   await using copies = new LocalCopies(store)
   await copies.add(replaced ?? [])
   const all = withPublished(table, copies, added.rows, replaced ?? [])
-  const counts = await duckDb.rows<{ symbol: string; rows: bigint }>(
-    `SELECT symbol, count(*) AS rows FROM (${all}) GROUP BY symbol ORDER BY symbol`,
+  const replacedCounts = Object.entries(last?.symbols ?? {}).flatMap(([symbol, { rows }]) =>
+    replaced?.some((file) => isIn(file, symbol)) ? [{ symbol, rows }] : [],
   )
-  const hasRepeats = await isTrue(
-    duckDb,
-    `SELECT count(*) > 0 AS answer FROM (SELECT 1 FROM (${all}) GROUP BY ${table.identity.join()} HAVING count(*) > 1)`,
-  )
+  const counts = [...replacedCounts, ...addedCounts]
   const files: DayFile[] = []
   const symbols: DayList['symbols'] = { ...last?.symbols }
   try {
-    for (const group of groupsOf(counts)) {
-      const [first, end] = [group[0]?.symbol ?? '', group.at(-1)?.symbol ?? '']
-      const rows = `SELECT * FROM (${all}) WHERE symbol BETWEEN ${quoted(first)} AND ${quoted(end)}`
-      const written = await write(store, duckDb, table, date, rows, hasRepeats)
-      files.push({ ...written.file, firstSymbol: first, lastSymbol: end })
+    for (const { firstSymbol, lastSymbol } of groupsOf(counts)) {
+      const rows = `SELECT * FROM (${all}) WHERE symbol BETWEEN ${quoted(firstSymbol)} AND ${quoted(lastSymbol)}`
+      const written = await write(store, duckDb, table, date, rows)
+      files.push({ ...written.file, firstSymbol, lastSymbol })
       Object.assign(symbols, written.symbols)
     }
   } catch (error) {
@@ -196,7 +196,7 @@ export async function mergeDay(
     })
     throw error
   }
-  const read = counts.reduce((sum, { rows }) => sum + Number(rows), 0)
+  const read = counts.reduce((sum, { rows }) => sum + rows, 0)
   const written = files.reduce((sum, { rows }) => sum + rows, 0)
   const list = {
     table: table.name,
@@ -255,21 +255,21 @@ async function write(
   table: ArchiveTable,
   date: string,
   rows: string,
-  hasRepeats: boolean,
 ): Promise<{
   readonly file: Omit<DayFile, 'firstSymbol' | 'lastSymbol'>
   readonly symbols: DayList['symbols']
 }> {
-  const identity = table.identity.join()
-  const columns = columnsOf(table)
-  const firsts = hasRepeats
-    ? `SELECT * FROM (${rows}) QUALIFY row_number() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
-    : rows
+  const { identity } = table
+  // The engine keeps the order of the sort in what follows it, so repeats are neighbours.
+  const sorted = `SELECT * FROM (${rows}) ORDER BY ${identity.join()}, _rank, _offset`
+  const before = identity.map((column) => `lag(${column}) OVER () AS _before_${column}`).join()
+  const isFirst = identity.map((column) => `${column} IS DISTINCT FROM _before_${column}`).join(' OR ')
+  const firsts = `SELECT ${columnsOf(table)} FROM (SELECT *, ${before} FROM (${sorted})) WHERE ${isFirst}`
   const id = randomUUID()
   const staged = join(store.stagingFolder, `${id}.parquet`)
   try {
     await duckDb.run(
-      `COPY (SELECT ${columns} FROM (${firsts}) ORDER BY ${identity}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)`,
+      `COPY (${firsts}) TO ${quoted(staged)} (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEVEL ${LEVEL})`,
     )
     const { sha256, bytes } = await fileHash(staged)
     const symbols = await symbolFigures(duckDb, table, staged)
@@ -282,29 +282,40 @@ async function write(
   }
 }
 
+interface SymbolCount {
+  readonly symbol: string
+  readonly rows: number
+}
+
+function isIn({ firstSymbol, lastSymbol }: DayFile, symbol: string): boolean {
+  return symbol >= firstSymbol && symbol <= lastSymbol
+}
+
 /** Groups of neighbouring symbols, each for one file. */
-function groupsOf<Count extends { readonly rows: bigint }>(counts: readonly Count[]): Count[][] {
-  const groups: Count[][] = []
-  let rows = Number.POSITIVE_INFINITY
-  for (const one of counts) {
-    if (rows + Number(one.rows) > FILE_ROWS) {
-      groups.push([])
-      rows = 0
+function groupsOf(counts: readonly SymbolCount[]): Array<Pick<DayFile, 'firstSymbol' | 'lastSymbol'>> {
+  const groups: Array<{ firstSymbol: string; lastSymbol: string; rows: number }> = []
+  for (const [symbol, some] of [...Map.groupBy(counts, (one) => one.symbol)].sort(byBytes)) {
+    const rows = some.reduce((sum, one) => sum + one.rows, 0)
+    const last = groups.at(-1)
+    if (last === undefined || last.rows + rows > FILE_ROWS)
+      groups.push({ firstSymbol: symbol, lastSymbol: symbol, rows })
+    else {
+      last.lastSymbol = symbol
+      last.rows += rows
     }
-    groups.at(-1)?.push(one)
-    rows += Number(one.rows)
   }
   return groups
+}
+
+/** The order of the engine. */
+function byBytes([one]: readonly [string, unknown], [other]: readonly [string, unknown]): number {
+  return Buffer.compare(Buffer.from(one), Buffer.from(other))
 }
 
 function throughOf(last: DayList | null, added: readonly NewFile[]): Record<string, ChainPoint> {
   const through: Record<string, ChainPoint> = { ...last?.through }
   for (const { chain, end } of added) if (isBefore(through[chain] ?? ORIGIN, end)) through[chain] = end
   return through
-}
-
-async function isTrue(duckDb: DuckDb, query: string): Promise<boolean> {
-  return (await duckDb.rows<{ answer: boolean }>(query))[0]?.answer === true
 }
 
 async function removeAll(store: ObjectStore, files: readonly DayFile[]): Promise<void> {

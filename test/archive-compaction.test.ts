@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { compact } from '../src/archive/compaction.ts'
+import { newestDayList } from '../src/foundation/archive/day-list.ts'
+import { openDuckDb, quoted } from '../src/foundation/archive/duckdb.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { record, tradeValue } from './support/records.ts'
+
+const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
+const ROWS = 120_000
+const SEGMENTS = 4
+/** One of this many rows of a segment comes again in the next one, with another price. */
+const REPEAT = 7
+const FIRST = '1.00000000'
+const REPEATED = '2.00000000'
+
+function trade(id: number, p: string) {
+  const s = SYMBOLS[id % SYMBOLS.length]
+  // Some trades of a symbol have one time.
+  const T = MIDNIGHT_MS + Math.floor(id / 10)
+  return record(tradeValue({ t: id, s, p, T, E: T }))
+}
+
+test('many rows are published in order and once each, the first of them, by two threads with little memory', async () => {
+  await using archive = await createArchive()
+  const ids = Array.from({ length: ROWS / SEGMENTS }, (_, i) => i)
+  for (let segment = 0; segment < SEGMENTS; segment++) {
+    const first = segment * ids.length
+    const again = segment === 0 ? [] : ids.filter((id) => id % REPEAT === 0)
+    await archive.add('trades', [
+      ...again.map((id) => trade(first - ids.length + id, REPEATED)),
+      ...ids.map((id) => trade(first + id, FIRST)),
+      ...ids.slice(0, 1).map((id) => trade(first + id, REPEATED)),
+    ])
+  }
+  const engine = await openDuckDb({
+    memoryBytes: 48 << 20,
+    tempFolder: join(archive.folder, 'little'),
+    threads: 2,
+  })
+  try {
+    const ports = { store: archive.store, duckDb: await engine.connect(), clock: systemClock() }
+    const [published] = await compact(ports, () => true)
+    const repeats = SEGMENTS + (SEGMENTS - 1) * Math.ceil(ids.length / REPEAT)
+    assert.deepEqual(published, {
+      ...{ table: 'raw_trades', date: '2024-08-09', number: 1, rows: ROWS, duplicates: repeats },
+    })
+    const list = await newestDayList(archive.store, 'raw_trades', '2024-08-09')
+    const paths = list?.files.map(({ key }) => quoted(join(archive.folder, key))).join()
+    const [found] = await archive.duckDb.rows<object>(
+      `SELECT count(*)::INTEGER AS rows, count(DISTINCT trade_id)::INTEGER AS ids, max(price)::VARCHAR AS price,
+         (count(*) FILTER (WHERE isAfter = false))::INTEGER AS disordered
+       FROM (SELECT *, (symbol, trade_time, trade_id) > lag((symbol, trade_time, trade_id)) OVER () AS isAfter
+             FROM read_parquet([${paths}]))`,
+    )
+    assert.deepEqual(found, { rows: ROWS, ids: ROWS, price: FIRST, disordered: 0 })
+  } finally {
+    engine.close()
+  }
+})
