@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Browser, Page } from 'playwright-core'
+import { totalLag } from '../src/foundation/telemetry/status.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import { launchBrowser, needsBrowser } from './support/browser.ts'
@@ -8,7 +12,7 @@ import type { ConsumerParts } from './support/consumer-parts.ts'
 import { ended } from './support/ended.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
-import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
+import { startArchiveProcess, startConsumerProcess, untilCaughtUp } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
@@ -114,6 +118,72 @@ test(
     again.signal('SIGTERM')
     await again.assertExit(0)
     await consumer.stop()
+  },
+)
+
+test(
+  'without a database the dashboard shows the archive, what is not in files yet, and its problem',
+  needsBrowser(),
+  async () => {
+    await using parts = await createPipelineParts({ symbols: SYMBOLS, messagesPerSecond: 200 })
+    const folder = await mkdtemp(join(tmpdir(), 'tapeline-archive-'))
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    await using browser = ended(await launchBrowser(), 'close')
+    await using ingestion = await parts.ingest()
+    await ingestion.ready()
+    await using archive = await startArchiveProcess({
+      ...parts.env,
+      ARCHIVE_URL: join(folder, 'archive'),
+      ARCHIVE_FLUSH_INTERVAL_MS: '500',
+      KAFKA_ARCHIVE_GROUP_ID: `${parts.env.KAFKA_GROUP_ID}-archive`,
+    })
+    await using dashboard = startTapeline(['dashboard'], {
+      env: {
+        DATABASE_URL: 'none',
+        INGEST_URLS: ingestion.url,
+        ARCHIVE_SERVICE_URLS: archive.url,
+        DASHBOARD_PORT: String(port),
+      },
+    })
+    await dashboard.waitForLine(/The dashboard is at/)
+    for (const view of VIEWS) {
+      const page = await browser.newPage(view)
+      const problems = problemsOf(page, url)
+      await page.goto(url)
+      await page.locator('#lag canvas').waitFor()
+      const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth')
+      assert.equal(overflow, 0, `${view.viewport.width} px: ${overflow} px too wide`)
+      assert.deepEqual(problems(), [])
+      await page.close()
+    }
+    const page = await browser.newPage()
+    await page.goto(url)
+    const says = (selector: string, pattern: RegExp) =>
+      until(selector, async () => {
+        assert.match((await page.locator(selector).allInnerTexts()).join(), pattern)
+        return true
+      })
+    await says('#state', /All is well/)
+    await says('#no-database', /There is no database/)
+    for (const hidden of ['#market', '#gaps', '#letters', '#row'])
+      assert.equal(await page.locator(hidden).isVisible(), false, hidden)
+    await says('#archive-totals', /Newest published day\s+none yet/)
+    await ingestion.stop()
+    await archive.until(
+      'everything in files',
+      ({ pending, partitions }) => pending === 0 && totalLag(partitions) === 0,
+    )
+    const { rows } = await archive.status()
+    const count = Object.values(rows).reduce((sum, one) => sum + one, 0)
+    const shown = new Intl.NumberFormat('en-US').format(count)
+    await says(
+      '#archive-totals',
+      new RegExp(`Rows in files since start\\s+${shown}\\s[\\s\\S]*Not in files yet\\s+0\\s`),
+    )
+    await archive.stop()
+    await says('#state', /archive: does not answer/)
+    await rm(folder, { recursive: true })
   },
 )
 
