@@ -115,12 +115,14 @@ function archiveView() {
 test('the display shows the archive, also alone, and adds up its rows over restarts', () => {
   const both = { ...state(), archive: archiveView() }
   const text = displayLines(both, plainStyle).join('\n')
-  assert.match(text, /archive +1,234,567 rows in files, 11\.1 MB \(9\.0 a row\) · [\d,]+ rows\/s/)
-  assert.match(text, /waiting 42, the oldest for 4,200 ms · published to 2026-01-31/)
+  assert.match(text, /archive: 1,234,567 rows · waiting 42 for 4,200 ms · newest day 2026-01-31/)
   assert.match(plainLine(both), /1,300 trades .* archived 1,234,567 rows/)
   const alone = { ...both, totals: null, consumer: null }
   const lines = displayLines(alone, plainStyle)
-  assert.match(lines.join('\n'), /no database[\s\S]*raw_trades +1,234,567/)
+  assert.match(
+    lines.join('\n'),
+    /no database[\s\S]*raw_trades +1,234,567[\s\S]*11\.1 MB in files, 9\.0 bytes a row/,
+  )
   assert.doesNotMatch(lines.join('\n'), /trade → row|Kafka lag|dead letter/)
   const end = { dataDir: '.tapeline/simulated', again: 'bin/tapeline up --simulate --archive --no-database' }
   const summary = summaryLines(alone, end, plainStyle)
@@ -136,9 +138,10 @@ test('the display shows the archive, also alone, and adds up its rows over resta
 test('everything fits into 80 columns and 24 lines, with the newest problem and the end of the run', () => {
   const problem = { time: '12:00:00', from: 'ingest', level: 'warn' as const, text: 'connection refused' }
   const well = { health: 'well' as const, detail: 'http://127.0.0.1:8080' }
-  const parts = ['exchange', 'ingest', 'kafka', 'consume', 'database'].map((name) => ({ ...well, name }))
+  const names = ['exchange', 'ingest', 'kafka', 'consume', 'database', 'archive', 'dashboard']
+  const parts = names.map((name) => ({ ...well, name }))
   const problems = ['first', 'second', 'third', 'newest'].map((text) => ({ ...problem, text }))
-  const crowded = { ...state(), parts, problems, endsInMs: 86_400_000 }
+  const crowded = { ...state(), parts, problems, archive: archiveView(), endsInMs: 86_400_000 }
   const lines = displayLines(crowded, plainStyle)
   assert.ok(lines.length < 24, `${lines.length} lines, and one for the cursor`)
   assert.match(lines.at(-1) ?? '', /newest/)

@@ -15,26 +15,26 @@ export interface ArchiveView {
   readonly where: string
 }
 
-/** Two lines: what is in files, and what is not yet. */
-export function archiveLines({ status, totals }: ArchiveView): string[] {
-  const { rows, bytes, perSecond } = totals
-  const count = sum(Object.values(rows))
-  return [
-    `  archive   ${plural(count, 'row')} in files, ${bytesText(bytes)}${perRow(count, bytes)} · ${countText(perSecond)} rows/s`,
-    `            waiting ${waitingText(status)} · ${dayText(status)}`,
-  ]
+/** What is in files, and what is not yet. */
+export function archiveLine({ status, totals }: ArchiveView): string {
+  return `  archive: ${rowsText(totals)} · waiting ${waitingText(status)} · ${dayText(status)}`
 }
 
 /** Where there are no tables: the rows in files, by table. */
 export function tableCountLines({ totals }: ArchiveView): string[] {
   const tables = Object.entries(totals.rows)
   if (tables.length === 0) return ['  no rows in files yet']
-  return tables.map(([table, count]) => `  ${table.padEnd(TABLE)}${countText(count).padStart(COUNT)}`)
+  const { bytes, perSecond } = totals
+  const rows = sum(Object.values(totals.rows))
+  return [
+    ...tables.map(([table, count]) => `  ${table.padEnd(TABLE)}${countText(count).padStart(COUNT)}`),
+    `  ${bytesText(bytes)} in files, ${(bytes / rows).toFixed(1)} bytes a row · ${countText(perSecond)} rows/s`,
+  ]
 }
 
 /** The same as parts of one line. */
 export function archivedTexts({ status, totals }: ArchiveView): string[] {
-  return [`archived ${plural(sum(Object.values(totals.rows)), 'row')}`, `waiting ${waitingText(status)}`]
+  return [`archived ${rowsText(totals)}`, `waiting ${waitingText(status)}`]
 }
 
 /** At the end everything is read; the archive writes what it holds when it stops. */
@@ -42,27 +42,20 @@ export function archiveSummary(view: ArchiveView): string[] {
   const { rows, waiting } = view.totals
   const last = waiting === 0 ? '' : `, and ${plural(waiting, 'row')} at the stop`
   const tables = Object.keys(rows).length === 0 ? [] : tableCountLines(view)
-  return [
-    '',
-    `Archived ${plural(sum(Object.values(rows)), 'row')}${last}:`,
-    ...tables,
-    `The archive is in ${view.where}.`,
-  ]
+  return ['', `Archived ${rowsText(view.totals)}${last}:`, ...tables, `The archive is in ${view.where}.`]
 }
 
 /** Messages that are not archived, and the age of the oldest of those that were read. */
 function waitingText(status: ArchiveStatus | null): string {
   const lag = status === null || status.partitions.length === 0 ? null : totalLag(status.partitions)
   if (status === null || lag === null) return '–'
-  return lag === 0 ? '0' : `${countText(lag)}, the oldest for ${msText(status.oldestUncommittedMs)}`
+  return lag === 0 ? '0' : `${countText(lag)} for ${msText(status.oldestUncommittedMs)}`
 }
 
 function dayText(status: ArchiveStatus | null): string {
-  return status === null || status.newestDay === null
-    ? 'no day published'
-    : `published to ${status.newestDay}`
+  return status === null || status.newestDay === null ? 'no day published' : `newest day ${status.newestDay}`
 }
 
-function perRow(rows: number, bytes: number): string {
-  return rows === 0 ? '' : ` (${(bytes / rows).toFixed(1)} a row)`
+function rowsText({ rows }: Archived): string {
+  return plural(sum(Object.values(rows)), 'row')
 }

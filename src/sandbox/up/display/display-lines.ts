@@ -9,7 +9,7 @@ import {
 import {
   type ArchiveView,
   archivedTexts,
-  archiveLines,
+  archiveLine,
   archiveSummary,
   tableCountLines,
 } from './archive-lines.ts'
@@ -56,27 +56,31 @@ export interface DisplayState {
 }
 
 const MOST_SYMBOLS = 12
-/** With three symbols everything fits in 24 lines. */
 const MOST_PROBLEMS = 3
+/** With three symbols everything fits, with a line for the cursor. */
+const TERMINAL_ROWS = 24
 const COLUMN = 12
 
 /** The display of a terminal, as lines. The caller cuts long ones. */
 export function displayLines(state: DisplayState, style: Style): string[] {
-  return [
+  const { archive, totals } = state
+  const lines = [
     ...titleLines(state, style),
     ...state.parts.map((part) => partLine(part, style)),
     '',
-    ...(state.totals === null
+    ...(totals === null
       ? [
           style.dim('  no database: rows are only in the archive'),
-          ...(state.archive === null ? [] : tableCountLines(state.archive)),
+          ...(archive === null ? [] : tableCountLines(archive)),
+          '',
         ]
-      : [...tableLines(state.totals, state.symbols, style), '', ...latencyLines(state, style)]),
-    '',
+      : [...tableLines(totals, state.symbols, style), '', ...latencyLines(state, style)]),
+    ...(archive === null ? [''] : []),
     queueLine(state, style),
-    ...(state.archive === null ? [] : archiveLines(state.archive)),
-    ...problemLines(state.problems, style),
+    ...(archive === null ? [] : [archiveLine(archive)]),
   ]
+  const room = TERMINAL_ROWS - lines.length - 2
+  return [...lines, ...problemLines(state.problems, Math.max(1, Math.min(MOST_PROBLEMS, room)), style)]
 }
 
 /** The same in one line, for output that is not a terminal. */
@@ -230,11 +234,11 @@ function deadText({ deadLettered }: Totals, style: Style): string {
   return deadLettered === 0 ? text : style.bad(text)
 }
 
-function problemLines(problems: readonly ProblemView[], style: Style): string[] {
+function problemLines(problems: readonly ProblemView[], most: number, style: Style): string[] {
   if (problems.length === 0) return []
   return [
     '',
-    ...problems.slice(-MOST_PROBLEMS).map(({ time, from, level, text }) => {
+    ...problems.slice(-most).map(({ time, from, level, text }) => {
       const colour = level === 'error' ? style.bad : style.warn
       return `  ${style.dim(time)} ${colour(`${from}: ${text}`)}`
     }),
