@@ -31,9 +31,10 @@ export interface ArchiveParts extends AsyncDisposable {
   openReader(): Promise<ArchiveReader>
 }
 
-export async function createArchive(source = 'simulated'): Promise<ArchiveParts> {
+/** @param elsewhere its store; by default the folder */
+export async function createArchive(source = 'simulated', elsewhere?: ObjectStore): Promise<ArchiveParts> {
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-archive-'))
-  const store = openFolderStore(folder)
+  const store = elsewhere ?? openFolderStore(folder)
   await store.prepare()
   await markArchive(store, { source, timeUnit: 'millisecond' })
   const engine = await openDuckDb({
