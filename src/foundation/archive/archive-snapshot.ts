@@ -171,15 +171,18 @@ export class ArchiveSnapshot implements AsyncDisposable {
     const fromMs = Date.parse(date)
     const isOfDay = conditionsOf(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS }).join(' AND ')
     const parts: string[] = []
-    const published = filesIn(list, range)
-    if (published.length > 0)
-      parts.push(`SELECT ${columns}, 0 AS _rank, 0 AS _offset FROM ${await this.#read(published)}`)
     for (const [incarnation, files] of Map.groupBy(pending, (file) => file.incarnation))
       parts.push(
         `SELECT ${columns}, ${incarnation} AS _rank, _offset FROM ${await this.#read(files)} WHERE ${isOfDay}`,
       )
-    const first = `row_number() OVER (PARTITION BY ${table.identity.join()} ORDER BY _rank, _offset) = 1`
-    return `SELECT ${columns} FROM (${parts.join(' UNION ALL ')}) QUALIFY ${first}`
+    const identity = table.identity.join()
+    const first = `row_number() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
+    const late = `SELECT ${columns} FROM (${parts.join(' UNION ALL ')}) QUALIFY ${first}`
+    const published = filesIn(list, range)
+    if (published.length === 0) return late
+    // Late rows are few: the window over them and this join take a fraction of a window over all.
+    const rows = await this.#read(published)
+    return `SELECT ${columns} FROM ${rows} UNION ALL SELECT ${columns} FROM (${late}) ANTI JOIN ${rows} USING (${identity})`
   }
 
   /** Its queries cannot be used afterwards. */
