@@ -128,7 +128,7 @@ test('the display shows the archive, also alone, and adds up its rows over resta
   const summary = summaryLines(alone, end, plainStyle)
   assert.match(
     summary.join('\n'),
-    /Archived 1,234,567 rows, and 42 rows at the stop:\n +raw_trades +1,234,567/,
+    /Archived 1,234,567 rows in 11\.1 MB, and 42 rows at the stop:\n +raw_trades +1,234,567/,
   )
   assert.match(summary.join('\n'), /The archive is in \.tapeline\/simulated\/archive/)
   for (const line of [...lines, ...displayLines(both, plainStyle), ...summary])

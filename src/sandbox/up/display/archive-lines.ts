@@ -15,21 +15,23 @@ export interface ArchiveView {
   readonly where: string
 }
 
-/** What is in files, and what is not yet. */
+/** Rows in files, and messages that are not in a file yet. */
 export function archiveLine({ status, totals }: ArchiveView): string {
   return `  archive: ${rowsText(totals)} · waiting ${waitingText(status)} · ${dayText(status)}`
 }
 
-/** Where there are no tables: the rows in files, by table. */
+/** Where there are no tables: the rows in files, by table, and how large and fast they are. */
 export function tableCountLines({ totals }: ArchiveView): string[] {
-  const tables = Object.entries(totals.rows)
-  if (tables.length === 0) return ['  no rows in files yet']
-  const { bytes, perSecond } = totals
-  const rows = sum(Object.values(totals.rows))
-  return [
-    ...tables.map(([table, count]) => `  ${table.padEnd(TABLE)}${countText(count).padStart(COUNT)}`),
-    `  ${bytesText(bytes)} in files, ${(bytes / rows).toFixed(1)} bytes a row · ${countText(perSecond)} rows/s`,
-  ]
+  const { rows, bytes, perSecond } = totals
+  const count = sum(Object.values(rows))
+  if (count === 0) return ['  no rows in files yet']
+  const size = `${bytesText(bytes)} in files, ${(bytes / count).toFixed(1)} bytes a row`
+  return [...countLines(rows), `  ${size} · ${countText(perSecond)} rows/s`]
+}
+
+function countLines(rows: Archived['rows']): string[] {
+  const lines = Object.entries(rows)
+  return lines.map(([table, count]) => `  ${table.padEnd(TABLE)}${countText(count).padStart(COUNT)}`)
 }
 
 /** The same as parts of one line. */
@@ -39,10 +41,10 @@ export function archivedTexts({ status, totals }: ArchiveView): string[] {
 
 /** At the end everything is read; the archive writes what it holds when it stops. */
 export function archiveSummary(view: ArchiveView): string[] {
-  const { rows, waiting } = view.totals
+  const { rows, bytes, waiting } = view.totals
   const last = waiting === 0 ? '' : `, and ${plural(waiting, 'row')} at the stop`
-  const tables = Object.keys(rows).length === 0 ? [] : tableCountLines(view)
-  return ['', `Archived ${rowsText(view.totals)}${last}:`, ...tables, `The archive is in ${view.where}.`]
+  const what = `Archived ${rowsText(view.totals)} in ${bytesText(bytes)}${last}:`
+  return ['', what, ...countLines(rows), `The archive is in ${view.where}.`]
 }
 
 /** Messages that are not archived, and the age of the oldest of those that were read. */
