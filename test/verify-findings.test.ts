@@ -482,30 +482,35 @@ const world = fc.record({
 const contains = (ranges: ReadonlyArray<{ from: number; to: number }>, id: number) =>
   ranges.some(({ from, to }) => from <= id && id <= to)
 
-test('explains exactly the ids in the ledger or in dead letters, whatever is missing', async () => {
-  await fc.assert(
-    fc.asyncProperty(world, async ({ absent, gaps, letters }) => {
-      const ids = Array.from({ length: 100 }, (_, index) => 1000 + index)
-      const stored = ids.filter((id) => !contains(absent, id))
-      const audit = await market.auditAfter([
-        "DELETE FROM trades WHERE symbol = 'ETHUSDT'",
-        ...absent.map(({ from, to }) => removed(`BETWEEN ${from} AND ${to}`)),
-        ...gaps.map(({ range, status }) => gapSql(status, range.from, range.to)),
-        ...letters.map((id, offset) => deadLetterSql(offset, `{"e":"trade","s":"BTCUSDT","t":${id}}`)),
-      ])
-      const [first = 0, last = -1] = [stored.at(0), stored.at(-1)]
-      const missing = ids.filter((id) => id > first && id < last && !stored.includes(id))
-      const ranges = (filled: boolean) =>
-        gaps.filter(({ status }) => (status === 'filled') === filled).map(({ range }) => range)
-      const unexplained = missing.filter((id) => !contains(ranges(false), id) && !letters.includes(id))
-      const filled = unexplained.filter((id) => contains(ranges(true), id))
-      const found = audit.sequences.find(({ eventType }) => eventType === 'trade')
-      assert.deepEqual(
-        [found?.rows ?? 0, found?.missing ?? 0, found?.unexplained ?? 0, found?.saidFilled ?? 0],
-        [stored.length, missing.length, unexplained.length, filled.length],
-      )
-      assert.equal(audit.findings.find(({ kind }) => kind === 'missing')?.examples[0]?.from, unexplained[0])
-    }),
-    { numRuns: 40 },
-  )
-})
+for (const [store, numRuns] of [
+  ['tables', 40],
+  ['both stores', 6],
+] as const)
+  test(`explains exactly the ids in the ledger or in dead letters, whatever is missing: ${store}`, async () => {
+    const after = store === 'tables' ? market.auditTablesAfter : market.auditAfter
+    await fc.assert(
+      fc.asyncProperty(world, async ({ absent, gaps, letters }) => {
+        const ids = Array.from({ length: 100 }, (_, index) => 1000 + index)
+        const stored = ids.filter((id) => !contains(absent, id))
+        const audit = await after([
+          "DELETE FROM trades WHERE symbol = 'ETHUSDT'",
+          ...absent.map(({ from, to }) => removed(`BETWEEN ${from} AND ${to}`)),
+          ...gaps.map(({ range, status }) => gapSql(status, range.from, range.to)),
+          ...letters.map((id, offset) => deadLetterSql(offset, `{"e":"trade","s":"BTCUSDT","t":${id}}`)),
+        ])
+        const [first = 0, last = -1] = [stored.at(0), stored.at(-1)]
+        const missing = ids.filter((id) => id > first && id < last && !stored.includes(id))
+        const ranges = (filled: boolean) =>
+          gaps.filter(({ status }) => (status === 'filled') === filled).map(({ range }) => range)
+        const unexplained = missing.filter((id) => !contains(ranges(false), id) && !letters.includes(id))
+        const filled = unexplained.filter((id) => contains(ranges(true), id))
+        const found = audit.sequences.find(({ eventType }) => eventType === 'trade')
+        assert.deepEqual(
+          [found?.rows ?? 0, found?.missing ?? 0, found?.unexplained ?? 0, found?.saidFilled ?? 0],
+          [stored.length, missing.length, unexplained.length, filled.length],
+        )
+        assert.equal(audit.findings.find(({ kind }) => kind === 'missing')?.examples[0]?.from, unexplained[0])
+      }),
+      { numRuns },
+    )
+  })

@@ -217,13 +217,12 @@ test('sums outages, each moment once, and only inside the range', async () => {
 test('finds rows out of bounds, and only counts unusual ones', async () => {
   const at = `${BTC_TRADES} AND trade_id`
   const audit = await market.auditAfter([
-    `UPDATE trades SET price = 'NaN' WHERE ${at} = 1002`,
     `UPDATE trades SET price = 0 WHERE ${at} = 1004`,
     `UPDATE trades SET quantity = -1 WHERE ${at} = 1006`,
     `UPDATE trades SET ingestion_timestamp = '2101-01-01' WHERE ${at} = 1008`,
     `UPDATE trades SET event_time = event_time + interval '2 minutes' WHERE ${at} = 1010`,
     `UPDATE trades SET ingestion_timestamp = event_time - interval '6 seconds' WHERE ${at} = 1012`,
-    `UPDATE trades SET first_trade_id = 1, last_trade_id = 1 WHERE ${at} = 1014`,
+    `UPDATE trades SET first_trade_id = 1100 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 514`,
     "UPDATE book_ticker SET ask_price = 59999 WHERE symbol = 'BTCUSDT' AND update_id = 7003",
     "UPDATE book_ticker SET bid_quantity = -1 WHERE symbol = 'BTCUSDT' AND update_id = 7006",
     'UPDATE book_ticker SET bid_price = 0, bid_quantity = 0, ask_price = 0, ask_quantity = 0 WHERE update_id = 7009',
@@ -236,14 +235,30 @@ test('finds rows out of bounds, and only counts unusual ones', async () => {
   assert.deepEqual(found.sort(), [
     'crossed notice bookTicker 7003',
     'event time notice trade 1010',
-    'ids failure trade 1014',
-    'price failure trade 1002,1004',
+    'ids failure aggTrade 514',
+    'price failure trade 1004',
     'quantity failure bookTicker 7006',
     'quantity failure trade 1006',
     'receipt notice trade 1010,1012',
     'time failure trade 1008',
   ])
   assert.match(renderAudit(audit), /this machine's clock was late compared with the exchange's/)
+})
+
+test('finds values that only a table can have', async () => {
+  const at = `${BTC_TRADES} AND trade_id`
+  const audit = await market.auditTablesAfter([
+    `UPDATE trades SET price = 'NaN' WHERE ${at} = 1002`,
+    `UPDATE trades SET first_trade_id = 1, last_trade_id = 1 WHERE ${at} = 1014`,
+  ])
+  const found = audit.findings.filter(({ check }) => check === 'bounds')
+  assert.deepEqual(
+    found.map(({ kind, examples }) => [kind, ...examples.map(({ from }) => from)]),
+    [
+      ['ids', 1014],
+      ['price', 1002],
+    ],
+  )
 })
 
 test('reports a trade earlier than the previous id', async () => {

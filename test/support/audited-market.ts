@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
+import type { Queryable } from '../../src/foundation/store/database.ts'
+import { archiveTables } from '../../src/tools/verify/archive-tables.ts'
 import type { Report } from '../../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../../src/tools/verify/scope.ts'
 import { type AuditOptions, audit } from '../../src/tools/verify/verify.ts'
+import { archiveOf } from './archived-tables.ts'
 import { type DatabaseKind, openTestDatabase } from './database.ts'
 
 export const AUDIT_OPTIONS: AuditOptions = {
@@ -35,26 +38,62 @@ export async function createAuditedMarket(kind?: DatabaseKind) {
   const server = await openTestDatabase('migrated', kind)
   const { database } = server
   for (const statement of MARKET) await database.query(statement)
+  const undone = async (
+    changes: readonly string[],
+    work: (connection: Queryable) => Promise<Report>,
+  ): Promise<Report> => {
+    let found: Report | undefined
+    await database
+      .transaction(async (connection) => {
+        for (const change of changes) await connection.query(change)
+        found = await work(connection)
+        throw new Undo()
+      })
+      .catch((error: unknown) => {
+        if (!(error instanceof Undo)) throw error
+      })
+    return found ?? assert.fail('verify returned nothing')
+  }
   return {
     ...server,
     drop: async () => server[Symbol.asyncDispose](),
-    /** Returns the result of verify after changes, which are rolled back. */
-    async auditAfter(changes: readonly string[], options: Partial<AuditOptions> = {}): Promise<Report> {
-      let found: Report | undefined
-      await database
-        .transaction(async (connection) => {
-          for (const change of changes) await connection.query(change)
-          found = await audit(connection, { ...AUDIT_OPTIONS, ...options })
-          throw new Undo()
-        })
-        .catch((error: unknown) => assert.ok(error instanceof Undo, String(error)))
-      return found ?? assert.fail('verify returned nothing')
-    },
+    /** The same of the tables alone, for changes that no archive can have. */
+    auditTablesAfter: (changes: readonly string[]) =>
+      undone(changes, (connection) => audit(connection, AUDIT_OPTIONS)),
+    /**
+     * Returns the result of verify after changes, which are rolled back. An archive with the same rows
+     * must have the same result.
+     */
+    auditAfter: (changes: readonly string[], given: Partial<AuditOptions> = {}): Promise<Report> =>
+      undone(changes, async (connection) => {
+        const options = { ...AUDIT_OPTIONS, ...given }
+        const found = await audit(connection, options)
+        await requireSameOfArchive(connection, found, options)
+        return found
+      }),
   }
 }
 
+/** Facts that only the consumer writes: what retention has dropped, and where it began. */
+const OF_TABLES = `SELECT 1 FROM meta WHERE starts_with(key, 'retention:') OR starts_with(key, 'start:') LIMIT 1`
+
+async function requireSameOfArchive(
+  connection: Queryable,
+  expected: Report,
+  options: AuditOptions,
+): Promise<void> {
+  if ((await connection.query(OF_TABLES)).rows.length > 0) return
+  await using archive = await archiveOf(connection)
+  const reader = await archive.openReader()
+  const found = await reader.read(async (snapshot) =>
+    audit(await archiveTables(reader, snapshot, options.scope), options),
+  )
+  const same = { takenAt: '', watermark: null, timings: null }
+  assert.deepEqual({ ...found, ...same }, { ...expected, ...same }, 'the archive gives another result')
+}
+
 /** Gives a suite a market, from before its first test until after its last. */
-export function marketOfSuite(): Pick<AuditedMarket, 'database' | 'auditAfter'> {
+export function marketOfSuite(): Pick<AuditedMarket, 'database' | 'auditAfter' | 'auditTablesAfter'> {
   let market: AuditedMarket | undefined
   const opened = () => market ?? assert.fail('The suite has no market yet')
   before(async () => {
@@ -66,6 +105,7 @@ export function marketOfSuite(): Pick<AuditedMarket, 'database' | 'auditAfter'> 
       return opened().database
     },
     auditAfter: (...args) => opened().auditAfter(...args),
+    auditTablesAfter: (changes) => opened().auditTablesAfter(changes),
   }
 }
 

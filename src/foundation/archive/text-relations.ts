@@ -67,7 +67,8 @@ const TEXT_RELATIONS: Readonly<Record<TextTable, (rows: string) => string>> = {
       text('shard'),
       texts('event_types'),
       texts('symbols'),
-    ].join()} FROM (${rows}) QUALIFY row_number() OVER (PARTITION BY instance, at ORDER BY _offset) = 1`,
+      'json',
+    ].join()} FROM (${rows}) QUALIFY row_number() OVER (PARTITION BY instance, "at" ORDER BY _offset) = 1`,
 
   // Whether a letter was retried with success is known to the database only.
   deadLetters: (rows) =>

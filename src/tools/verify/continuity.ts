@@ -118,7 +118,7 @@ SELECT is_doubled AS "isDoubled", ${countOf('segments WHERE is_missing')} AS mis
 FROM stored LEFT JOIN listed ON true ORDER BY list, from_id`
 
 /** Time outside the range that is searched for ids missing inside. */
-const ELSEWHERE_MS = 60 * 60_000
+export const ELSEWHERE_MS = 60 * 60_000
 
 /** One row for each example, or a single one without. */
 interface Row extends Omit<Figures, 'explained'>, ExampleRow {

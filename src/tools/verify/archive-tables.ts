@@ -1,0 +1,55 @@
+import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
+import type { ArchiveSnapshot, RowRange } from '../../foundation/archive/archive-snapshot.ts'
+import { quoted } from '../../foundation/archive/duckdb.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
+import { archiveQueries } from '../archive/archive-queries.ts'
+import { createViews } from '../archive/views.ts'
+import { ELSEWHERE_MS } from './continuity.ts'
+import type { Scope } from './scope.ts'
+
+/** Sorts after the letters of another message at the same place. */
+const DIGEST = "from_hex(md5(concat(coalesce(hex(key), ''), '/', coalesce(hex(payload), ''))))"
+
+/**
+ * Makes an archive answer the statements of the checks, as the tables do.
+ *
+ * What the archive does not have: rows that retention dropped, and whether a dead letter was retried.
+ */
+export async function archiveTables(
+  { duckDb, mark }: Pick<ArchiveReader, 'duckDb' | 'mark'>,
+  snapshot: ArchiveSnapshot,
+  scope: Scope,
+): Promise<Queryable> {
+  await createViews(duckDb, snapshot, 'trades book_ticker gaps', rangeOf(scope))
+  await duckDb.run(`CREATE OR REPLACE TEMP VIEW dead_letters AS
+    SELECT topic, coalesce(TRY_CAST(topic_id AS UUID), '00000000-0000-0000-0000-000000000000'::UUID) AS topic_id, partition, kafka_offset,
+      ${DIGEST} AS digest, reason, key, payload, headers::VARCHAR[][] AS headers, NULL::TIMESTAMPTZ AS resolved_at
+    FROM (${await snapshot.textRelation('deadLetters')})`)
+  await duckDb.run(`CREATE OR REPLACE TEMP VIEW meta AS
+    SELECT 'source' AS key, ${quoted(mark.source)} AS value
+    UNION ALL SELECT 'time_unit', ${quoted(mark.timeUnit)}
+    UNION ALL SELECT concat('recording:', instance, ' ', epoch_ms("at")), json FROM (${await snapshot.textRelation('recordings')})`)
+  await duckDb.run(`CREATE OR REPLACE TEMP VIEW consumer_offsets AS ${offsetsSql(snapshot)}`)
+  return archiveQueries(duckDb)
+}
+
+/** Ids that seem missing at an edge of the scope are looked for outside. */
+function rangeOf({ symbols, fromMs, toMs }: Scope): RowRange {
+  return {
+    symbols,
+    fromMs: fromMs === null ? null : fromMs - ELSEWHERE_MS,
+    toMs: toMs === null ? null : toMs + ELSEWHERE_MS,
+  }
+}
+
+/** Where each chain ends: everything before it is in the archive. */
+function offsetsSql({ chains }: ArchiveSnapshot): string {
+  const rows = chains.flatMap(({ partition: { topic, topicId, partition }, head }) =>
+    head === null
+      ? []
+      : [`(${quoted(topic)}, ${quoted(topicId)}, ${partition}, ${head.nextOffset}, ${head.leaderEpoch})`],
+  )
+  const none = "('', '', 0, 0, 0)"
+  return `SELECT * FROM (VALUES ${[none, ...rows].join()}) AS chains (topic, topic_id, partition, next_offset, leader_epoch)
+    WHERE topic <> ''`
+}
