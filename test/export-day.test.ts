@@ -17,6 +17,7 @@ import { exportDay } from '../src/tools/export/export-day.ts'
 import type { Manifest } from '../src/tools/export/manifest.ts'
 import { tableStore } from '../src/tools/export/table-store.ts'
 import { audit } from '../src/tools/verify/verify.ts'
+import { archiveOf } from './support/archived-tables.ts'
 import { AUDIT_OPTIONS, createAuditedMarket, gapSql, outageSql } from './support/audited-market.ts'
 import { column } from './support/columns.ts'
 import { databaseKinds } from './support/database.ts'
@@ -94,6 +95,64 @@ test('an exported day contains every row of the day and no other, with exact dig
   assert.match(nothing.output(), /Nothing of BTCUSDT is stored for 2020-01-01/)
   assert.ok(!readdirSync(folder).join().includes('partial'))
 })
+
+test('an export from the archive has the same files and manifest as one from the tables', async () => {
+  await using market = await createAuditedMarket()
+  await market.database.query(EXTREMES)
+  for (const sql of [
+    "INSERT INTO meta (key, value) VALUES ('source', 'simulated'), ('time_unit', 'millisecond')",
+    outageSql(`${DAY}T10:00:00Z`, `${DAY}T10:00:07Z`),
+    gapSql('unrecoverable', 1030, 1031),
+    gapSql('unrecoverable', 1047, 1048),
+    gapSql('unrecoverable', 1072, 1080),
+    "DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id IN (1030, 1031, 1035, 1047)",
+  ])
+    await market.database.query(sql)
+  await using archive = await archiveOf(market.database)
+  const folder = mkdtempSync(join(tmpdir(), 'export-'))
+  const env = { DATABASE_URL: market.url, ARCHIVE_URL: archive.folder, KAFKA_BROKERS: '127.0.0.1:1' }
+  for (const format of ['parquet', 'csv']) {
+    const run = (out: string, ...args: string[]) =>
+      startTapeline(
+        [
+          'export',
+          'BTCUSDT',
+          '--from',
+          DAY,
+          '--to',
+          '2026-01-03',
+          '--format',
+          format,
+          '--out',
+          join(folder, out),
+          ...args,
+        ],
+        { env },
+      )
+    await using ofTables = run('tables')
+    await using ofArchive = run('archive', '--archive')
+    await ofTables.assertExit(1, 90_000)
+    await ofArchive.assertExit(1, 90_000)
+    for (const day of [DAY, '2026-01-03']) {
+      const [tables, archived] = ['tables', 'archive'].map((out) =>
+        readManifest(join(folder, out), `BTCUSDT-${day}.${format}`),
+      )
+      assert.ok(tables !== undefined && archived !== undefined)
+      assert.deepEqual(comparable(archived), comparable(tables))
+      for (const { name, type } of tables.files) {
+        const [one, other] = ['tables', 'archive'].map((out) => join(folder, out, name))
+        if (format === 'csv') assert.deepEqual(readFileSync(other ?? ''), readFileSync(one ?? ''))
+        else assert.deepEqual(await parquetRows(other ?? '', type), await parquetRows(one ?? '', type))
+      }
+    }
+  }
+})
+
+/** A manifest without what depends on the moment, and on how rows are divided in a Parquet file. */
+function comparable({ takenAt: _, files, verify, ...rest }: Manifest) {
+  const { takenAt: __, watermark: ___, ...audit } = verify ?? assert.fail('not audited')
+  return { ...rest, audit, files: files.map(({ bytes: _bytes, sha256: _sha256, ...file }) => file) }
+}
 
 test('accepts a day in UTC, and refuses an invalid one', () => {
   const nowMs = Date.UTC(2026, 2, 1, 0, 30)

@@ -5,12 +5,14 @@ import { writeStartOffsets } from '../src/foundation/store/consumer-offsets.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { REPORT } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
-import { lostTails, watermarkOf } from '../src/tools/verify/watermark.ts'
+import { lostTails, onlyOfRows, watermarkOf } from '../src/tools/verify/watermark.ts'
+import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
 import { openTestDatabase } from './support/database.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
+import { gapRow, record, tradeValue } from './support/records.ts'
 
 test("counts Kafka's messages beyond the snapshot, and treats a recreated topic as unread", () => {
   const end = { topic: 'trades', topicId: 'a', start: 10, end: 100 }
@@ -100,6 +102,46 @@ test('prints the messages pending in Kafka and runs next to a writer', async () 
   assert.match(away.output(), /unknown: Kafka was not reached \(127\.0\.0\.1:1/)
   assert.match(away.output(), /BTCUSDT trade: 1 missing without explanation\n +1020\n/)
   assert.doesNotMatch(away.output(), /ETHUSDT/)
+})
+
+test('audits an archive: published days, late rows and those that are not published yet', async () => {
+  await using archive = await createArchive()
+  const at = (id: number) => ({ t: id, T: MIDNIGHT_MS + id, E: MIDNIGHT_MS + id })
+  const trades = (...ids: number[]) => ids.map((id) => record(tradeValue(at(id))))
+  await archive.add('trades', trades(1, 2, 3, 6))
+  await archive.publish()
+  // Late rows, one of them again, are in a segment.
+  await archive.add('trades', trades(5, 6, 8))
+  await archive.add('gaps', [
+    record(Buffer.from(JSON.stringify(gapRow({ from_id: 4, to_id: 4 }))), null, { schema: 'gap/1' }),
+  ])
+  const env = {
+    KAFKA_BROKERS: '127.0.0.1:1',
+    ARCHIVE_URL: archive.folder,
+    DATABASE_URL: 'postgres://127.0.0.1:1/none',
+  }
+  await using audited = startTapeline(['verify', '--archive', '--json'], { env })
+  await audited.assertExit(1)
+  const { sequences, findings } = REPORT.parse(JSON.parse(audited.output()))
+  const { rows, missing, explained, unexplained } = sequences[0] ?? assert.fail('no sequence')
+  assert.deepEqual([rows, missing, explained, unexplained], [6, 2, 1, 1])
+  assert.deepEqual(findings[0]?.examples, [{ from: 7, to: 7, detail: '' }])
+  await using none = startTapeline(['verify', '--archive'], {
+    env: { ...env, ARCHIVE_URL: `${archive.folder}/none` },
+  })
+  await none.assertExit(1)
+  assert.match(none.output(), /ARCHIVE_URL/)
+})
+
+test('does not count the messages of a Kafka that no setting names and that is not the one of the rows', async () => {
+  const end = { topic: 'trades', topicId: 'a', partition: 0, start: 10, end: 100 }
+  const stored = { topic: 'trades', topicId: 'a', partition: 0, nextOffset: 90, leaderEpoch: -1 }
+  const ends = onlyOfRows({ read: async () => [end], close: async () => {} }, 'localhost:9092')
+  assert.deepEqual(await ends.read([stored]), [end])
+  for (const others of [[], [{ ...stored, topicId: 'b' }]]) {
+    const { notReached } = watermarkOf(others, await ends.read(others))
+    assert.equal(notReached, 'localhost:9092 has other topics than those of the rows; set KAFKA_BROKERS')
+  }
 })
 
 test('reports briefly that a new database is empty and that a symbol is unknown', async () => {

@@ -14,8 +14,9 @@ import { readFact } from '../foundation/store/meta.ts'
 import { compareWithExchange, withComparison } from '../tools/verify/exchange-samples.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
 import type { Scope } from '../tools/verify/scope.ts'
-import { type AuditOptions, verify } from '../tools/verify/verify.ts'
-import { type EndOffsets, mayStillArrive, openEndOffsets } from '../tools/verify/watermark.ts'
+import { type AuditOptions, audit, verify } from '../tools/verify/verify.ts'
+import { type EndOffsets, mayStillArrive, onlyOfRows, openEndOffsets } from '../tools/verify/watermark.ts'
+import { withStoredArchive } from './stored-archive.ts'
 import { withStoredData } from './stored-data.ts'
 import { storedKafka } from './stored-kafka.ts'
 
@@ -41,18 +42,46 @@ export async function verifyStored(
   try {
     return await withStoredData(settings, USE, async (database) => {
       const auditOptions = { ...options, readEnds: ends.read, asksExchange: withExchange }
-      const settling = new Settling()
-      let report = await verify(database, auditOptions)
-      while (settling.wantsLater(report)) {
-        await settling.wait(signal)
-        report = await verify(database, auditOptions)
-      }
+      const report = await settled(() => verify(database, auditOptions), signal)
       if (!withExchange) return report
       return withComparison(report, await compareStored(settings, database, scope, report, signal))
     })
   } finally {
     await ends.close()
   }
+}
+
+/** Audits the archive. @throws TapelineError `ARCHIVE` when it cannot be read */
+export async function verifyArchive(
+  settings: Settings,
+  options: Omit<AuditOptions, 'readEnds'> & { readonly signal: AbortSignal },
+): Promise<Report> {
+  const { scope, signal } = options
+  const ends = await openStoredEnds(settings, signal)
+  // Imported here, since the other commands do not need the engine.
+  const { archiveTables } = await import('../tools/verify/archive-tables.ts')
+  try {
+    return await withStoredArchive(settings, signal, (reader) => {
+      const once = () =>
+        reader.read(async (snapshot) =>
+          audit(await archiveTables(reader, snapshot, scope), { ...options, readEnds: ends.read }),
+        )
+      return settled(once, signal)
+    })
+  } finally {
+    await ends.close()
+  }
+}
+
+/** Audits again for a while, as long as what is missing may arrive. */
+async function settled(once: () => Promise<Report>, signal: AbortSignal): Promise<Report> {
+  const settling = new Settling()
+  let report = await once()
+  while (settling.wantsLater(report)) {
+    await settling.wait(signal)
+    report = await once()
+  }
+  return report
 }
 
 /** @throws TapelineError `SOURCE` when REST is another exchange than that of the rows */
@@ -82,12 +111,17 @@ async function compareStored(
   })
 }
 
-/** Opens the end offsets of the audited topics: at KAFKA_BROKERS, else those of the running `up`. */
+/**
+ * Opens the end offsets of the audited topics: at KAFKA_BROKERS, else those of the running `up` or of the
+ * default address, if the rows come from there.
+ */
 export async function openStoredEnds(settings: Settings, signal: AbortSignal): Promise<EndOffsets> {
   const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
-  const opening = openEndOffsets(storedKafka(settings), [trades, bookTicker, gaps, deadLetters])
-  const ends = await unlessAborted(opening, signal)
-  return { read: () => unlessAborted(ends.read(), signal), close: () => ends.close() }
+  const kafka = storedKafka(settings)
+  const opening = openEndOffsets(kafka, [trades, bookTicker, gaps, deadLetters])
+  const found = await unlessAborted(opening, signal)
+  const ends = settings.isSet('KAFKA_BROKERS') ? found : onlyOfRows(found, kafka.brokers.join())
+  return { read: (stored) => unlessAborted(ends.read(stored), signal), close: () => ends.close() }
 }
 
 /** Decides whether to audit again, for a while, because rows may be on their way. */

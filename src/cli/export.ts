@@ -2,7 +2,6 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { DuckDb } from '../foundation/archive/duckdb.ts'
 import { EVENT_TYPES, type EventType } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
@@ -10,12 +9,13 @@ import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { type Day, parseDay, parseDays } from '../tools/export/day.ts'
-import type { DayAudit } from '../tools/export/export-day.ts'
+import type { DayAudit, Read, Target } from '../tools/export/export-day.ts'
 import type { Manifest } from '../tools/export/manifest.ts'
 import { audit } from '../tools/verify/verify.ts'
 import type { EndOffsets } from '../tools/verify/watermark.ts'
 import { openStoredEnds, Settling } from './audit-stored.ts'
 import { parseSymbols } from './options.ts'
+import { withStoredArchive } from './stored-archive.ts'
 import { withTextReader } from './stored-data.ts'
 
 interface ExportFlags {
@@ -27,6 +27,7 @@ interface ExportFlags {
   readonly out: string
   readonly force?: true
   readonly verify: boolean
+  readonly archive?: true
 }
 
 /** Sorting a day of a busy symbol takes a while. */
@@ -50,6 +51,7 @@ export function exportCommand(): Command {
     .addOption(
       new Option('--format <format>', 'format of the files').choices(['parquet', 'csv']).default('parquet'),
     )
+    .option('--archive', 'export from the archive of ARCHIVE_URL instead of the database')
     .option('--out <folder>', 'folder of the files', '.')
     .option('--force', 'replace existing files')
     .option('--no-verify', 'skip the audit; the manifest says so')
@@ -72,27 +74,24 @@ async function exportAll(
   const settings = loadSettings(process.env, { cwd: process.cwd() })
   // Imported here, since the other commands do not need the engine.
   const { exportDay, refuseExisting } = await import('../tools/export/export-day.ts')
-  const { tableStore } = await import('../tools/export/table-store.ts')
   const { type: types, format, out: folder } = flags
   const all = symbols.flatMap((symbol) => days.map((day) => ({ symbol, day, types, format, folder })))
   const force = flags.force === true
   if (!force) all.forEach(refuseExisting)
   const ends = flags.verify ? await openStoredEnds(settings, signal) : null
-  const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export', signal }
   let exported = 0
+  const exportFrom = async (readerOf: (one: Target) => Read) => {
+    for (const one of all) {
+      const audit = ends === null ? null : auditOf(one, ends, signal)
+      const done = await exportDay(readerOf(one), { ...one, force, audit, onProgress: progress() })
+      if (done === null) console.error(`Nothing of ${one.symbol} is stored for ${one.day.name}`)
+      else report(done, folder)
+      exported += done === null ? 0 : 1
+    }
+  }
   try {
-    await withEngine(settings, folder, signal, async (duckDb) => {
-      for (const one of all) {
-        const audit = ends === null ? null : auditOf(one, ends, signal)
-        const done = await exportDay(
-          (work) => withTextReader(settings, options, (reader) => work(tableStore(reader, duckDb))),
-          { ...one, force, audit, onProgress: progress() },
-        )
-        if (done === null) console.error(`Nothing of ${one.symbol} is stored for ${one.day.name}`)
-        else report(done, folder)
-        exported += done === null ? 0 : 1
-      }
-    })
+    if (flags.archive === true) await fromArchive(settings, signal, exportFrom)
+    else await fromTables(settings, folder, signal, exportFrom)
   } finally {
     await ends?.close()
   }
@@ -102,14 +101,29 @@ async function exportAll(
     })
 }
 
-/** Opens the engine that writes the files, within ARCHIVE_MEMORY_MB; the rest is in a folder that is removed. */
-async function withEngine(
+type ExportFrom = (readerOf: (one: Target) => Read) => Promise<void>
+
+async function fromArchive(settings: Settings, signal: AbortSignal, exportFrom: ExportFrom): Promise<void> {
+  const { archiveStore } = await import('../tools/export/archive-store.ts')
+  await withStoredArchive(settings, signal, (reader) =>
+    exportFrom(
+      ({ symbol, day }) =>
+        (work) =>
+          reader.read(async (snapshot) => work(await archiveStore(reader, snapshot, symbol, day))),
+    ),
+  )
+}
+
+/** The engine writes the files, within ARCHIVE_MEMORY_MB; the rest is in a folder that is removed. */
+async function fromTables(
   settings: Settings,
   folder: string,
   signal: AbortSignal,
-  work: (duckDb: DuckDb) => Promise<void>,
+  exportFrom: ExportFrom,
 ): Promise<void> {
   const { openDuckDb } = await import('../foundation/archive/duckdb.ts')
+  const { tableStore } = await import('../tools/export/table-store.ts')
+  const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export', signal }
   const tempFolder = mkdtempSync(join(settings.ARCHIVE_TEMP ?? folder, '.tapeline-export-'))
   try {
     const engine = await openDuckDb({
@@ -120,7 +134,9 @@ async function withEngine(
     try {
       const duckDb = await engine.connect()
       signal.addEventListener('abort', () => duckDb.interrupt(), { once: true })
-      await work(duckDb)
+      await exportFrom(
+        () => (work) => withTextReader(settings, options, (reader) => work(tableStore(reader, duckDb))),
+      )
     } finally {
       engine.close()
     }
@@ -129,11 +145,7 @@ async function withEngine(
   }
 }
 
-function auditOf(
-  { symbol, day }: { readonly symbol: string; readonly day: Day },
-  { read: readEnds }: EndOffsets,
-  signal: AbortSignal,
-): DayAudit {
+function auditOf({ symbol, day }: Target, { read: readEnds }: EndOffsets, signal: AbortSignal): DayAudit {
   const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
   const settling = new Settling()
   return {
@@ -160,7 +172,8 @@ Exit code 1 when verify has unexplained findings. The files are still written, a
 Examples:
   bin/tapeline export BTCUSDT --day yesterday --out exports
   bin/tapeline export BTCUSDT ETHUSDT --from 2026-01-01 --to 2026-01-31 --out exports
-  bin/tapeline export BTCUSDT --day 2026-01-31 --type trade --format csv`
+  bin/tapeline export BTCUSDT --day 2026-01-31 --type trade --format csv
+  bin/tapeline export BTCUSDT --day 2026-01-31 --archive`
 
 /** @throws TapelineError `INPUT` */
 function daysOf({ day, from, to }: ExportFlags, nowMs: number): Day[] {

@@ -1,10 +1,10 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { renderAudit } from '../tools/verify/report.ts'
 import type { Scope } from '../tools/verify/scope.ts'
-import { verifyStored } from './audit-stored.ts'
+import { verifyArchive, verifyStored } from './audit-stored.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
 
 interface VerifyFlags extends TimeFlags {
@@ -12,6 +12,7 @@ interface VerifyFlags extends TimeFlags {
   readonly symbol?: string[]
   readonly limit: number
   readonly exchange?: true
+  readonly archive?: true
 }
 
 export function verifyCommand(): Command {
@@ -21,7 +22,12 @@ export function verifyCommand(): Command {
     .option('--from <time>', 'from this day or time, UTC')
     .option('--to <time>', 'until this time, UTC; a day is included to its end')
     .option('--limit <count>', 'maximum number of examples per finding', countUpTo(999_999), 5)
-    .option('--exchange', 'also compare samples of each day with REST (BINANCE_REST_URL)')
+    .option('--archive', 'audit the archive of ARCHIVE_URL instead of the database')
+    .addOption(
+      new Option('--exchange', 'also compare samples of each day with REST (BINANCE_REST_URL)').conflicts(
+        'archive',
+      ),
+    )
     .option('--json', 'print the whole report as JSON (format: docs/verify.md)')
     .addHelpText(
       'after',
@@ -29,13 +35,16 @@ export function verifyCommand(): Command {
   bin/tapeline verify                                    while \`bin/tapeline up\` runs, or with DATABASE_URL
   bin/tapeline verify --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
   bin/tapeline verify --exchange --from 2026-01-31
+  bin/tapeline verify --archive --from 2026-01-31 --to 2026-01-31
   bin/tapeline verify --json --limit 100`,
     )
     .action(async (flags: VerifyFlags) => {
       const scope = scopeOf(flags)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const audit = await interruptible((signal) =>
-        verifyStored(settings, { scope, limit: flags.limit, signal }, flags.exchange === true),
+        flags.archive === true
+          ? verifyArchive(settings, { scope, limit: flags.limit, signal })
+          : verifyStored(settings, { scope, limit: flags.limit, signal }, flags.exchange === true),
       )
       console.log(flags.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
       if (audit.verdict === 'not clean') process.exitCode = 1

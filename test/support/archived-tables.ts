@@ -32,7 +32,7 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
     `SELECT ARRAY[${texts.join()}] AS texts FROM ${from} WHERE ${which}`,
   )
   if (rows.length === 0) return
-  const { store, duckDb } = all
+  const { folder, store, duckDb } = all
   const csv = join(store.stagingFolder, `${randomUUID()}.csv`)
   writeFileSync(csv, rows.map(({ texts }) => `${csvLine(texts)}\n`).join(''))
   const types = columns.map(({ name, kind }) => `${name}: '${COLUMN_KINDS[kind].sql}'`)
@@ -44,8 +44,11 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
     `SELECT strftime(${time}, '%Y-%m-%d') AS date, count(*) AS rows FROM planted GROUP BY 1`,
   )
   for (const { date, rows: count } of days) {
+    const symbols = await duckDb.rows<{ symbol: string }>(
+      `SELECT DISTINCT symbol FROM planted WHERE strftime(${time}, '%Y-%m-%d') = '${date}'`,
+    )
     const key = `${dayFolder(table, date)}/${randomUUID()}.parquet`
-    const path = store.pathOf(key)
+    const path = join(folder, key)
     mkdirSync(join(path, '..'), { recursive: true })
     await duckDb.run(
       `COPY (FROM planted WHERE strftime(${time}, '%Y-%m-%d') = '${date}' ORDER BY ${identity.join()}) TO ${quoted(path)} (FORMAT parquet)`,
@@ -65,11 +68,16 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
       files: [file],
       through: {},
       duplicates: 0,
-      symbols: {},
+      symbols: Object.fromEntries(symbols.map(({ symbol }) => [symbol, FIGURES])),
+      missing: [],
+      verdict: 'complete' as const,
     }
     await createDayList(store, list)
   }
 }
+
+/** Nothing reads these figures but the manifest. */
+const FIGURES = { rows: 0, firstId: 0, lastId: 0, missingIds: null }
 
 const ms = (time: string) => `(extract(epoch FROM ${time}) * 1000)::bigint`
 
@@ -94,10 +102,10 @@ async function writeTexts(
 ): Promise<void> {
   const { rows } = await connection.query<{ json: string }>(sql)
   if (rows.length === 0) return
-  const { store, duckDb } = all
+  const { folder, store, duckDb } = all
   const csv = join(store.stagingFolder, `${randomUUID()}.csv`)
   writeFileSync(csv, rows.map(({ json }) => `${csvLine([json])}\n`).join(''))
-  const path = store.pathOf(`${ADOPTED_FOLDER}/${table}/${randomUUID()}.parquet`)
+  const path = join(folder, ADOPTED_FOLDER, table, `${randomUUID()}.parquet`)
   mkdirSync(join(path, '..'), { recursive: true })
   await duckDb.run(
     `COPY (SELECT TIMESTAMPTZ 'epoch' AS time, json, row_number() OVER () AS _offset

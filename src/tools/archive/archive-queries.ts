@@ -6,6 +6,7 @@ import {
   DuckDBUUIDValue,
 } from '@duckdb/node-api'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
+import { EngineError } from '../../foundation/archive/engine-texts.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 
 /** Functions of PostgreSQL that statements for both stores use, as far as they use them. */
@@ -23,18 +24,23 @@ const IS_SETTING = /^SET LOCAL /
 
 /**
  * Lets statements that are written for PostgreSQL run on the engine. They must use what both know:
- * no multiranges, no JSON, no `format`. Values have the types that a `Database` returns.
+ * no multiranges, no JSON, no `format`. Values have the types that a `Database` returns. Rejects with
+ * an `EngineError`.
  */
 export async function archiveQueries(duckDb: DuckDb): Promise<Queryable> {
   for (const one of FUNCTIONS) await duckDb.run(`CREATE OR REPLACE TEMP MACRO ${one}`)
   return {
     async query<Row>(text: string, values: readonly unknown[] = []) {
       if (IS_SETTING.test(text)) return { rows: [], rowCount: 0 }
-      const rows = await duckDb.rows<Readonly<Record<string, unknown>>>(withValues(text, values))
-      const converted = rows.map((row) =>
-        Object.fromEntries(Object.entries(row).map(([name, value]) => [name, valueOf(value)])),
+      const rows = await duckDb
+        .rows<Readonly<Record<string, unknown>>>(withValues(text, values))
+        .catch((error: unknown) => {
+          throw new EngineError(error)
+        })
+      const typed = rows.map((row) =>
+        Object.fromEntries(Object.entries(row).map(([name, value]) => [name, converted(value)])),
       )
-      return { rows: converted as Row[], rowCount: rows.length }
+      return { rows: typed as Row[], rowCount: rows.length }
     },
   }
 }
@@ -45,15 +51,9 @@ function withValues(text: string, values: readonly unknown[]): string {
 }
 
 function literal(value: unknown): string {
-  switch (typeof value) {
-    case 'string':
-      return quoted(value)
-    case 'number':
-    case 'bigint':
-      return `(${value})`
-    case 'boolean':
-      return String(value)
-  }
+  if (typeof value === 'string') return quoted(value)
+  if (typeof value === 'number' || typeof value === 'bigint') return `(${value})`
+  if (typeof value === 'boolean') return String(value)
   if (value === null) return 'NULL'
   if (Array.isArray(value)) return `[${value.map(literal).join()}]`
   if (value instanceof Uint8Array)
@@ -62,10 +62,10 @@ function literal(value: unknown): string {
 }
 
 /** Numbers of 64 bits and decimals become texts, as with `pg`. */
-function valueOf(value: unknown): unknown {
+function converted(value: unknown): unknown {
   if (typeof value === 'bigint') return String(value)
   if (value instanceof DuckDBTimestampTZValue) return new Date(Number(value.micros / 1000n))
-  if (value instanceof DuckDBListValue) return value.items.map(valueOf)
+  if (value instanceof DuckDBListValue) return value.items.map(converted)
   if (value instanceof DuckDBBlobValue) return Buffer.from(value.bytes)
   if (value instanceof DuckDBDecimalValue || value instanceof DuckDBUUIDValue) return value.toString()
   return value

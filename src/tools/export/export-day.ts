@@ -29,7 +29,8 @@ export interface DayAudit {
   wait(): Promise<void>
 }
 
-interface Target {
+/** The rows of a day that are exported, and their folder. */
+export interface Target {
   readonly symbol: string
   readonly day: Day
   readonly types: readonly EventType[]
@@ -97,7 +98,8 @@ export async function exportDay(
   }
 }
 
-type Read = <Result>(work: (store: DayStore) => Promise<Result>) => Promise<Result>
+/** Provides a store whose rows are all of one moment. The work may run again at a later one. */
+export type Read = <Result>(work: (store: DayStore) => Promise<Result>) => Promise<Result>
 
 /** Audits first. If rows may still arrive, waits for a later moment before it writes a file. */
 async function atOneMoment<Result>(

@@ -72,14 +72,14 @@ const GAPS = `WITH asked AS MATERIALIZED (
       SELECT epoch, trade_id FROM trades
       WHERE symbol = $1 AND trades.event_type = asked.event_type AND trade_time >= $3::timestamptz
       ORDER BY trade_time, trade_id LIMIT 1) AS after ON true)
-  SELECT gap_id, event_type, from_id::float8, to_id::float8,
+  SELECT gap_id, event_type, from_id::float8 AS from_id, to_id::float8 AS to_id,
     ${isoText('from_time')} AS from_time, ${isoText('to_time')} AS to_time, cause, status, reason
   FROM gaps
   WHERE symbol = $1 AND CASE
     WHEN from_time IS NOT NULL OR to_time IS NOT NULL THEN
       coalesce(from_time, to_time) < $3::timestamptz AND coalesce(to_time, from_time) >= $2::timestamptz
     WHEN from_id IS NULL THEN detected_at >= $2::timestamptz AND detected_at < $3::timestamptz
-    ELSE EXISTS (SELECT FROM around
+    ELSE EXISTS (SELECT 1 FROM around
       WHERE around.event_type = gaps.event_type
         AND (id_before IS NULL OR (gaps.epoch, to_id) > (epoch_before, id_before))
         AND (id_after IS NULL OR (gaps.epoch, from_id) < (epoch_after, id_after))) END

@@ -11,16 +11,18 @@ import type { Scope } from './scope.ts'
 const DIGEST = "from_hex(md5(concat(coalesce(hex(key), ''), '/', coalesce(hex(payload), ''))))"
 
 /**
- * Makes an archive answer the statements of the checks, as the tables do.
+ * Makes an archive answer the statements of the checks, as the tables do. It does not know whether a
+ * dead letter was retried.
  *
- * What the archive does not have: rows that retention dropped, and whether a dead letter was retried.
+ * @param range of the rows, if other statements need more than the scope
  */
 export async function archiveTables(
   { duckDb, mark }: Pick<ArchiveReader, 'duckDb' | 'mark'>,
   snapshot: ArchiveSnapshot,
   scope: Scope,
+  range: RowRange = scope,
 ): Promise<Queryable> {
-  await createViews(duckDb, snapshot, 'trades book_ticker gaps', rangeOf(scope))
+  await createViews(duckDb, snapshot, 'trades book_ticker gaps', rangeOf(range))
   await duckDb.run(`CREATE OR REPLACE TEMP VIEW dead_letters AS
     SELECT topic, coalesce(TRY_CAST(topic_id AS UUID), '00000000-0000-0000-0000-000000000000'::UUID) AS topic_id, partition, kafka_offset,
       ${DIGEST} AS digest, reason, key, payload, headers::VARCHAR[][] AS headers, NULL::TIMESTAMPTZ AS resolved_at
@@ -33,8 +35,8 @@ export async function archiveTables(
   return archiveQueries(duckDb)
 }
 
-/** Ids that seem missing at an edge of the scope are looked for outside. */
-function rangeOf({ symbols, fromMs, toMs }: Scope): RowRange {
+/** Ids that seem missing at an edge of a scope are looked for outside. */
+function rangeOf({ symbols, fromMs, toMs }: RowRange): RowRange {
   return {
     symbols,
     fromMs: fromMs === null ? null : fromMs - ELSEWHERE_MS,

@@ -6,7 +6,7 @@ import { type CheckContext, inScope, scopeValues, TABLES, type Table } from './s
 type Bound = Pick<Finding, 'kind' | 'severity' | 'summary'> & { readonly broken: string }
 
 const outsideYears = (column: string) => `(${column} < '2017-01-01' OR ${column} >= '2100-01-01')`
-/** Of twenty digits, eight are decimals. NaN compares as above everything. */
+/** A decimal has twelve digits before the point. NaN compares as above everything. */
 const ABOVE_ALL = 10 ** 12
 const notPositive = (column: string) => `NOT (${column} > 0 AND ${column} < ${ABOVE_ALL})`
 const negative = (column: string) => `NOT (${column} >= 0 AND ${column} < ${ABOVE_ALL})`

@@ -59,9 +59,10 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   await connection.query(SETTINGS)
   if (options.allowsUnknown !== true) await refuseUnknownSymbols(context)
   const taken = await connection.query<{ now: Date }>('SELECT now() AS now')
-  const watermark = await timed('watermark', async () =>
-    watermarkOf(await readOffsets(connection), await options.readEnds()),
-  )
+  const watermark = await timed('watermark', async () => {
+    const stored = await readOffsets(connection)
+    return watermarkOf(stored, await options.readEnds(stored))
+  })
   const floors = await readFloors(context)
   const ofTrades = above(context, floors.trades)
   const ofQuotes = above(context, floors.book_ticker)

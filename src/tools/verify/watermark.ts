@@ -12,7 +12,8 @@ type Ends = readonly EndOffset[] | { readonly notReached: string }
 
 /** Reads the end offsets of Kafka. */
 export interface EndOffsets {
-  read(): Promise<Ends>
+  /** @param stored where the audited rows end, by partition */
+  read(stored: readonly StoredOffset[]): Promise<Ends>
   close(): Promise<void>
 }
 
@@ -36,6 +37,27 @@ export async function openEndOffsets(
   } catch (error) {
     await fetcher.close()
     return { read: async () => notReached(error), close: async () => {} }
+  }
+}
+
+/**
+ * Accepts a Kafka that no setting names only if the rows come from its topics: the one at the default
+ * address may be another system's.
+ *
+ * @param brokers its address
+ */
+export function onlyOfRows(ends: EndOffsets, brokers: string): EndOffsets {
+  return {
+    async read(stored) {
+      const found = await ends.read(stored)
+      if ('notReached' in found) return found
+      const isTheirs = stored.some(({ topic, topicId }) =>
+        found.some((end) => end.topic === topic && end.topicId === topicId),
+      )
+      if (isTheirs) return found
+      return { notReached: `${brokers} has other topics than those of the rows; set KAFKA_BROKERS` }
+    },
+    close: () => ends.close(),
   }
 }
 
