@@ -3,10 +3,13 @@ import { createHash, randomUUID } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, type TestContext, test } from 'node:test'
+import { markForSweep, sweep } from '../src/archive/sweep.ts'
 import { CommitChain, chainsOf } from '../src/foundation/archive/commit-chain.ts'
 import type { S3Options, S3Store } from '../src/foundation/archive/s3-store.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
+import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { record, tradeValue } from './support/records.ts'
 import {
   openTestS3Store,
   type S3Fault,
@@ -190,6 +193,29 @@ test('a year of records costs a start at most ten LIST calls per partition', {
   assert.ok(lists.length <= 10, `${lists.length} calls`)
   await chain.foldTo({ incarnation: 1, offset: count }, 7)
   assert.deepEqual(await chain.head(), { incarnation: 1, nextOffset: count, leaderEpoch: 7 }, 'all is folded')
+})
+
+test('a sweep of many days reads each list once', { skip }, async (context) => {
+  const { store, proxy } = await scene(context)
+  await using archive = await createArchive('simulated', store)
+  const trade = (id: number, day: number) =>
+    record(tradeValue({ t: id, T: MIDNIGHT_MS + day * 86_400_000, E: MIDNIGHT_MS + day * 86_400_000 }))
+  await archive.add('trades', [trade(1, 0), trade(2, 1), trade(3, 2)])
+  await archive.publish()
+  await archive.add('trades', [trade(4, 1)])
+  await archive.publish()
+  const clean = new Map<string, string>()
+  const marked = async () => {
+    proxy.requests.length = 0
+    const { days } = await markForSweep(store, clean)
+    const reads = proxy.requests.filter(({ path, isList }) => !isList && path.includes('/_days/')).length
+    return { dates: days.map(({ date }) => date), reads }
+  }
+  assert.deepEqual(await marked(), { dates: ['2024-08-10'], reads: 3 })
+  assert.deepEqual(await marked(), { dates: ['2024-08-10'], reads: 1 })
+  await sweep(store, await markForSweep(store, clean))
+  assert.deepEqual(await marked(), { dates: [], reads: 1 })
+  assert.deepEqual(await marked(), { dates: [], reads: 0 })
 })
 
 test('parallel requests for one file share its download', { skip }, async (context) => {

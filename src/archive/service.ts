@@ -131,6 +131,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     running.start()
     const days = new DayEnds(store, () => running.readEnds(), clock)
     const compaction = { store, duckDb: await engine.connect(), clock }
+    const clean = new Map<string, string>()
     let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
     const stopping = new AbortController()
     const publish = async () => {
@@ -148,7 +149,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
           if (removed > 0) log.info({ removed }, 'Removed files that newer ones replace')
           marks = null
         }
-        marks ??= { atMs: nowMs, of: await markForSweep(store) }
+        marks ??= { atMs: nowMs, of: await markForSweep(store, clean) }
         return COMPACT_EVERY_MS
       } catch (error) {
         if (stopping.signal.aborted) return 0

@@ -1,5 +1,5 @@
 import { type ChainPoint, CommitChain, chainsOf } from '../foundation/archive/commit-chain.ts'
-import { isBefore, newestDayList } from '../foundation/archive/day-list.ts'
+import { isBefore, newestDayList, newestDayListKeys } from '../foundation/archive/day-list.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { DAY_TABLES } from '../foundation/archive/tables.ts'
 
@@ -50,8 +50,15 @@ export interface SweepMarks {
   }>
 }
 
-/** Decides what a later {@link sweep} may remove. */
-export async function markForSweep(store: ObjectStore): Promise<SweepMarks> {
+/**
+ * Decides what a later {@link sweep} may remove.
+ *
+ * @param clean days without such files, and what they had then: a year of them is not read again
+ */
+export async function markForSweep(
+  store: ObjectStore,
+  clean = new Map<string, string>(),
+): Promise<SweepMarks> {
   const chains: Array<SweepMarks['chains'][number]> = []
   for (const partition of await chainsOf(store)) {
     const chain = new CommitChain(store, partition)
@@ -65,11 +72,18 @@ export async function markForSweep(store: ObjectStore): Promise<SweepMarks> {
   }
   const days: Array<SweepMarks['days'][number]> = []
   for (const table of DAY_TABLES.keys()) {
-    for (const name of await store.folders(table)) {
+    // The files first: those that a list adds meanwhile are not among them.
+    const files = Map.groupBy(await store.list(table), (key) => key.split('/')[1] ?? '')
+    const lists = await newestDayListKeys(store, table)
+    for (const [name, keys] of files) {
       const date = name.replace('date=', '')
-      const files = await store.list(`${table}/${name}`)
+      const folder = `${table}/${name}`
+      const found = [lists.get(date), ...keys].join()
+      if (clean.get(folder) === found) continue
       const listed = await listedFiles(store, table, date)
-      days.push({ table, date, unlisted: files.filter((key) => !listed.has(key)) })
+      const unlisted = keys.filter((key) => !listed.has(key))
+      if (unlisted.length > 0) days.push({ table, date, unlisted })
+      else clean.set(folder, found)
     }
   }
   return { chains, days }

@@ -61,6 +61,12 @@ export function dayListKeys(store: ObjectStore, table: string, date: string): Pr
   return store.list(`${LISTS}/${table}/${date}`)
 }
 
+/** Returns the key of the newest list of each published day of a table, by day. */
+export async function newestDayListKeys(store: ObjectStore, table: string): Promise<Map<string, string>> {
+  const keys = await store.list(`${LISTS}/${table}`)
+  return new Map(keys.map((key) => [key.split('/')[2] ?? '', key]))
+}
+
 /** @throws TapelineError `ARCHIVE` if it is damaged */
 export async function readDayList(store: ObjectStore, key: string): Promise<DayList> {
   const bytes = await store.read(key)
