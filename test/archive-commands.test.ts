@@ -121,6 +121,13 @@ test('archive check names what is missing, altered or foreign', async () => {
     /mine\.parquet: not a file of an archive/,
   )
   assert.match(await wrongAfter((path) => mkdirSync(path('photos'))), /photos\/: not a folder of an archive/)
+  assert.match(
+    await wrongAfter((path) => {
+      mkdirSync(path('_adopted/gaps'), { recursive: true })
+      writeFileSync(path('_adopted/gaps/x.parquet'), 'no file of Parquet')
+    }),
+    /_adopted\/gaps\/x\.parquet: /,
+  )
   const copied = await plant('_days/raw_trades/2024-08-09', 0, (path) =>
     copyFileSync(path, join(dirname(path), '00000003.json')),
   )
@@ -178,9 +185,13 @@ test('sql --archive prints every digit, changes nothing, and reports an error in
     / 1 \| +3\n/,
   )
   assert.match(await sql(0, "SELECT * FROM raw_trades WHERE symbol = 'btcusdt'"), /'BTCUSDT', not 'btcusdt'/)
+  assert.match(await sql(0, 'DESCRIBE book_ticker'), /ask_quantity +\| DECIMAL\(20,8\)/)
+  assert.match(await sql(0, 'EXPLAIN ANALYZE SELECT count(*) FROM raw_trades'), /READ_PARQUET/)
   for (const [query, said] of [
     ['CREATE TABLE mine AS SELECT 1', /Only SELECT is allowed, not CREATE/],
     [`COPY (SELECT 1) TO '${all.folder}/raw_trades/x.parquet'`, /Only SELECT is allowed, not COPY/],
+    [`EXPLAIN ANALYZE COPY (SELECT 1) TO '${all.folder}/x'`, /Only SELECT is allowed, not COPY/],
+    [`/* */ EXPLAIN ANALYZE COPY (SELECT 1) TO '${all.folder}/x'`, /Only SELECT is allowed, not EXPLAIN/],
     ['SELECT 1; SELECT 2', /Expected one statement, not 2/],
     ['SELECT * FROM no_such_table', /no_such_table does not exist/],
     ['SELECT 1 +', /syntax error/],

@@ -56,18 +56,24 @@ export async function* textsOf(connection: DuckDBConnection, sql: string): Async
   if (isEmpty) yield { columns, rows: [] }
 }
 
+/** EXPLAIN ANALYZE runs what it explains, so that must be a SELECT as well. */
+const EXPLAIN = /^\s*explain(\s+analyze)?\s+/i
+
 async function start(connection: DuckDBConnection, sql: string): Promise<DuckDBResult> {
   try {
-    const statements = await connection.extractStatements(sql)
-    if (statements.count !== 1) throw new Error(`Expected one statement, not ${statements.count}`)
-    const prepared = await statements.prepare(0)
-    const { SELECT, EXPLAIN } = api.StatementType
-    if (prepared.statementType !== SELECT && prepared.statementType !== EXPLAIN)
-      throw new Error(`Only SELECT is allowed, not ${api.StatementType[prepared.statementType]}`)
-    return await prepared.stream()
+    await requireSelect(connection, sql.replace(EXPLAIN, ''))
+    return await connection.stream(sql)
   } catch (error) {
     throw new EngineError(error)
   }
+}
+
+async function requireSelect(connection: DuckDBConnection, sql: string): Promise<void> {
+  const statements = await connection.extractStatements(sql)
+  if (statements.count !== 1) throw new Error(`Expected one statement, not ${statements.count}`)
+  const { statementType } = await statements.prepare(0)
+  if (statementType !== api.StatementType.SELECT)
+    throw new Error(`Only SELECT is allowed, not ${api.StatementType[statementType]}`)
 }
 
 function kindOf(result: DuckDBResult, column: number): keyof typeof PRINTED_AS {

@@ -12,6 +12,7 @@ import {
 import { quoted } from '../../foundation/archive/duckdb.ts'
 import { fileHash } from '../../foundation/archive/file-hash.ts'
 import { DAY_TABLES } from '../../foundation/archive/tables.ts'
+import { ADOPTED_FOLDER } from '../../foundation/archive/text-relations.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 
 export interface CheckResult {
@@ -31,7 +32,7 @@ interface NamedFile {
 }
 
 const OWN_FOLDERS = new Set([
-  '_adopted',
+  ADOPTED_FOLDER,
   '_commits',
   '_days',
   '_folds',
@@ -55,6 +56,7 @@ export async function checkArchive(
   const check = new Check(reader, onFile)
   await check.folders()
   await check.chains()
+  await check.adopted()
   for (const table of DAY_TABLES.keys()) await check.table(table)
   return check.result
 }
@@ -120,6 +122,23 @@ class Check {
       if (named.has(key)) continue
       if (!key.endsWith('.parquet')) this.result.wrong.push(`${key}: not a file of an archive`)
       else if (isBefore(point, head)) this.result.notes.push(`${key}: no record names it`)
+    }
+  }
+
+  /** Rows of before the archive, which no list names: whether the engine can read them. */
+  async adopted(): Promise<void> {
+    const { store, duckDb } = this.#reader
+    for (const key of await store.list(ADOPTED_FOLDER)) {
+      await this.#found(async () => {
+        const path = await store.localCopy(key, 'fresh')
+        try {
+          await duckDb.rows(`SELECT count(*), max(length(json)) FROM read_parquet(${quoted(path)})`)
+        } catch (error) {
+          throw new Error(`${key}: ${describeError(error).split('\n', 1)[0]}`, { cause: error })
+        } finally {
+          await store.release([path])
+        }
+      })
     }
   }
 

@@ -34,18 +34,20 @@ export async function queryArchive<Result>(
       yield some
     }
   }
-  const timer = setTimeout(() => {
-    isLate = true
-    duckDb.interrupt()
-  }, timeoutMs)
   try {
     return await reader.read(async (snapshot) => {
       await createViews(duckDb, snapshot, sql, range)
+      const timer = setTimeout(() => {
+        isLate = true
+        duckDb.interrupt()
+      }, timeoutMs)
       try {
         return await print(portions())
       } catch (error) {
         if (!hasPrinted || !(error instanceof EngineError)) throw error
         throw refused(error)
+      } finally {
+        clearTimeout(timer)
       }
     })
   } catch (error) {
@@ -55,8 +57,6 @@ export async function queryArchive<Result>(
         cause: error,
       })
     throw error instanceof EngineError ? refused(error) : error
-  } finally {
-    clearTimeout(timer)
   }
 }
 
