@@ -13,10 +13,10 @@ import { startTapeline } from './support/processes.ts'
 import { fetchStatus } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
-const START_TIMEOUT_MS = 90_000
+const START_TIMEOUT_MS = 120_000
 
 test('an archive without a database is shown as such everywhere, survives a kill, and continues beside a database', {
-  timeout: 240_000,
+  timeout: 300_000,
 }, async () => {
   const cwd = mkdtempSync(join(tmpdir(), 'up-'))
   const archivePort = await freePort()
@@ -57,11 +57,11 @@ test('an archive without a database is shown as such everywhere, survives a kill
   for (const args of [['sql', 'SELECT 1'], ['dead-letters', 'list'], ['verify']]) {
     await using refused = run(...args)
     await refused.exit()
-    assert.match(refused.output(), /There is no database: DATABASE_URL=none[\s\S]*--archive/, args[0])
+    assert.match(refused.output(), /no database[\s\S]*--archive/, args[0])
   }
   await using sql = run('sql', '--archive', '--csv', 'SELECT count(*) > 500 FROM raw_trades')
   await sql.assertExit(0)
-  assert.match(sql.output(), /true/)
+  assert.match(sql.output(), /^t$/m)
   first.signal('SIGKILL')
   await first.exit()
   const before = await inFiles()
