@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { compact } from '../src/archive/compaction.ts'
+import { duckDbCompaction } from '../src/archive/day-merge.ts'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { openDuckDb, quoted } from '../src/foundation/archive/duckdb.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
@@ -41,11 +42,12 @@ test('many rows are published in order and once each, the first of them, by two 
     threads: 2,
   })
   try {
-    const ports = { store: archive.store, duckDb: await engine.connect(), clock: systemClock() }
+    const ports = duckDbCompaction(archive.store, await engine.connect(), systemClock())
     const [published] = await compact(ports, () => true)
     const repeats = SEGMENTS + (SEGMENTS - 1) * Math.ceil(ids.length / REPEAT)
     assert.deepEqual(published, {
       ...{ table: 'raw_trades', date: '2024-08-09', number: 1, rows: ROWS, duplicates: repeats },
+      conflicts: null,
     })
     const list = await newestDayList(archive.store, 'raw_trades', '2024-08-09')
     const paths = list?.files.map(({ key }) => quoted(join(archive.folder, key))).join()

@@ -6,6 +6,7 @@ import { markForSweep, sweep } from '../src/archive/sweep.ts'
 import type { ArchiveReader } from '../src/foundation/archive/archive-reader.ts'
 import { ALL_ROWS, type RowRange } from '../src/foundation/archive/archive-snapshot.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
 
@@ -135,7 +136,7 @@ test('a read begins again when the files of its moment are removed', async () =>
 /** Publishes, and removes what was published: as after the grace period. */
 async function replaceAll({ store, publish }: ArchiveParts): Promise<void> {
   await publish()
-  await sweep(store, await markForSweep(store))
+  await sweep(store, await markForSweep(store), systemClock())
 }
 
 test('a lost file is named', async () => {
@@ -185,7 +186,7 @@ test('a reader loops over one day during 20 re-compactions: count and sum never 
     // Redelivered rows: the day changes, and its rows stay.
     await all.add('trades', trades.slice(round * 150, round * 150 + 300))
     publications += (await all.publish()).length
-    await sweep(all.store, marks)
+    await sweep(all.store, marks, systemClock())
     marks = await markForSweep(all.store)
     const readsBefore = reads
     while (reads === readsBefore) await Promise.race([loop, new Promise((resolve) => setTimeout(resolve, 5))])

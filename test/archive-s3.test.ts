@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, type TestContext, test } from 'node:test'
 import { markForSweep, sweep } from '../src/archive/sweep.ts'
 import { CommitChain, chainsOf } from '../src/foundation/archive/commit-chain.ts'
 import type { S3Options, S3Store } from '../src/foundation/archive/s3-store.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
@@ -57,11 +59,10 @@ const bytes = (text: string) => Buffer.from(text)
 
 /** Puts a file under a key. @returns what an archive's record would say of it */
 async function putFile(store: S3Store, key: string, content: Buffer) {
-  const path = join(store.stagingFolder, randomUUID())
-  writeFileSync(path, content)
-  await store.putFile(key, path)
-  assert.equal(existsSync(path), false, 'the staged file is taken over')
-  return { bytes: content.length, sha256: createHash('sha256').update(content).digest('hex') }
+  const expected = { bytes: content.length, sha256: createHash('sha256').update(content).digest('hex') }
+  assert.deepEqual(await store.putFile(key, (path) => writeFile(path, content)), expected)
+  assert.deepEqual(readdirSync(store.stagingFolder), [], 'the staged file is removed')
+  return expected
 }
 
 /** How often an object of these tests was read; the probe does not count. */
@@ -122,10 +123,8 @@ test('a file arrives whole after errors, silence and a cut connection', { skip }
     assert.ok(readFileSync(await store.localCopy(`files/${fault}`, expected)).equals(content), fault)
   }
   proxy.decide = () => 'busy'
-  const staged = join(store.stagingFolder, 'staged')
-  writeFileSync(staged, content)
-  await assertStoreError(store.putFile('files/none', staged), /overloaded \(503 SlowDown/, /limits/)
-  assert.ok(existsSync(staged), 'for another attempt')
+  const put = store.putFile('files/none', (path) => writeFile(path, content))
+  await assertStoreError(put, /overloaded \(503 SlowDown/, /limits/)
 })
 
 test('a cut answer is no record, and no file', { skip }, async (context) => {
@@ -175,14 +174,14 @@ test('a year of records costs a start at most ten LIST calls per partition', {
   const { store, proxy } = await scene(context, undefined, { silenceLimitMs: 60_000 })
   const partition = { topic: 'trades', topicId: 'a-topic-id', partition: 0 }
   const chain = new CommitChain(store, partition)
-  await chain.begin(1, { firstOffset: 0, before: null, at: 0 })
+  await chain.begin({ firstOffset: 0, at: 0 })
   const record = { format: 1, segment: 'x', leaderEpoch: 7, lost: 0, committedAt: 0, files: [] }
   const text = JSON.stringify(record).replace('}', ',"firstOffset":FIRST,"nextOffset":NEXT}')
   const prefix = new URL(`${store.name.split(' at ')[0]}`).pathname.slice(1)
   const count = 365 * 288
   // Those of finished days are folded. A process may have been killed before it removed older folds.
   await running().moto?.put(`${prefix}/_folds/trades/a-topic-id/0/000001-`, 20, '{"format":1}')
-  await chain.foldTo({ incarnation: 1, offset: 364 * 288 }, 7)
+  await chain.foldTo({ incarnation: 1, nextOffset: 364 * 288, leaderEpoch: 7 })
   assert.equal((await store.list('_folds')).length, 1)
   await running().moto?.put(`${prefix}/_commits/trades/a-topic-id/0/000001/`, count, text)
   proxy.requests.length = 0
@@ -191,7 +190,7 @@ test('a year of records costs a start at most ten LIST calls per partition', {
   assert.equal((await chain.records(await chain.foldedTo())).length, 288)
   const lists = proxy.requests.filter(({ isList }) => isList)
   assert.ok(lists.length <= 10, `${lists.length} calls`)
-  await chain.foldTo({ incarnation: 1, offset: count }, 7)
+  await chain.foldTo({ incarnation: 1, nextOffset: count, leaderEpoch: 7 })
   assert.deepEqual(await chain.head(), { incarnation: 1, nextOffset: count, leaderEpoch: 7 }, 'all is folded')
 })
 
@@ -213,7 +212,7 @@ test('a sweep of many days reads each list once', { skip }, async (context) => {
   }
   assert.deepEqual(await marked(), { dates: ['2024-08-10'], reads: 3 })
   assert.deepEqual(await marked(), { dates: ['2024-08-10'], reads: 1 })
-  await sweep(store, await markForSweep(store, clean))
+  await sweep(store, await markForSweep(store, clean), systemClock())
   assert.deepEqual(await marked(), { dates: [], reads: 1 })
   assert.deepEqual(await marked(), { dates: [], reads: 0 })
 })

@@ -9,9 +9,8 @@ import { headersOf, mirroredLetter } from '../src/foundation/dead-letters/dead-l
 import type { FetchedPartition } from '../src/foundation/kafka/codec/fetch-api.ts'
 import { systemClock, Wake } from '../src/foundation/runtime/clock.ts'
 import { column, columns } from './support/columns.ts'
-import { fetched, record, tradeValue } from './support/records.ts'
+import { fetched, record, TOPIC_ID, tradeValue } from './support/records.ts'
 
-const TOPIC_ID = '00000000-0000-0000-0000-000000000001'
 const at = (partition: number, nextOffset: number, topic = 't') => {
   return { topic, topicId: TOPIC_ID, partition, nextOffset, leaderEpoch: -1 }
 }
@@ -97,7 +96,7 @@ test('skips a hole only on request', () => {
   const core = batchBuilder([at(0, 5)])
   assert.deepEqual(core.accept(trades(0, 9, 12), 0, 0), { topic: 't', partition: 0, from: 5, to: 9 })
   assert.equal(core.pending, 0)
-  core.skipTo('t', 0, 9, 0)
+  core.skipTo({ topic: 't', topicId: TOPIC_ID, partition: 0, offset: 9 }, 0)
   assert.equal(core.accept(trades(0, 9, 12), 0, 0), null)
   const [step] = flushed(core).steps.values()
   assert.deepEqual([step?.firstOffset, step?.nextOffset], [5, 12], 'the stored offset can pass the hole')
@@ -109,8 +108,8 @@ test('after a rebalance, continues kept partitions, starts new ones at their sto
   core.accept(trades(1, 0, 10), 0, 0)
   core.assign([at(0, 3), at(2, 70)])
   assert.deepEqual(core.positions(), [
-    { topic: 't', partition: 0, offset: 10, leaderEpoch: -1 },
-    { topic: 't', partition: 2, offset: 70, leaderEpoch: -1 },
+    { topic: 't', topicId: TOPIC_ID, partition: 0, offset: 10, leaderEpoch: -1 },
+    { topic: 't', topicId: TOPIC_ID, partition: 2, offset: 70, leaderEpoch: -1 },
   ])
   core.accept(trades(1, 10, 20), 0, 0)
   assert.equal(core.counters.consumed, 20)

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import { FetchLoop, type MessageBuffer } from '../src/foundation/consumption/fetch-loop.ts'
+import { FetchLoop } from '../src/foundation/consumption/fetch-loop.ts'
+import type { MessageBuffer } from '../src/foundation/consumption/message-buffer.ts'
 import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { systemClock, Wake } from '../src/foundation/runtime/clock.ts'
@@ -35,7 +36,7 @@ for (const batchBytes of [60 << 10, 100 << 10]) {
     let whenAllBegan: readonly number[] | null = null
     const buffer: MessageBuffer = {
       hasRoom: true,
-      positions: () => offsets.map((offset, partition) => ({ topic, partition, offset })),
+      positions: () => offsets.map((offset, partition) => ({ topic, topicId: '', partition, offset })),
       accept({ partition, nextOffset }) {
         offsets[partition] = nextOffset ?? offsets[partition] ?? 0
         if (offsets.every((offset) => offset > 0)) whenAllBegan ??= [...offsets]

@@ -35,7 +35,7 @@ function fetcherOf(logs: Readonly<Record<string, readonly LogMessage[]>>): Recor
     const next = log.findIndex((message) => message.leaderEpoch > leaderEpoch)
     const common = next < 0 ? log.length : next
     const nothing = { error: null, diverging: null, messages: [], nextOffset: null, nextLeaderEpoch: -1 }
-    const answer = { topic, partition, startOffset: 0, endOffset: log.length, ...nothing }
+    const answer = { topic, topicId: topic, partition, startOffset: 0, endOffset: log.length, ...nothing }
     if (leaderEpoch >= 0 && common < offset) {
       const diverging = { offset: common, leaderEpoch: log[common - 1]?.leaderEpoch ?? 0 }
       return { ...answer, diverging }

@@ -172,7 +172,7 @@ test('reads a response as the client does, in every version that it handles', ()
       const { errorCode, responses } = parse(1, api.key, api.version, Reader.from(bytes))
       const partitions = responses.flatMap((topic) =>
         topic.partitions.map((part) => {
-          return { ...fetchedPartition(topic.topicId, part), messages: used(part.records) }
+          return { ...fetchedPartition(topic.topicId, topic.topicId, part), messages: used(part.records) }
         }),
       )
       return { errorCode, partitions }

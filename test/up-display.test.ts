@@ -95,6 +95,7 @@ function archive(uptimeMs: number, rows: number, pending: number): ArchiveStatus
     rows: { raw_trades: rows },
     bytes: rows * 9,
     duplicates: 0,
+    conflicts: 0,
     failedCompactions: 0,
     newestDay: '2026-01-31',
   }

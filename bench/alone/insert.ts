@@ -80,6 +80,7 @@ export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
       if (messages !== undefined)
         fetches.push({
           topic,
+          topicId: TOPIC_IDS[topic] ?? '',
           partition: Number(partition),
           error: null,
           endOffset: nextOffset,

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { compact } from '../../src/archive/compaction.ts'
 import { archiveConfig } from '../../src/archive/config.ts'
+import { duckDbCompaction } from '../../src/archive/day-merge.ts'
 import { newestDayList } from '../../src/foundation/archive/day-list.ts'
 import { openDuckDb } from '../../src/foundation/archive/duckdb.ts'
 import { openFolderStore } from '../../src/foundation/archive/folder-store.ts'
@@ -24,7 +25,7 @@ const engine = await openDuckDb({
 const duckDb = await engine.connect()
 const startedMs = performance.now()
 const used = process.cpuUsage()
-const published = await compact({ store, duckDb, clock: systemClock() }, () => true)
+const published = await compact(duckDbCompaction(store, duckDb, systemClock()), () => true)
 const seconds = (performance.now() - startedMs) / 1000
 const { user, system } = process.cpuUsage(used)
 const byTable: Record<string, { rows: number; bytes: number }> = {}

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { createGunzip } from 'node:zlib'
 import { compact } from '../../src/archive/compaction.ts'
+import { duckDbCompaction } from '../../src/archive/day-merge.ts'
 import { OpenSegments } from '../../src/archive/open-segments.ts'
 import { SegmentWriter } from '../../src/archive/segment-writer.ts'
 import { CommitChain } from '../../src/foundation/archive/commit-chain.ts'
@@ -12,7 +13,7 @@ import { openFolderStore } from '../../src/foundation/archive/folder-store.ts'
 import { FetchedMessage } from '../../src/foundation/kafka/codec/record-batch.ts'
 import type { TopicKind } from '../../src/foundation/kafka/message-decoder.ts'
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
-import { fetched } from '../../test/support/records.ts'
+import { fetched, TOPIC_ID } from '../../test/support/records.ts'
 import type { Figures } from '../run.ts'
 
 /** Recorded frames, next to the checkout: each line is a receipt time in nanoseconds and a frame. */
@@ -47,19 +48,19 @@ async function bytesOf(recording: string, folder: string): Promise<Figures> {
       kindOf: new Map(Object.values(KINDS).map((kind) => [kind, kind])),
       ...{ flushIntervalMs: 1000, sealBytes: MEMORY_BYTES, maxBytes: MEMORY_BYTES },
     })
-    for (const topic of Object.values(KINDS)) {
-      const partition = { topic, topicId: topic, partition: 0 }
-      const head = await new CommitChain(store, partition).begin(1, { firstOffset: 0, before: null, at: 0 })
-      open.continueAt({ ...partition, head })
-      open.accept(fetched(topic, 0, 0, messages[topic]), 0, 0)
-    }
+    const owned = Object.values(KINDS).map(async (topic) => {
+      const partition = { topic, topicId: TOPIC_ID, partition: 0 }
+      return { ...partition, head: await new CommitChain(store, partition).begin({ firstOffset: 0, at: 0 }) }
+    })
+    open.assign(await Promise.all(owned))
+    for (const topic of Object.values(KINDS)) open.accept(fetched(topic, 0, 0, messages[topic]), 0, 0)
     open.drain()
     for (let one = open.take(0); one !== null; one = open.take(0)) {
       await new SegmentWriter(one, store, duckDb, clock).write()
       open.committed(one)
     }
     const figures: Record<string, number> = {}
-    const published = await compact({ store, duckDb, clock }, () => true)
+    const published = await compact(duckDbCompaction(store, duckDb, clock), () => true)
     for (const table of new Set(published.map((one) => one.table))) {
       let [rows, bytes] = [0, 0]
       for (const { date } of published.filter((one) => one.table === table)) {

@@ -1,15 +1,22 @@
 import { randomUUID } from 'node:crypto'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
 import { CommitChain, chainsOf } from '../foundation/archive/commit-chain.ts'
 import { newestDayList } from '../foundation/archive/day-list.ts'
-import { quoted } from '../foundation/archive/duckdb.ts'
+import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
+import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { type ArchiveTable, COLUMN_KINDS } from '../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../foundation/archive/text-relations.ts'
-import { type CompactionPorts, mergeDay } from './compaction.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
+import { publishDay } from './compaction.ts'
+import { duckDbMerge } from './day-merge.ts'
 import { ledgerOf } from './manifests.ts'
+
+export interface AdoptPorts {
+  readonly store: ObjectStore
+  readonly duckDb: DuckDb
+  readonly clock: Pick<Clock, 'wallMicros'>
+}
 
 export interface Adopted {
   readonly table: string
@@ -32,7 +39,7 @@ const MAX_ATTEMPTS = 5
  * @param csv file without a header line, with the columns of the table; an empty field is null
  */
 export async function adoptDay(
-  ports: CompactionPorts,
+  ports: AdoptPorts,
   table: ArchiveTable,
   date: string,
   csv: string,
@@ -59,11 +66,16 @@ export async function adoptDay(
     const done = { table: table.name, date, rows, added: Number(added?.rows ?? 0) }
     if (done.added === 0) return { ...done, list: last?.number ?? null }
     const columns = table.columns.map(({ name }) => name).join()
-    const list = await mergeDay(ports, table, date, last, ledger, {
-      rows: `SELECT ${columns}, 1 AS _rank, 0 AS _offset FROM (${fresh})`,
+    const rowsOf = () => `SELECT ${columns}, 1 AS _rank, 0 AS _offset FROM (${fresh})`
+    const list = await publishDay(
+      { ...ports, merge: duckDbMerge(store, duckDb, rowsOf) },
+      table,
+      date,
+      last,
+      ledger,
       // Segments are still to be merged.
-      through: { ...last?.through },
-    })
+      { files: [], through: { ...last?.through } },
+    )
     if (list !== null) return { ...done, list: list.number }
     if (attempt === MAX_ATTEMPTS)
       throw new Error(`${table.name} ${date} was published ${attempt} times meanwhile`)
@@ -77,7 +89,7 @@ export async function adoptDay(
  * @returns how many were added
  */
 export async function adoptLedger(
-  { store, duckDb }: Omit<CompactionPorts, 'clock'>,
+  { store, duckDb }: Omit<AdoptPorts, 'clock'>,
   csv: string,
 ): Promise<number> {
   await using snapshot = await ArchiveSnapshot.take(store)
@@ -87,14 +99,9 @@ export async function adoptLedger(
       WHERE known.gap_id = (given.json->>'$.gap_id') AND known.revision >= (given.json->>'$.revision')::INTEGER)`
   const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM (${fresh})`)
   if (!count || count.rows === 0n) return 0
-  const name = `${randomUUID()}.parquet`
-  const staged = join(store.stagingFolder, name)
-  try {
-    await duckDb.run(`COPY (${fresh}) TO ${quoted(staged)} (FORMAT parquet, COMPRESSION zstd)`)
-    await store.putFile(`${ADOPTED_FOLDER}/gaps/${name}`, staged)
-  } finally {
-    await rm(staged, { force: true })
-  }
+  await store.putFile(`${ADOPTED_FOLDER}/gaps/${randomUUID()}.parquet`, (path) =>
+    duckDb.run(`COPY (${fresh}) TO ${quoted(path)} (FORMAT parquet, COMPRESSION zstd)`),
+  )
   return Number(count.rows)
 }
 

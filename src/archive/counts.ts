@@ -1,6 +1,6 @@
 import type { SegmentFile } from '../foundation/archive/commit-chain.ts'
 import type { Published } from './compaction.ts'
-import type { Segment } from './open-segments.ts'
+import type { Segment } from './segment.ts'
 
 /** What this process has archived since its start. */
 export class ArchiveCounts {
@@ -13,6 +13,7 @@ export class ArchiveCounts {
     publishedDays: 0,
     publishedRows: 0,
     duplicates: 0,
+    conflicts: 0,
   }
   failedCompactions = 0
   /** Null before the first one is published. */
@@ -37,9 +38,10 @@ export class ArchiveCounts {
     }
   }
 
-  published({ rows, duplicates }: Published): void {
+  published({ rows, duplicates, conflicts }: Published): void {
     this.#totals.publishedDays++
     this.#totals.publishedRows += rows
     this.#totals.duplicates += duplicates
+    this.#totals.conflicts += conflicts?.rows ?? 0
   }
 }

@@ -56,8 +56,12 @@ export const ARCHIVE_METRICS: Metrics<ArchiveStatus> = {
     help: 'Rows that repeated a row of a published day, and were left out.',
     read: ({ duplicates }) => duplicates,
   },
+  tapeline_archive_conflicts_total: {
+    help: 'Repeated rows whose content differs from the row that stayed.',
+    read: ({ conflicts }) => conflicts,
+  },
   tapeline_archive_failed_compactions_total: {
-    help: 'Compactions that failed; they are repeated after an hour.',
+    help: 'Compactions that failed; they are repeated after a minute.',
     read: ({ failedCompactions }) => failedCompactions,
   },
   tapeline_archive_lag_messages: {

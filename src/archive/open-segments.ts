@@ -1,18 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { ChainHead } from '../foundation/archive/commit-chain.ts'
-import type { Hole, MessageBuffer } from '../foundation/consumption/fetch-loop.ts'
+import type { Hole, MessageBuffer, ReadPosition } from '../foundation/consumption/message-buffer.ts'
 import type { FetchedPartition } from '../foundation/kafka/codec/fetch-api.ts'
 import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
-import {
-  keyOf,
-  type PartitionOrigin,
-  type Position,
-  type TopicPartition,
-} from '../foundation/kafka/partition.ts'
-import { type SegmentBuffers, SegmentRows } from './segment-rows.ts'
-
-/** Days that a segment may touch, so that few files must be read again for a day. */
-const MAX_DAYS = 8
+import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
+import { bytesOf, isFull, type Segment } from './segment.ts'
+import { SegmentRows } from './segment-rows.ts'
 
 export interface OpenSegmentsOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
@@ -24,26 +17,17 @@ export interface OpenSegmentsOptions {
   readonly maxBytes: number
 }
 
-/** Rows of one partition, from one offset to another. */
-export interface Segment extends SegmentBuffers {
-  /** UUID. */
-  readonly id: string
-  readonly incarnation: number
-  readonly firstOffset: number
-  /** The offset after its last message. */
-  nextOffset: number
-  /** Leader epoch of its last message; −1 if unknown. */
-  leaderEpoch: number
-  messages: number
-  /** Messages in its range that Kafka no longer had. */
-  lost: number
-  /** On the monotonic clock. */
-  readonly openedAtMs: number
-}
-
 /** A partition and the end of its chain. */
 export interface OwnedPartition extends PartitionOrigin {
   readonly head: ChainHead
+}
+
+/** A chain whose incarnation must end. */
+export interface ChainRestart extends PartitionOrigin {
+  readonly incarnation: number
+  /** The end of the chain. */
+  readonly before: number
+  readonly restart: { readonly offset: number; readonly leaderEpoch: number }
 }
 
 interface Owned extends PartitionOrigin {
@@ -56,7 +40,7 @@ interface Owned extends PartitionOrigin {
   /** Everything below this offset is committed. */
   committed: number
   /** Where the chain continues in another incarnation, since the log lost its tail; null if not. */
-  restartAt: number | null
+  restart: { readonly offset: number; readonly leaderEpoch: number } | null
 }
 
 /**
@@ -79,23 +63,19 @@ export class OpenSegments implements MessageBuffer {
     this.#options = options
   }
 
-  /** Replaces the assignment. A kept partition continues; what is not committed of a lost one is dropped. */
+  /**
+   * Replaces the assignment. A kept partition continues; others are read from the end of their chains.
+   * Messages of a lost one that are not committed are dropped.
+   */
   assign(partitions: readonly OwnedPartition[]): void {
     const keys = new Set(partitions.map(keyOf))
     for (const key of [...this.#owned.keys()]) if (!keys.has(key)) this.#owned.delete(key)
-    for (const one of partitions) if (!this.owns(one)) this.continueAt(one)
+    for (const one of partitions) if (this.#stateOf(one) === undefined) this.#continueAt(one)
   }
 
-  /**
-   * Reads a partition from the end of its chain. Drops what is not committed of it, except messages
-   * of an older topic with its name.
-   */
-  continueAt({ topic, topicId, partition, head }: OwnedPartition): void {
+  #continueAt({ topic, topicId, partition, head }: OwnedPartition): void {
     const kind = this.#options.kindOf.get(topic)
     if (kind === undefined) return
-    const before = this.#owned.get(keyOf({ topic, partition }))
-    if (before !== undefined && before.topicId !== topicId && before.open !== null)
-      this.#retired.push(before.open)
     this.#owned.set(keyOf({ topic, partition }), {
       ...{ topic, topicId, partition, kind },
       incarnation: head.incarnation,
@@ -104,20 +84,30 @@ export class OpenSegments implements MessageBuffer {
       open: null,
       writing: null,
       committed: head.nextOffset,
-      restartAt: null,
+      restart: null,
     })
   }
 
-  /** Whether a partition is assigned under this id of its topic. */
-  owns(origin: PartitionOrigin): boolean {
-    return this.#owned.get(keyOf(origin))?.topicId === origin.topicId
+  /**
+   * Ends reading a topic under other ids than this: it was recreated. What was read of it stays to be
+   * committed, since no other copy is left.
+   */
+  retire(topic: string, topicId: string): void {
+    for (const [key, state] of [...this.#owned]) {
+      if (state.topic !== topic || state.topicId === topicId) continue
+      if (state.open !== null) this.#retired.push(state.open)
+      this.#owned.delete(key)
+    }
   }
 
   /** Where to fetch from next. A partition whose chain must restart is not fetched. */
-  positions(): Position[] {
+  positions(): ReadPosition[] {
     return [...this.#owned.values()]
-      .filter((one) => one.restartAt === null && !isFull(one.open))
-      .map(({ topic, partition, next, leaderEpoch }) => ({ topic, partition, offset: next, leaderEpoch }))
+      .filter((one) => one.restart === null && !isFull(one.open))
+      .map(({ topic, topicId, partition, next, leaderEpoch }) => ({
+        ...{ topic, topicId, partition, leaderEpoch },
+        offset: next,
+      }))
   }
 
   /** The offset below which each partition is committed. */
@@ -146,14 +136,14 @@ export class OpenSegments implements MessageBuffer {
 
   /** Messages that are not committed. */
   get pending(): number {
-    return this.#sum(({ open, writing }) => (open?.messages ?? 0) + (writing?.messages ?? 0))
+    const retired = this.#retired.reduce((sum, { messages }) => sum + messages, 0)
+    return this.#sum(({ open, writing }) => (open?.messages ?? 0) + (writing?.messages ?? 0)) + retired
   }
 
   /** When the oldest uncommitted message was taken in, on the monotonic clock; null without one. */
   get oldestMs(): number | null {
-    const opened = [...this.#owned.values()].flatMap(({ open, writing }) =>
-      [open, writing].flatMap((one) => (one === null ? [] : [one.openedAtMs])),
-    )
+    const held = [...this.#owned.values()].flatMap(({ open, writing }) => [open ?? [], writing ?? []].flat())
+    const opened = [...held, ...this.#retired].map(({ openedAtMs }) => openedAtMs)
     return opened.length === 0 ? null : Math.min(...opened)
   }
 
@@ -166,8 +156,8 @@ export class OpenSegments implements MessageBuffer {
    * @throws TapelineError `SCHEMA` see {@link Decoder.decode}
    */
   accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null {
-    const state = this.#owned.get(keyOf(fetched))
-    if (state === undefined || state.restartAt !== null) return null
+    const state = this.#stateOf(fetched)
+    if (state === undefined || state.restart !== null) return null
     for (const message of fetched.messages) {
       const { offset } = message
       if (offset < state.next) continue
@@ -188,8 +178,9 @@ export class OpenSegments implements MessageBuffer {
    * Continues at `offset`, since Kafka no longer has the messages before it. The next record covers
    * them, and counts them as lost.
    */
-  skipTo(topic: string, partition: number, offset: number, nowMs: number): void {
-    const state = this.#owned.get(keyOf({ topic, partition }))
+  skipTo(position: ReadPosition, nowMs: number): void {
+    const { offset } = position
+    const state = this.#stateOf(position)
     if (state === undefined || offset <= state.next) return
     const segment = this.#segmentOf(state, nowMs)
     segment.lost += offset - state.next
@@ -199,11 +190,12 @@ export class OpenSegments implements MessageBuffer {
 
   /**
    * Ends the chain's incarnation, since the log lost its tail. Once what was read is committed,
-   * another one begins at `offset`.
+   * another one begins at the position.
    */
-  restart(partition: TopicPartition, offset: number): void {
-    const state = this.#owned.get(keyOf(partition))
-    if (state !== undefined) state.restartAt = offset
+  restart(position: ReadPosition): void {
+    const { offset, leaderEpoch = -1 } = position
+    const state = this.#stateOf(position)
+    if (state !== undefined) state.restart = { offset, leaderEpoch }
   }
 
   /** Makes every open segment due. */
@@ -216,8 +208,8 @@ export class OpenSegments implements MessageBuffer {
     const retired = this.#retired.shift()
     if (retired !== undefined) return retired
     const ready = [...this.#owned.values()].filter(({ open, writing }) => open !== null && writing === null)
-    const isDue = ({ open, restartAt }: Owned) =>
-      this.#isDraining || restartAt !== null || isFull(open) || this.#dueInMs(open, nowMs) === 0
+    const isDue = ({ open, restart }: Owned) =>
+      this.#isDraining || restart !== null || isFull(open) || this.#dueInMs(open, nowMs) === 0
     // The oldest first: a store that is slower than the interval must not leave out small partitions.
     const openedMs = ({ open }: Owned) => open?.openedAtMs ?? nowMs
     const [oldest] = ready.filter(isDue).sort((a, b) => openedMs(a) - openedMs(b))
@@ -228,14 +220,19 @@ export class OpenSegments implements MessageBuffer {
     return state.writing
   }
 
-  /** Returns the chains that must restart and have nothing left to commit. */
-  restarts(): Array<PartitionOrigin & { incarnation: number; before: number; restartAt: number }> {
+  /** Returns the chains whose incarnation must end, and that have nothing left to commit. */
+  restarts(): Array<ChainRestart> {
     return [...this.#owned.values()].flatMap(
-      ({ topic, topicId, partition, incarnation, next, restartAt, open, writing }) =>
-        restartAt === null || open !== null || writing !== null
+      ({ topic, topicId, partition, incarnation, next, restart, open, writing }) =>
+        restart === null || open !== null || writing !== null
           ? []
-          : [{ topic, topicId, partition, incarnation, before: next, restartAt }],
+          : [{ topic, topicId, partition, incarnation, before: next, restart }],
     )
+  }
+
+  /** Continues a chain that had to restart at its end, unless the partition is not ours any more. */
+  restarted(partition: PartitionOrigin, head: ChainHead): void {
+    if (this.#stateOf(partition)?.restart) this.#continueAt({ ...partition, head })
   }
 
   /** Milliseconds until a segment is due; null if none is open. */
@@ -256,13 +253,22 @@ export class OpenSegments implements MessageBuffer {
   }
 
   /**
-   * Gives up a partition: another process has committed the offsets of its taken segment. The
-   * segment's rows must not be read any more.
+   * Gives up a partition: another process has committed the offsets of its taken segment. What was
+   * read after that segment does not begin at the end of the chain any more.
+   * The segment's rows must not be read after this.
    */
   drop(segment: Segment): void {
     this.#rows.release(segment)
-    const state = this.#owned.get(keyOf(segment))
-    if (state?.writing === segment) this.#owned.delete(keyOf(segment))
+    if (this.#stateOf(segment)?.writing === segment) this.#owned.delete(keyOf(segment))
+    this.#retired = this.#retired.filter(
+      ({ topicId, partition }) => topicId !== segment.topicId || partition !== segment.partition,
+    )
+  }
+
+  /** The state of a partition under this id of its topic. */
+  #stateOf(origin: PartitionOrigin): Owned | undefined {
+    const state = this.#owned.get(keyOf(origin))
+    return state?.topicId === origin.topicId ? state : undefined
   }
 
   #segmentOf(state: Owned, nowMs: number): Segment {
@@ -291,16 +297,4 @@ export class OpenSegments implements MessageBuffer {
     for (const state of this.#owned.values()) sum += of(state)
     return sum
   }
-}
-
-function bytesOf(segment: Segment | null): number {
-  let bytes = 0
-  for (const buffer of segment?.buffers.values() ?? []) bytes += buffer.bytes
-  return bytes
-}
-
-function isFull(segment: Segment | null): boolean {
-  if (segment === null) return false
-  for (const { days } of segment.buffers.values()) if (days.size >= MAX_DAYS) return true
-  return false
 }

@@ -1,14 +1,10 @@
-import { randomUUID } from 'node:crypto'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { CommitChain, type SegmentFile } from '../foundation/archive/commit-chain.ts'
 import type { DuckDb } from '../foundation/archive/duckdb.ts'
-import { fileHash } from '../foundation/archive/file-hash.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import type { RowBuffer } from '../foundation/archive/row-buffer.ts'
 import type { ArchiveTable } from '../foundation/archive/tables.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
-import type { Segment } from './open-segments.ts'
+import type { Segment } from './segment.ts'
 
 const DAY_MS = 86_400_000
 
@@ -19,12 +15,17 @@ const DAY_MS = 86_400_000
 export class SegmentWriter {
   readonly #segment: Segment
   readonly #store: ObjectStore
-  readonly #duckDb: DuckDb
+  readonly #duckDb: Pick<DuckDb, 'writeParquet'>
   readonly #clock: Pick<Clock, 'wallMicros'>
   readonly #chain: CommitChain
   readonly #files = new Map<ArchiveTable, SegmentFile>()
 
-  constructor(segment: Segment, store: ObjectStore, duckDb: DuckDb, clock: Pick<Clock, 'wallMicros'>) {
+  constructor(
+    segment: Segment,
+    store: ObjectStore,
+    duckDb: Pick<DuckDb, 'writeParquet'>,
+    clock: Pick<Clock, 'wallMicros'>,
+  ) {
     this.#segment = segment
     this.#store = store
     this.#duckDb = duckDb
@@ -57,17 +58,10 @@ export class SegmentWriter {
 
   async #writeFile(table: ArchiveTable, rows: RowBuffer): Promise<SegmentFile> {
     const { incarnation, firstOffset, id } = this.#segment
-    const staged = join(this.#store.stagingFolder, `${randomUUID()}.parquet`)
-    try {
-      await this.#duckDb.writeParquet(rows, staged)
-      const { sha256, bytes } = await fileHash(staged)
-      const key = this.#chain.segmentKey(incarnation, firstOffset, id, table.name)
-      await this.#store.putFile(key, staged)
-      const days = Object.fromEntries([...rows.days].map(([day, of]) => [dateOf(day), of.rows]))
-      return { table: table.name, key, rows: rows.rows, bytes, sha256, days }
-    } finally {
-      await rm(staged, { force: true })
-    }
+    const key = this.#chain.segmentKey(incarnation, firstOffset, id, table.name)
+    const stored = await this.#store.putFile(key, (path) => this.#duckDb.writeParquet(rows, path))
+    const days = Object.fromEntries([...rows.days].map(([day, of]) => [dateOf(day), of.rows]))
+    return { table: table.name, key, rows: rows.rows, ...stored, days }
   }
 }
 

@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
 import { markArchive } from '../foundation/archive/archive-mark.ts'
 import { newestPublishedDay } from '../foundation/archive/day-list.ts'
 import { openDuckDb } from '../foundation/archive/duckdb.ts'
@@ -7,6 +6,7 @@ import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { openStore } from '../foundation/archive/open-store.ts'
 import { openGroupClient } from '../foundation/consumption/group-client.ts'
 import { LagProbe } from '../foundation/consumption/lag-probe.ts'
+import { topicKinds } from '../foundation/consumption/partition-reader.ts'
 import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
 import {
   EXCHANGE_IDENTITY_KEY,
@@ -36,6 +36,7 @@ import { compact } from './compaction.ts'
 import type { ArchiveConfig } from './config.ts'
 import { ArchiveCounts } from './counts.ts'
 import { DayEnds } from './day-ends.ts'
+import { duckDbCompaction } from './day-merge.ts'
 import { ARCHIVE_METRICS } from './metrics.ts'
 import { markForSweep, type SweepMarks, sweep } from './sweep.ts'
 
@@ -61,6 +62,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
   let waitingFor = 'the archive has not been opened yet'
   let archiver: Archiver | null = null
   let lag: LagProbe | null = null
+  let stopPublishing = () => {}
 
   const readiness = () => {
     const reason = archiver === null ? waitingFor : (archiver.problem ?? '')
@@ -108,12 +110,11 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     await retry(mark, onUnmarked, config.backoff, ports, starting.signal)
     const engine = await openDuckDb({
       memoryBytes: config.engineBytes,
-      tempFolder: config.tempFolder ?? join(store.stagingFolder, 'engine'),
+      tempFolder: config.tempFolder ?? store.stagingFolder,
       threads: availableParallelism(),
     })
     closers.add('engine', () => engine.close())
-    const { trades, bookTicker, gaps, deadLetters } = config.topics
-    const topics = [trades, bookTicker, gaps, deadLetters]
+    const topics = [...topicKinds(config.topics).keys()]
     const running = new Archiver(config, {
       ...ports,
       store,
@@ -130,7 +131,8 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     lag = probe
     running.start()
     const days = new DayEnds(store, () => running.readEnds(), clock)
-    const compaction = { store, duckDb: await engine.connect(), clock }
+    const compactor = await engine.connect()
+    const compaction = duckDbCompaction(store, compactor, clock)
     const clean = new Map<string, string>()
     let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
     const stopping = new AbortController()
@@ -138,14 +140,19 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       try {
         counts.newestDay = await newestPublishedDay(store)
         if (!running.isFirst) return AGAIN_MS
-        for (const one of await compact(compaction, (date) => days.isOver(date))) {
+        for (const one of await compact(compaction, (date, lastDate) => days.isOver(date, lastDate))) {
           counts.published(one)
           log.info(one, 'Published a day')
+          if (one.conflicts !== null)
+            log.error(
+              one,
+              'Rows contradict one with the same identity, which stays: they are in a separate file',
+            )
         }
         counts.newestDay = await newestPublishedDay(store)
         const nowMs = clock.monotonicMs()
         if (marks !== null && nowMs - marks.atMs >= config.graceMs) {
-          const removed = await sweep(store, marks.of)
+          const removed = await sweep(store, marks.of, clock)
           if (removed > 0) log.info({ removed }, 'Removed files that newer ones replace')
           marks = null
         }
@@ -159,11 +166,11 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       }
     }
     const publishing = repeat(publish, stopping.signal, clock)
-    closers.add('compaction', async () => {
+    stopPublishing = () => {
       stopping.abort()
-      compaction.duckDb.interrupt()
-      await publishing
-    })
+      compactor.interrupt()
+    }
+    closers.add('compaction', () => publishing)
   }
   const working = work().catch((error: unknown) => {
     if (!starting.signal.aborted) ended.resolve(error)
@@ -176,6 +183,8 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     async stop(signal) {
       starting.abort(new Error('stopping'))
       await working
+      // First, so that it does not delay the last segments.
+      stopPublishing()
       const left = (await archiver?.stop(signal)) ?? 0
       await closers.closeAll(CLOSE_MS)
       if (left > 0) {

@@ -1,7 +1,15 @@
-import { type ChainPoint, CommitChain, chainsOf } from '../foundation/archive/commit-chain.ts'
-import { isBefore, newestDayList, newestDayListKeys } from '../foundation/archive/day-list.ts'
+import { type ChainPoint, CommitChain, chainsOf, isBefore } from '../foundation/archive/commit-chain.ts'
+import {
+  CONFLICTS,
+  createDayList,
+  type DayList,
+  listNumberOf,
+  newestDayList,
+  newestDayListKeys,
+} from '../foundation/archive/day-list.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { DAY_TABLES } from '../foundation/archive/tables.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 
 /**
  * Removes files that nothing names: segments that are in published days, segments whose owner lost
@@ -12,7 +20,11 @@ import { DAY_TABLES } from '../foundation/archive/tables.ts'
  *
  * @returns how many files were removed
  */
-export async function sweep(store: ObjectStore, marks: SweepMarks): Promise<number> {
+export async function sweep(
+  store: ObjectStore,
+  marks: SweepMarks,
+  clock: Pick<Clock, 'wallMicros'>,
+): Promise<number> {
   let removed = 0
   const remove = async (keys: readonly string[]) => {
     for (const key of keys) await store.remove(key)
@@ -26,11 +38,28 @@ export async function sweep(store: ObjectStore, marks: SweepMarks): Promise<numb
     }
   }
   for (const { table, date, unlisted } of marks.days) {
-    // Another process may have been publishing then: its files are in a list now.
-    const listed = await listedFiles(store, table, date)
-    await remove(unlisted.filter((key) => !listed.has(key)))
+    const list = await closeNumber(store, await newestDayList(store, table, date), unlisted, clock)
+    // A file is in the list that it was written for, or in none.
+    const listed = namedBy(list)
+    await remove(unlisted.filter((key) => !listed.has(key) && listNumberOf(key) <= (list?.number ?? 0)))
   }
+  await store.removeStale(wallMs(clock))
   return removed
+}
+
+/**
+ * Publishes the newest list again under the next number if there are files for that number: the
+ * process that wrote them was killed, or has stood still for long. It cannot list them any more.
+ */
+async function closeNumber(
+  store: ObjectStore,
+  list: DayList | null,
+  unlisted: readonly string[],
+  clock: Pick<Clock, 'wallMicros'>,
+): Promise<DayList | null> {
+  if (list === null || !unlisted.some((key) => listNumberOf(key) === list.number + 1)) return list
+  const next = { ...list, number: list.number + 1, publishedAt: wallMs(clock) }
+  return (await createDayList(store, next)) ? next : newestDayList(store, list.table, list.date)
 }
 
 /** What a sweep may remove, as of the moment when it was decided. */
@@ -73,23 +102,24 @@ export async function markForSweep(
   const days: Array<SweepMarks['days'][number]> = []
   for (const table of DAY_TABLES.keys()) {
     // The files first: those that a list adds meanwhile are not among them.
-    const files = Map.groupBy(await store.list(table), (key) => key.split('/')[1] ?? '')
+    const files = Map.groupBy(
+      [...(await store.list(table)), ...(await store.list(`${CONFLICTS}/${table}`))],
+      (key) => /\/(?:date=)?(\d{4}-\d{2}-\d{2})\//.exec(key)?.[1] ?? '',
+    )
     const lists = await newestDayListKeys(store, table)
-    for (const [name, keys] of files) {
-      const date = name.replace('date=', '')
-      const folder = `${table}/${name}`
+    for (const [date, keys] of files) {
       const found = [lists.get(date), ...keys].join()
-      if (clean.get(folder) === found) continue
-      const listed = await listedFiles(store, table, date)
+      // A file that is not ours has no date.
+      if (date === '' || clean.get(`${table}/${date}`) === found) continue
+      const listed = namedBy(await newestDayList(store, table, date))
       const unlisted = keys.filter((key) => !listed.has(key))
       if (unlisted.length > 0) days.push({ table, date, unlisted })
-      else clean.set(folder, found)
+      else clean.set(`${table}/${date}`, found)
     }
   }
   return { chains, days }
 }
 
-async function listedFiles(store: ObjectStore, table: string, date: string): Promise<ReadonlySet<string>> {
-  const list = await newestDayList(store, table, date)
-  return new Set(list?.files.map(({ key }) => key))
+function namedBy(list: DayList | null): ReadonlySet<string> {
+  return new Set([...(list?.files ?? []), ...(list?.conflicts ?? [])].map(({ key }) => key))
 }

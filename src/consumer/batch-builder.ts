@@ -1,9 +1,9 @@
-import type { Hole, MessageBuffer } from '../foundation/consumption/fetch-loop.ts'
+import type { Hole, MessageBuffer, ReadPosition } from '../foundation/consumption/message-buffer.ts'
 import { deadLetter, mirroredLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedPartition } from '../foundation/kafka/codec/fetch-api.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
-import { keyOf, type PartitionOrigin, type Position } from '../foundation/kafka/partition.ts'
+import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { Batch, FirstEvents, type ReadUpTo } from './batch.ts'
@@ -101,9 +101,9 @@ export class BatchBuilder implements MessageBuffer {
   }
 
   /** Where to fetch from next. */
-  positions(): Position[] {
-    return Array.from(this.#assigned.values(), ({ topic, partition, next, leaderEpoch }) => {
-      return { topic, partition, offset: next, leaderEpoch }
+  positions(): ReadPosition[] {
+    return Array.from(this.#assigned.values(), ({ topic, topicId, partition, next, leaderEpoch }) => {
+      return { topic, topicId, partition, offset: next, leaderEpoch }
     })
   }
 
@@ -139,7 +139,7 @@ export class BatchBuilder implements MessageBuffer {
    * @throws TapelineError `SCHEMA` see {@link Decoder.decode}
    */
   accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null {
-    const state = this.#assigned.get(keyOf(fetched))
+    const state = this.#stateOf(fetched)
     if (state === undefined) return null
     let batch: Batch | null = null
     let from = state.next
@@ -172,10 +172,11 @@ export class BatchBuilder implements MessageBuffer {
    * Continues at `offset`. Records the step over the hole, so that the stored offset can follow.
    * Records the first event of each symbol and type after it, for the ledger.
    */
-  skipTo(topic: string, partition: number, offset: number, nowMs: number): void {
-    const state = this.#assigned.get(keyOf({ topic, partition }))
+  skipTo(position: ReadPosition, nowMs: number): void {
+    const { offset } = position
+    const state = this.#stateOf(position)
     if (state === undefined) return
-    const { next, topicId, kind } = state
+    const { next, topicId, partition, kind } = state
     state.next = offset
     state.leaderEpoch = -1
     if (offset <= next) return
@@ -250,6 +251,12 @@ export class BatchBuilder implements MessageBuffer {
 
   get #sealAt(): number {
     return this.#options.batchSize * (this.#sealed.length === 0 ? 1 : GROWTH)
+  }
+
+  /** The state of a partition under this id of its topic. */
+  #stateOf(origin: PartitionOrigin): Assigned | undefined {
+    const state = this.#assigned.get(keyOf(origin))
+    return state?.topicId === origin.topicId ? state : undefined
   }
 
   #sum(of: (batch: Batch) => number): number {

@@ -110,7 +110,16 @@ export class MemoryLog {
 
   #read({ topic, partition, offset }: Position): FetchedPartition {
     const { start, messages: log, ailment } = this.partition(topic, partition)
-    const none = { topic, partition, nextOffset: null, nextLeaderEpoch: -1, diverging: null, messages: [] }
+    const topicId = this.topicId(topic)
+    const none = {
+      topic,
+      topicId,
+      partition,
+      nextOffset: null,
+      nextLeaderEpoch: -1,
+      diverging: null,
+      messages: [],
+    }
     if (ailment !== null) return { ...none, error: 'NOT_LEADER_OR_FOLLOWER', startOffset: -1, endOffset: -1 }
     const answer = { ...none, error: null, startOffset: start, endOffset: log.length }
     if (offset < start || offset > log.length) return { ...answer, error: 'OFFSET_OUT_OF_RANGE' }

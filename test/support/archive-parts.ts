@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { compact, type Published } from '../../src/archive/compaction.ts'
+import { duckDbCompaction } from '../../src/archive/day-merge.ts'
 import { OpenSegments } from '../../src/archive/open-segments.ts'
 import { SegmentWriter } from '../../src/archive/segment-writer.ts'
 import { markArchive } from '../../src/foundation/archive/archive-mark.ts'
@@ -13,7 +14,7 @@ import { openFolderStore } from '../../src/foundation/archive/folder-store.ts'
 import type { ObjectStore } from '../../src/foundation/archive/object-store.ts'
 import type { FetchedMessage } from '../../src/foundation/kafka/codec/record-batch.ts'
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
-import { fetched } from './records.ts'
+import { fetched, TOPIC_ID } from './records.ts'
 
 const KINDS = ['trades', 'bookTicker', 'gaps', 'deadLetters'] as const
 /** 2024-08-09 00:00 UTC. */
@@ -50,9 +51,9 @@ export async function createArchive(source = 'simulated', elsewhere?: ObjectStor
     store,
     duckDb,
     async add(kind, messages) {
-      const partition = { topic: kind, topicId: 'a-topic-id', partition: 0 }
+      const partition = { topic: kind, topicId: TOPIC_ID, partition: 0 }
       const chain = new CommitChain(store, partition)
-      const head = (await chain.head()) ?? (await chain.begin(1, { firstOffset: 0, before: null, at: 0 }))
+      const head = (await chain.head()) ?? (await chain.begin({ firstOffset: 0, at: 0 }))
       const open = new OpenSegments({
         kindOf: new Map(KINDS.map((one) => [one, one])),
         ...{ flushIntervalMs: 1000, sealBytes: 1 << 30, maxBytes: 1 << 30 },
@@ -64,7 +65,7 @@ export async function createArchive(source = 'simulated', elsewhere?: ObjectStor
       assert.ok(segment !== null)
       assert.equal(await new SegmentWriter(segment, store, duckDb, clock).write(), true)
     },
-    publish: (isOver = () => true) => compact({ store, duckDb, clock }, isOver),
+    publish: (isOver = () => true) => compact(duckDbCompaction(store, duckDb, clock), isOver),
     async openReader() {
       const reader = await ArchiveReader.open({ url: folder, memoryBytes: 256 << 20, tempFolder: null })
       readers.push(reader)

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createDayList, dayFolder } from '../../src/foundation/archive/day-list.ts'
 import { quoted } from '../../src/foundation/archive/duckdb.ts'
-import { fileHash } from '../../src/foundation/archive/file-hash.ts'
+import { localFiles } from '../../src/foundation/archive/local-files.ts'
 import { ARCHIVE_TABLES, COLUMN_KINDS } from '../../src/foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../../src/foundation/archive/text-relations.ts'
 import { EVENT_TYPES, type EventType, isTradeType } from '../../src/foundation/market/event.ts'
@@ -56,7 +56,7 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
     const file = {
       key,
       rows: Number(count),
-      ...(await fileHash(path)),
+      ...(await localFiles.hash(path)),
       firstSymbol: '',
       lastSymbol: '\u{10ffff}',
     }
@@ -68,6 +68,7 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
       files: [file],
       through: {},
       duplicates: 0,
+      conflicts: [],
       symbols: Object.fromEntries(symbols.map(({ symbol }) => [symbol, FIGURES])),
       missing: [],
       verdict: 'complete' as const,

@@ -70,6 +70,9 @@ export function record(
   return new FetchedMessage(0, key, named, value)
 }
 
+/** The id of every topic in {@link fetched}. */
+export const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
+
 /** A fetch response for one partition, whose messages begin at `from`. */
 export function fetched(
   topic: string,
@@ -80,6 +83,7 @@ export function fetched(
   const endOffset = from + messages.length
   return {
     topic,
+    topicId: TOPIC_ID,
     partition,
     error: null,
     startOffset: 0,

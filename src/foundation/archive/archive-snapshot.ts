@@ -8,10 +8,11 @@ import {
   CommitChain,
   chainPath,
   chainsOf,
+  isBefore,
   ORIGIN,
   type SegmentFile,
 } from './commit-chain.ts'
-import { type DayFile, type DayList, isBefore, newestDayList, publishedDates } from './day-list.ts'
+import { type DayFile, type DayList, newestDayList, publishedDates } from './day-list.ts'
 import { quoted } from './duckdb.ts'
 import { LocalCopies } from './local-copies.ts'
 import type { FileContent, ObjectStore } from './object-store.ts'

@@ -10,8 +10,9 @@ import type { ObjectStore } from './object-store.ts'
  * offset, which is the next offset of the record before. A record is created only if absent, so two
  * owners of a partition cannot both add one: the second drops its segment and reads the chain again.
  *
- * When Kafka has lost messages that are in the chain, another incarnation begins at an offset that is
- * also created only if absent. The rows of the one before stay.
+ * When Kafka has lost messages that are in the chain, an end takes the place of the next record. It
+ * names the offset where the next incarnation begins. The rows of the one before stay. Since the end
+ * has the name of a record, an owner that is still in the incarnation before cannot add one to it.
  */
 
 const offset = z.int().min(0)
@@ -48,18 +49,22 @@ export type CommitRecord = z.infer<typeof RECORD>
 const BEGINNING = z.object({
   format: z.literal(1),
   firstOffset: offset,
-  /** The next offset of the incarnation before; null for the first one. */
-  before: offset.nullable(),
+  /** Milliseconds since the Unix epoch. */
   at: z.int(),
 })
 
-export type Beginning = z.infer<typeof BEGINNING>
-
-const FOLD = z.object({
+/** Where the next incarnation begins, and how the message before it is known to the brokers. */
+const END = z.object({
   format: z.literal(1),
-  /** That of the last folded record. */
-  leaderEpoch: z.int().default(-1),
+  restartAt: offset,
+  /** −1 if unknown. */
+  leaderEpoch: z.int(),
+  at: z.int(),
 })
+
+export type IncarnationEnd = Omit<z.infer<typeof END>, 'format'>
+
+const ENTRY = z.union([RECORD, END])
 
 /** The end of a chain, where the next record goes. */
 export interface ChainHead {
@@ -105,27 +110,18 @@ export class CommitChain {
   }
 
   /**
-   * Reads the end of the last incarnation; null if there is none.
+   * Reads the end of the chain; null if there is none.
    *
-   * @throws TapelineError `ARCHIVE` if a record is damaged or the last one does not follow its
-   *   predecessor
+   * @throws TapelineError `ARCHIVE` if its last record is damaged
    */
   async head(): Promise<ChainHead | null> {
-    const fold = await this.#lastFold()
-    const keys = await this.#store.list(this.#folder, this.#afterKey(fold?.point ?? ORIGIN))
-    const last = keys.at(-1)
-    if (last === undefined) {
-      if (fold === null) return null
-      const { leaderEpoch } = await this.#read(fold.key, FOLD)
-      return { incarnation: fold.point.incarnation, nextOffset: fold.point.offset, leaderEpoch }
-    }
-    const incarnation = this.#incarnationOf(last)
-    if (last === this.#beginningKey(incarnation)) {
-      const { firstOffset } = await this.#read(last, BEGINNING)
-      return { incarnation, nextOffset: firstOffset, leaderEpoch: -1 }
-    }
-    const { nextOffset, leaderEpoch } = await this.#read(last, RECORD)
-    return { incarnation, nextOffset, leaderEpoch }
+    const folded = await this.#lastFold()
+    const last = (
+      await this.#store.list(this.#folder, this.#afterKey(folded === null ? ORIGIN : pointOf(folded)))
+    ).at(-1)
+    if (last === undefined) return folded
+    if (last === this.#beginningKey) return headOf(1, await this.#read(last, BEGINNING))
+    return headOf(this.#incarnationOf(last), await this.#read(last, ENTRY))
   }
 
   /**
@@ -136,10 +132,13 @@ export class CommitChain {
   async records(after: ChainPoint = ORIGIN): Promise<ChainRecord[]> {
     const keys = await this.#store.list(this.#folder, this.#afterKey(after))
     const records: ChainRecord[] = []
-    let at = after
     const contents = new Map<string, Buffer | null>()
-    for (const [i, key] of keys.entries()) {
-      if (!contents.has(key)) {
+    let at: ChainPoint = after
+    for (let i = 0; i < keys.length; ) {
+      const next = at.incarnation === 0 ? this.#beginningKey : this.#recordKey(at.incarnation, at.offset)
+      // A listing may lack a record that was created meanwhile, and have the one after it.
+      if (keys[i] !== next) contents.set(next, await this.#store.read(next))
+      else if (!contents.has(next)) {
         // In parallel: a bucket takes a while for each.
         contents.clear()
         const some = keys
@@ -147,31 +146,41 @@ export class CommitChain {
           .map(async (one) => contents.set(one, await this.#store.read(one)))
         await Promise.all(some)
       }
-      const content = contents.get(key) ?? null
-      const incarnation = this.#incarnationOf(key)
-      if (key === this.#beginningKey(incarnation)) {
-        at = { incarnation, offset: decoded(key, content, BEGINNING).firstOffset }
+      const content = contents.get(next) ?? null
+      if (keys[i] === next) i++
+      else if (content === null)
+        throw damaged(keys[i] ?? '', `the record before it is missing: expected ${next}`)
+      if (at.incarnation === 0) {
+        at = pointOf(headOf(1, decoded(next, content, BEGINNING)))
         continue
       }
-      if (key !== this.#recordKey(at.incarnation, at.offset))
-        throw damaged(key, `the record before it is missing: expected one at offset ${at.offset}`)
-      const record = decoded(key, content, RECORD)
-      records.push({ ...record, incarnation })
-      at = { incarnation, offset: record.nextOffset }
+      const entry = decoded(next, content, ENTRY)
+      if ('files' in entry) records.push({ ...entry, incarnation: at.incarnation })
+      at = pointOf(headOf(at.incarnation, entry))
     }
     return records
   }
 
   /**
-   * Begins an incarnation, unless another owner has.
+   * Begins the chain, unless another owner has.
    *
-   * @returns the head of the incarnation as it was begun, by us or another
+   * @returns the head of the chain as it was begun, by us or another
    */
-  async begin(incarnation: number, beginning: Omit<Beginning, 'format'>): Promise<ChainHead> {
-    const key = this.#beginningKey(incarnation)
-    await this.#store.create(key, encode({ format: 1, ...beginning }))
-    const { firstOffset } = await this.#read(key, BEGINNING)
-    return { incarnation, nextOffset: firstOffset, leaderEpoch: -1 }
+  async begin(beginning: Omit<z.infer<typeof BEGINNING>, 'format'>): Promise<ChainHead> {
+    await this.#store.create(this.#beginningKey, encode({ format: 1, ...beginning }))
+    return headOf(1, await this.#read(this.#beginningKey, BEGINNING))
+  }
+
+  /**
+   * Ends the incarnation at its head, unless another owner has added a record or an end there.
+   *
+   * @returns the head of the chain then
+   */
+  async end({ incarnation, offset }: ChainPoint, end: IncarnationEnd): Promise<ChainHead> {
+    await this.#store.create(this.#recordKey(incarnation, offset), encode({ format: 1, ...end }))
+    const head = await this.head()
+    if (head === null) throw damaged(this.#folder, 'it has no records')
+    return head
   }
 
   /**
@@ -184,35 +193,28 @@ export class CommitChain {
     const key = this.#recordKey(incarnation, record.firstOffset)
     if (await this.#store.create(key, encode({ format: 1, ...record }))) return true
     // An earlier attempt, at another time, may have created it and got no answer.
-    return (await this.#read(key, RECORD)).segment === record.segment
+    const there = await this.#read(key, ENTRY)
+    return 'segment' in there && there.segment === record.segment
   }
 
   /** Everything before this point is in published days; compaction reads the records after it. */
   async foldedTo(): Promise<ChainPoint> {
-    return (await this.#lastFold())?.point ?? ORIGIN
+    const folded = await this.#lastFold()
+    return folded === null ? ORIGIN : pointOf(folded)
   }
 
-  /**
-   * Notes that everything before a point is in published days.
-   *
-   * @param leaderEpoch of the record that ends there
-   */
-  async foldTo({ incarnation, offset }: ChainPoint, leaderEpoch: number): Promise<void> {
-    const name = `${padded(incarnation, INCARNATION_DIGITS)}-${padded(offset, OFFSET_DIGITS)}.json`
-    const key = `${this.#foldFolder}/${name}`
-    await this.#store.create(key, encode({ format: 1, leaderEpoch }))
+  /** Notes that everything before a point is in published days. */
+  async foldTo({ incarnation, nextOffset, leaderEpoch }: ChainHead): Promise<void> {
+    const name = `${padded(incarnation, INCARNATION_DIGITS)}-${padded(nextOffset, OFFSET_DIGITS)}-${leaderEpoch}`
+    const key = `${this.#foldFolder}/${name}.json`
+    await this.#store.create(key, encode({ format: 1 }))
     // Only the last one counts: a start after years lists one page of them.
     for (const one of await this.#store.list(this.#foldFolder)) if (one < key) await this.#store.remove(one)
   }
 
-  async #lastFold(): Promise<{ readonly key: string; readonly point: ChainPoint } | null> {
-    const key = (await this.#store.list(this.#foldFolder)).at(-1)
-    if (key === undefined) return null
-    const [incarnation, offset] = key
-      .slice(this.#foldFolder.length + 1)
-      .replace('.json', '')
-      .split('-')
-    return { key, point: { incarnation: Number(incarnation), offset: Number(offset) } }
+  async #lastFold(): Promise<ChainHead | null> {
+    const last = (await this.#store.list(this.#foldFolder)).at(-1)
+    return last === undefined ? null : foldOf(last)
   }
 
   /** Lists the files of all segments of the chain, also those of segments without a record. */
@@ -232,12 +234,10 @@ export class CommitChain {
     return `${folder}/${padded(firstOffset, OFFSET_DIGITS)}-${segment}-${table}.parquet`
   }
 
-  /** The key of the record that ends at a point, or of the incarnation that begins there, or below it. */
+  /** Sorts after all keys of records before a point, and before that of the record that begins there. */
   #afterKey({ incarnation, offset }: ChainPoint): string {
     if (incarnation === 0) return ''
-    // Keys of records are their first offsets: the one that begins here is wanted.
-    const key = this.#recordKey(incarnation, offset)
-    return `${key.slice(0, -'.json'.length)}`
+    return this.#recordKey(incarnation, offset).slice(0, -'.json'.length)
   }
 
   #incarnationOf(key: string): number {
@@ -248,17 +248,13 @@ export class CommitChain {
     return `${FOLDS}/${chainPath(this.#partition)}`
   }
 
-  #recordFolder(incarnation: number): string {
-    return `${this.#folder}/${padded(incarnation, INCARNATION_DIGITS)}`
-  }
-
   #recordKey(incarnation: number, firstOffset: number): string {
-    return `${this.#recordFolder(incarnation)}/${padded(firstOffset, OFFSET_DIGITS)}.json`
+    return `${this.#folder}/${padded(incarnation, INCARNATION_DIGITS)}/${padded(firstOffset, OFFSET_DIGITS)}.json`
   }
 
-  /** Sorts before the records of its incarnation. */
-  #beginningKey(incarnation: number): string {
-    return `${this.#recordFolder(incarnation)}.json`
+  /** Sorts before the records. */
+  get #beginningKey(): string {
+    return `${this.#folder}/${padded(1, INCARNATION_DIGITS)}.json`
   }
 
   async #read<Content>(key: string, schema: z.ZodType<Content>): Promise<Content> {
@@ -271,6 +267,35 @@ function decoded<Content>(key: string, bytes: Buffer | null, schema: z.ZodType<C
   const parsed = schema.safeParse(parseJson(bytes.toString()))
   if (!parsed.success) throw damaged(key, parsed.error.issues[0]?.message ?? 'it is not a record')
   return parsed.data
+}
+
+/** Returns the end of a chain whose last entry this is. */
+function headOf(incarnation: number, entry: z.infer<typeof BEGINNING> | z.infer<typeof ENTRY>): ChainHead {
+  if ('nextOffset' in entry)
+    return { incarnation, nextOffset: entry.nextOffset, leaderEpoch: entry.leaderEpoch }
+  if ('restartAt' in entry)
+    return { incarnation: incarnation + 1, nextOffset: entry.restartAt, leaderEpoch: entry.leaderEpoch }
+  return { incarnation, nextOffset: entry.firstOffset, leaderEpoch: -1 }
+}
+
+function pointOf({ incarnation, nextOffset }: ChainHead): ChainPoint {
+  return { incarnation, offset: nextOffset }
+}
+
+/** @param key of a fold: incarnation, offset and leader epoch, joined by hyphens */
+function foldOf(key: string): ChainHead {
+  const [incarnation, nextOffset, leaderEpoch] =
+    /(\d+)-(\d+)-(-?\d+)\.json$/.exec(key)?.slice(1).map(Number) ?? []
+  if (incarnation === undefined || nextOffset === undefined || leaderEpoch === undefined)
+    throw damaged(key, 'its name is not that of a fold')
+  return { incarnation, nextOffset, leaderEpoch }
+}
+
+export function isBefore(one: ChainPoint, other: ChainPoint): boolean {
+  return (
+    one.incarnation < other.incarnation ||
+    (one.incarnation === other.incarnation && one.offset < other.offset)
+  )
 }
 
 /** Identifies a chain in keys and day lists. */

@@ -1,7 +1,7 @@
+import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { TapelineError } from '../runtime/errors.ts'
 import { parseJson } from '../runtime/outside-text.ts'
-import type { ChainPoint } from './commit-chain.ts'
 import { DAY_MANIFEST } from './day-manifest.ts'
 import type { ObjectStore } from './object-store.ts'
 
@@ -13,11 +13,16 @@ import type { ObjectStore } from './object-store.ts'
 
 const POINT = z.object({ incarnation: z.int().min(0), offset: z.int().min(0) })
 
-const DAY_FILE = z.object({
+const STORED_FILE = z.object({
   key: z.string(),
   rows: z.int().min(1),
   bytes: z.int().min(1),
   sha256: z.string(),
+})
+
+export type StoredFile = z.infer<typeof STORED_FILE>
+
+const DAY_FILE = STORED_FILE.extend({
   /** The first and last symbol in it; no other file of the list has one in between. */
   firstSymbol: z.string(),
   lastSymbol: z.string(),
@@ -38,12 +43,18 @@ const DAY_LIST = z.object({
   through: z.record(z.string(), POINT),
   /** Rows of segments that repeated a row, and were left out. */
   duplicates: z.int().min(0),
+  /** Some of these, whose content is not that of the row that stayed. They are kept in these files. */
+  conflicts: z.array(STORED_FILE),
   ...DAY_MANIFEST,
 })
 
 export type DayList = z.infer<typeof DAY_LIST>
 
 const LISTS = '_days'
+
+/** Has the rows that published rows contradict, by table and day. */
+export const CONFLICTS = '_conflicts'
+
 const NUMBER_DIGITS = 8
 
 /** Returns the newest list of a table and day; null before the day is published. */
@@ -96,13 +107,35 @@ export async function newestPublishedDay(store: ObjectStore): Promise<string | n
   )
 }
 
-/** @returns false if another process has published this number */
-export function createDayList(store: ObjectStore, list: Omit<DayList, 'format'>): Promise<boolean> {
-  return store.create(dayListKey(list), Buffer.from(`${JSON.stringify({ format: 1, ...list })}\n`))
+export function dayListKey({ table, date, number }: Pick<DayList, 'table' | 'date' | 'number'>): string {
+  return `${LISTS}/${table}/${date}/${padded(number)}.json`
 }
 
-export function dayListKey({ table, date, number }: Pick<DayList, 'table' | 'date' | 'number'>): string {
-  return `${LISTS}/${table}/${date}/${String(number).padStart(NUMBER_DIGITS, '0')}.json`
+/**
+ * Publishes a list. After an error it may or may not be there: its files must stay.
+ *
+ * @returns false if another process has published this number
+ */
+export async function createDayList(store: ObjectStore, list: Omit<DayList, 'format'>): Promise<boolean> {
+  const key = dayListKey(list)
+  const bytes = Buffer.from(`${JSON.stringify({ format: 1, ...list })}\n`)
+  if (await store.create(key, bytes)) return true
+  // A store may have created it and failed to answer.
+  return (await store.read(key))?.equals(bytes) === true
+}
+
+/** Returns a key for a new file of the list with this number. @param folder see {@link dayFolder} */
+export function dayFileKey(folder: string, number: number): string {
+  return `${folder}/${padded(number)}-${randomUUID()}.parquet`
+}
+
+/** Returns the number of the list that a file was written for; later lists may have it too. */
+export function listNumberOf(key: string): number {
+  return Number(/\/(\d+)-[^/]*$/.exec(key)?.[1])
+}
+
+function padded(number: number): string {
+  return String(number).padStart(NUMBER_DIGITS, '0')
 }
 
 /** Where the files of a published day are; the name follows Hive's partitions, which readers know. */
@@ -110,9 +143,7 @@ export function dayFolder(table: string, date: string): string {
   return `${table}/date=${date}`
 }
 
-export function isBefore(one: ChainPoint, other: ChainPoint): boolean {
-  return (
-    one.incarnation < other.incarnation ||
-    (one.incarnation === other.incarnation && one.offset < other.offset)
-  )
+/** Where the rows are that a published row of the day contradicts. */
+export function conflictFolder(table: string, date: string): string {
+  return `${CONFLICTS}/${table}/${date}`
 }

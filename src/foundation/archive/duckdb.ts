@@ -1,3 +1,7 @@
+import { randomUUID } from 'node:crypto'
+import { rmSync, utimesSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import * as api from '@duckdb/node-api'
 import {
   type DuckDBAppender,
@@ -12,8 +16,11 @@ import type { RowBuffer } from './row-buffer.ts'
 import type { RowChunk } from './row-chunk.ts'
 import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN } from './tables.ts'
 
+/** Files that nobody has touched for a day are removed from the archive's folder. */
+const FRESH_EVERY_MS = 3_600_000
+
 export interface DuckDbOptions {
-  /** Maximum memory of the engine; more goes to `tempFolder`. */
+  /** Maximum memory of the engine; more goes to a folder in `tempFolder`. */
   readonly memoryBytes: number
   readonly tempFolder: string
   readonly threads: number
@@ -66,9 +73,13 @@ const TYPES: Readonly<Record<ColumnKind, DuckDBType>> = {
 const GROUP_ROWS = 20_480
 
 export async function openDuckDb({ memoryBytes, tempFolder, threads }: DuckDbOptions): Promise<DuckDbEngine> {
+  // Another process may use the same folder, and the engine gives its files the same names there.
+  const ownFolder = join(tempFolder, `engine-${randomUUID()}`)
+  await mkdir(ownFolder, { recursive: true })
+  const staysFresh = setInterval(() => utimesSync(ownFolder, new Date(), new Date()), FRESH_EVERY_MS).unref()
   const instance = await DuckDBInstance.create(':memory:', {
     memory_limit: `${Math.floor(memoryBytes / (1 << 20))}MiB`,
-    temp_directory: tempFolder,
+    temp_directory: ownFolder,
     threads: String(threads),
     // Nothing is fetched at run time.
     autoinstall_known_extensions: 'false',
@@ -80,7 +91,11 @@ export async function openDuckDb({ memoryBytes, tempFolder, threads }: DuckDbOpt
       await connection.run("SET TimeZone = 'UTC'")
       return duckDbOf(connection)
     },
-    close: () => instance.closeSync(),
+    close() {
+      instance.closeSync()
+      clearInterval(staysFresh)
+      rmSync(ownFolder, { recursive: true, force: true })
+    },
   }
 }
 

@@ -1,65 +1,110 @@
 import { randomUUID } from 'node:crypto'
-import { link, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
+import { type LocalFiles, localFiles } from './local-files.ts'
 import type { ObjectStore } from './object-store.ts'
 
-/** Files that are not complete. A process removes its own. */
+/** Files that are not complete. */
 const STAGING = '_staging'
+
+/** No process writes a file for this long. */
+const STALE_MS = 86_400_000
 
 /**
  * A store in a folder. Files appear whole: they are written under another name, synced, and then
  * linked or renamed; the folder is synced after it.
  */
-export function openFolderStore(folder: string): ObjectStore {
+export function openFolderStore(path: string, files: LocalFiles = localFiles): ObjectStore {
+  const folder = resolve(path)
   const stagingFolder = join(folder, STAGING)
   const pathOf = (key: string) => join(folder, key)
+  const durable = new Set<string>([folder])
+  /** Syncs every folder on the way: a process that created one may have ended before it synced it. */
+  const makeFolder = async (path: string) => {
+    if (durable.has(path)) return
+    await files.makeFolder(path)
+    for (let one = path; one.length > folder.length; one = dirname(one)) await files.syncFolder(dirname(one))
+    durable.add(path)
+  }
+  /** Gives a file its final name, durably. */
+  const place = async (target: string, name: () => Promise<void>) => {
+    await makeFolder(dirname(target))
+    try {
+      await name()
+    } catch (error) {
+      // An operator may have removed the folder.
+      durable.delete(dirname(target))
+      throw error
+    }
+    await files.syncFolder(dirname(target))
+  }
+  const filesIn = async (under: string): Promise<string[]> => {
+    const entries = await orNull(files.entries(pathOf(under)))
+    const found = await Promise.all(
+      (entries ?? []).map(({ name, isFolder }) =>
+        isFolder ? filesIn(`${under}/${name}`) : [`${under}/${name}`],
+      ),
+    )
+    return found.flat()
+  }
   return {
-    name: folder,
+    name: path,
     stagingFolder,
-    prepare: () => makeFolder(stagingFolder),
+    async prepare() {
+      await files.makeFolder(stagingFolder)
+      await syncParent(folder, files)
+      await files.syncFolder(folder)
+    },
     async create(key, bytes) {
       const staged = join(stagingFolder, randomUUID())
+      const target = pathOf(key)
       try {
-        await writeSynced(staged, bytes)
-        await makeFolder(dirname(pathOf(key)))
-        await link(staged, pathOf(key))
+        await files.createSynced(staged, bytes)
+        await place(target, () => files.link(staged, target))
+        return true
       } catch (error) {
         if (codeOf(error) !== 'EEXIST') throw error
         // The one that created it may have been killed before it synced the folder.
-        await syncFolder(dirname(pathOf(key)))
-        return (await readFile(pathOf(key))).equals(bytes)
+        await files.syncFolder(dirname(target))
+        return (await files.read(target)).equals(bytes)
       } finally {
-        await rm(staged, { force: true })
+        await files.remove(staged)
       }
-      await syncFolder(dirname(pathOf(key)))
-      return true
     },
-    async putFile(key, stagedPath) {
-      const path = pathOf(key)
-      await syncFile(stagedPath)
-      await makeFolder(dirname(path))
-      await rename(stagedPath, path)
-      await syncFolder(dirname(path))
+    async putFile(key, write) {
+      const staged = join(stagingFolder, `${randomUUID()}.parquet`)
+      const target = pathOf(key)
+      try {
+        await write(staged)
+        const hash = await files.hash(staged)
+        await files.syncFile(staged)
+        await place(target, () => files.rename(staged, target))
+        return hash
+      } finally {
+        await files.remove(staged)
+      }
     },
     async read(key) {
-      return orNull(readFile(pathOf(key)))
+      return orNull(files.read(pathOf(key)))
     },
     async list(under, after = '') {
-      const entries = await orNull(readdir(pathOf(under), { recursive: true, withFileTypes: true }))
-      const keys = (entries ?? [])
-        .filter((entry) => entry.isFile())
-        .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
-      return keys.filter((key) => key > after).sort()
+      return (await filesIn(under)).filter((key) => key > after).sort()
     },
     async folders(under) {
-      const entries = await orNull(readdir(pathOf(under), { withFileTypes: true }))
-      return (entries ?? []).flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])).sort()
+      const entries = await orNull(files.entries(pathOf(under)))
+      return (entries ?? []).flatMap(({ name, isFolder }) => (isFolder ? [name] : [])).sort()
     },
     async isEmpty() {
-      return (await readdir(folder)).every((name) => name === STAGING)
+      return (await files.entries(folder)).every(({ name }) => name === STAGING)
     },
     async remove(key) {
-      await rm(pathOf(key), { force: true })
+      await files.remove(pathOf(key))
+    },
+    async removeStale(nowMs) {
+      for (const { name } of await files.entries(stagingFolder)) {
+        const staged = join(stagingFolder, name)
+        const changedAtMs = (await orNull(files.changedAtMs(staged))) ?? nowMs
+        if (nowMs - changedAtMs > STALE_MS) await files.remove(staged)
+      }
     },
     localCopy: async (key) => pathOf(key),
     release: async () => {},
@@ -67,38 +112,12 @@ export function openFolderStore(folder: string): ObjectStore {
   }
 }
 
-async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
-  const file = await open(path, 'wx')
+/** Makes the archive's own name durable, unless its parent is not ours to read. */
+async function syncParent(folder: string, files: LocalFiles): Promise<void> {
   try {
-    await file.writeFile(bytes)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r+')
-  try {
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-/** Creates a folder and those above it, and syncs each new one's parent. */
-async function makeFolder(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true })
-  if (first === undefined) return
-  for (let one = path; one.length >= first.length; one = dirname(one)) await syncFolder(dirname(one))
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
+    await files.syncFolder(dirname(folder))
+  } catch (error) {
+    if (codeOf(error) !== 'EACCES' && codeOf(error) !== 'EPERM') throw error
   }
 }
 

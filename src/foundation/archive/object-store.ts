@@ -5,7 +5,7 @@
 export interface ObjectStore {
   /** As shown to people: without credentials. */
   readonly name: string
-  /** A local folder for files that {@link putFile} takes over. It exists after {@link prepare}. */
+  /** A local folder for files that are being written. It exists after {@link prepare}. */
   readonly stagingFolder: string
   /**
    * Makes the store ready for writing. Programs that only read do not call it.
@@ -20,8 +20,12 @@ export interface ObjectStore {
    * @returns whether the object has these bytes, from this call or an earlier one whose answer was lost
    */
   create(key: string, bytes: Uint8Array): Promise<boolean>
-  /** Moves a staged file to a key that nothing else uses. It is durable when this resolves. */
-  putFile(key: string, stagedPath: string): Promise<void>
+  /**
+   * Creates an object under a key that nothing else uses. It is durable when this resolves.
+   *
+   * @param write writes a local file, which is removed if anything fails
+   */
+  putFile(key: string, write: (path: string) => Promise<void>): Promise<FileContent>
   /** Returns null if there is no such object. */
   read(key: string): Promise<Buffer | null>
   /**
@@ -36,6 +40,8 @@ export interface ObjectStore {
   isEmpty(): Promise<boolean>
   /** Deletes an object, if it exists. */
   remove(key: string): Promise<void>
+  /** Removes files that were being written more than a day ago: their processes were killed. */
+  removeStale(nowMs: number): Promise<void>
   /**
    * Returns the path of a local file with the content of an object that is never overwritten. Its
    * name says nothing. It stays until {@link release}.

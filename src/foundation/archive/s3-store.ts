@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { rm, stat } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import {
@@ -14,6 +15,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { TapelineError } from '../runtime/errors.ts'
 import { type Download, FileCache } from './file-cache.ts'
+import { localFiles } from './local-files.ts'
 import type { FileContent, ObjectStore } from './object-store.ts'
 import { s3Code, s3Error, statusOf } from './s3-error.ts'
 
@@ -117,22 +119,36 @@ export class S3Store implements ObjectStore {
     }
   }
 
-  async putFile(key: string, stagedPath: string): Promise<void> {
-    const { size } = await stat(stagedPath)
+  async putFile(key: string, write: (path: string) => Promise<void>): Promise<FileContent> {
+    const staged = join(this.stagingFolder, `${randomUUID()}.parquet`)
+    try {
+      await write(staged)
+      const content = await localFiles.hash(staged)
+      await this.#upload(key, staged, content.bytes)
+      return content
+    } finally {
+      await rm(staged, { force: true })
+    }
+  }
+
+  async removeStale(): Promise<void> {
+    // The cache does.
+  }
+
+  async #upload(key: string, stagedPath: string, size: number): Promise<void> {
     const ContentMD5 = await md5OfFile(stagedPath)
     for (let attempt = 1; ; attempt++) {
       // A stream is read once, so the library does not repeat this.
       const body = createReadStream(stagedPath)
       try {
         await this.#put(key, { Body: body, ContentLength: size, ContentMD5 })
-        break
+        return
       } catch (error) {
         if (attempt === ATTEMPTS) throw this.#explained(error, `PUT ${key}`)
       } finally {
         body.destroy()
       }
     }
-    await rm(stagedPath)
   }
 
   async read(key: string): Promise<Buffer | null> {

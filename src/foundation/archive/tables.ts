@@ -30,6 +30,8 @@ export interface ArchiveTable {
   readonly columns: readonly ArchiveColumn[]
   /** Columns that identify a row, as in the unique indexes of the database; the sort order of a day. */
   readonly identity: readonly string[]
+  /** Columns that the exchange gives: two rows of one identity that differ in them contradict each other. */
+  readonly content: readonly string[]
 }
 
 /** The column of a segment that names the offset of the row's message. */
@@ -58,7 +60,15 @@ export const ARCHIVE_TABLES: Readonly<Record<EventType, ArchiveTable>> = byEvent
   identity: isTradeType(type)
     ? ['symbol', 'trade_time', 'trade_id']
     : ['symbol', 'ingestion_timestamp', 'update_id'],
+  content: contentOf(type),
 }))
+
+function contentOf(type: EventType): readonly string[] {
+  if (!isTradeType(type)) return ['bid_price', 'bid_quantity', 'ask_price', 'ask_quantity']
+  const names = tradeColumns(type).map(({ name }) => name)
+  const all = ['price', 'quantity', 'first_trade_id', 'last_trade_id', 'is_buyer_maker']
+  return all.filter((name) => names.includes(name))
+}
 
 function tradeColumns(type: EventType): readonly ArchiveColumn[] {
   const hasTiles = declarationOf(type).layout.some(([, role]) => role === 'firstTradeId')
@@ -104,5 +114,6 @@ function textTable(name: string): ArchiveTable {
       { name: 'json', kind: 'word' },
     ],
     identity: ['time', OFFSET_COLUMN.name],
+    content: [],
   }
 }

@@ -2,37 +2,14 @@ import { describeKafkaError, describePartitionError } from '../kafka/broker-erro
 import type { FetchLimits } from '../kafka/broker-requests.ts'
 import type { FetchedPartition } from '../kafka/codec/fetch-api.ts'
 import type { RecordFetcher } from '../kafka/kafka-port.ts'
-import { keyOf, type Position, type TopicPartition } from '../kafka/partition.ts'
+import { keyOf, type PartitionOrigin, type TopicPartition } from '../kafka/partition.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../runtime/backoff.ts'
 import { type Wake, wallMs } from '../runtime/clock.ts'
 import { describeError, isTapelineError } from '../runtime/errors.ts'
 import type { ServicePorts } from '../telemetry/service.ts'
+import type { MessageBuffer, ReadPosition } from './message-buffer.ts'
 import { PartitionBackoff } from './partition-backoff.ts'
-
-/** A range of offsets that the broker no longer has. */
-export interface Hole extends TopicPartition {
-  readonly from: number
-  readonly to: number
-}
-
-/** Holds the messages that are read and not stored, and the positions to read from. */
-export interface MessageBuffer {
-  /** Whether more may be fetched. */
-  readonly hasRoom: boolean
-  /** Where to fetch from next. */
-  positions(): Position[]
-  /**
-   * Takes in the messages of a fetch from the expected offset on.
-   *
-   * @param nowMs of the monotonic clock
-   * @param wallMs of the wall clock
-   * @returns a hole when the fetch begins above the expected offset; nothing was taken in then
-   */
-  accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null
-  /** Continues at a higher offset: the broker does not have those before it. */
-  skipTo(topic: string, partition: number, offset: number, nowMs: number): void
-}
 
 export interface FetchLoopOptions {
   readonly limits: FetchLimits
@@ -54,7 +31,7 @@ export interface FetchLoopPorts extends FetchWakes {
   /** The brokers answered with the current ids and partition counts of the topics. */
   readonly onConnected: (topics: ReadonlyMap<string, TopicMetadata>) => void
   /** A partition lost its tail. Read the positions again, this one at most `position`. */
-  readonly onTruncated: (position: Position) => Promise<void>
+  readonly onTruncated: (position: ReadPosition) => Promise<void>
   /** A retry cannot help: a message has a newer schema, or there is a defect. */
   readonly onFatal: (error: unknown) => void
 }
@@ -194,7 +171,9 @@ export class FetchLoop {
 
   async #refresh(fetcher: RecordFetcher): Promise<void> {
     try {
-      this.#ports.onConnected(await fetcher.connect())
+      const topics = await fetcher.connect()
+      // A client that was replaced meanwhile may answer with what was before.
+      if (this.#fetcher === fetcher) this.#ports.onConnected(topics)
     } catch (error) {
       this.#ports.log.debug({ err: error }, 'Reading the topic metadata failed')
     }
@@ -227,8 +206,8 @@ export class FetchLoop {
    * The partitions served longest ago come first: a broker fills an answer in the order of the
    * request, up to `maxBytes`, and partitions with a backlog would leave no room for later ones.
    */
-  #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
-    const byLeader = new Map<number, Position[]>()
+  #positionsByLeader(fetcher: RecordFetcher): Map<number, ReadPosition[]> {
+    const byLeader = new Map<number, ReadPosition[]>()
     const servedBy = (one: TopicPartition) => this.#servedBy.get(keyOf(one)) ?? 0
     const inTurn = this.#ports.buffer.positions().toSorted((a, b) => servedBy(a) - servedBy(b))
     for (const position of inTurn) {
@@ -240,7 +219,7 @@ export class FetchLoop {
     return byLeader
   }
 
-  async #fetchOnce(fetcher: RecordFetcher, node: number, positions: readonly Position[]): Promise<void> {
+  async #fetchOnce(fetcher: RecordFetcher, node: number, positions: readonly ReadPosition[]): Promise<void> {
     const fetched = await fetcher.fetch(node, positions, this.#options.limits)
     if (this.#stopping.signal.aborted) return
     this.#answers++
@@ -267,7 +246,7 @@ export class FetchLoop {
     }
   }
 
-  #accept(fetched: FetchedPartition, positions: readonly Position[]): void {
+  #accept(fetched: FetchedPartition, positions: readonly ReadPosition[]): void {
     if (this.#backedOff?.recovered(fetched)) {
       const { topic, partition } = fetched
       this.#ports.log.info({ topic, partition }, 'The partition can be read again')
@@ -279,11 +258,11 @@ export class FetchLoop {
     const asked = positions.find((one) => isSamePartition(one, fetched))
     if (asked?.offset !== hole.from) return
     this.#ports.log.error(hole, 'A partition lacks these offsets; skipping them')
-    this.#ports.buffer.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
+    this.#ports.buffer.skipTo({ ...asked, offset: hole.to }, this.#nowMs)
   }
 
   /** Handles a log that lost its tail, and may have grown past our position since. */
-  async #goBack(one: FetchedPartition, positions: readonly Position[]): Promise<void> {
+  async #goBack(one: FetchedPartition, positions: readonly ReadPosition[]): Promise<void> {
     const { diverging, endOffset } = one
     const expected = this.#positionOf(one)
     const asked = positions.find((other) => isSamePartition(one, other))
@@ -291,18 +270,21 @@ export class FetchLoop {
     // Ignore an answer to a position that has moved since.
     if (asked?.offset !== expected.offset || asked.leaderEpoch !== expected.leaderEpoch) return
     const offset = Math.min(expected.offset, diverging.offset)
-    await this.#truncated(one, expected, offset, diverging.leaderEpoch, endOffset)
+    await this.#truncated(expected, offset, diverging.leaderEpoch, endOffset)
   }
 
   async #goToOldest(fetcher: RecordFetcher, one: FetchedPartition): Promise<void> {
     const { topic, partition } = one
-    const expected = this.#positionOf(one)
+    const asked = this.#positionOf(one)
     const range = (await fetcher.offsetRanges([topic])).find((other) => isSamePartition(other, one))
+    const expected = this.#positionOf(one)
     if (expected === undefined || range === undefined || this.#stopping.signal.aborted) return
     const { offset, leaderEpoch = -1 } = expected
+    // Ignore an answer to a position that has moved since.
+    if (offset !== asked?.offset) return
     // With an epoch, a leader refuses an offset in its log only if it has no epoch as high.
     if (offset > range.end || (offset >= range.start && leaderEpoch >= 0)) {
-      await this.#truncated(one, expected, range.start, -1, range.end)
+      await this.#truncated(expected, range.start, -1, range.end)
       return
     }
     if (offset >= range.start) {
@@ -313,12 +295,11 @@ export class FetchLoop {
       { topic, partition, from: offset, to: range.start },
       `Offset ${offset} of ${topic}/${partition} has expired, since the outage was longer than the retention; resuming at ${range.start}`,
     )
-    this.#ports.buffer.skipTo(topic, partition, range.start, this.#nowMs)
+    this.#ports.buffer.skipTo({ ...expected, offset: range.start }, this.#nowMs)
   }
 
   async #truncated(
-    { topic, partition }: TopicPartition,
-    { offset: position }: Position,
+    { topic, topicId, partition, offset: position }: ReadPosition,
     offset: number,
     leaderEpoch: number,
     end: number,
@@ -328,11 +309,13 @@ export class FetchLoop {
       `Partition ${partition} of ${topic} lost messages that were read: the position was ${position}, the log was unchanged ` +
         `up to ${offset} and ends at ${end}. Reading it again from ${offset}`,
     )
-    await this.#ports.onTruncated({ topic, partition, offset, leaderEpoch })
+    await this.#ports.onTruncated({ topic, topicId, partition, offset, leaderEpoch })
   }
 
-  #positionOf(one: TopicPartition): Position | undefined {
-    return this.#ports.buffer.positions().find((other) => isSamePartition(one, other))
+  #positionOf(one: PartitionOrigin): ReadPosition | undefined {
+    return this.#ports.buffer
+      .positions()
+      .find((other) => isSamePartition(one, other) && one.topicId === other.topicId)
   }
 }
 

@@ -161,7 +161,8 @@ export class PartitionFetcher {
     const response = await this.#ask((requests) => requests.fetch(node, topics, limits), limitMs)
     return response.responses.flatMap(({ topicId, partitions }) => {
       const topic = this.#topicOf.get(topicId)
-      return topic === undefined ? [] : partitions.map((part) => this.#noted(fetchedPartition(topic, part)))
+      if (topic === undefined) return []
+      return partitions.map((part) => this.#noted(fetchedPartition(topic, topicId, part)))
     })
   }
 

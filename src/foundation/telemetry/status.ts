@@ -195,6 +195,8 @@ export interface ArchiveStatus {
   readonly publishedDays: number
   readonly publishedRows: number
   readonly duplicates: number
+  /** Some of these, whose content differs from the row that stayed. */
+  readonly conflicts: number
   readonly failedCompactions: number
   /** The newest published day of any table, also of earlier processes; null before the first. */
   readonly newestDay: string | null

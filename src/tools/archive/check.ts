@@ -1,16 +1,21 @@
 import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
-import { type ChainPoint, CommitChain, chainPath, chainsOf } from '../../foundation/archive/commit-chain.ts'
+import {
+  type ChainPoint,
+  CommitChain,
+  chainPath,
+  chainsOf,
+  isBefore,
+} from '../../foundation/archive/commit-chain.ts'
 import {
   type DayFile,
   type DayList,
   dayListKey,
   dayListKeys,
-  isBefore,
   publishedDates,
   readDayList,
 } from '../../foundation/archive/day-list.ts'
 import { quoted } from '../../foundation/archive/duckdb.ts'
-import { fileHash } from '../../foundation/archive/file-hash.ts'
+import { localFiles } from '../../foundation/archive/local-files.ts'
 import { DAY_TABLES } from '../../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../../foundation/archive/text-relations.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
@@ -34,6 +39,7 @@ interface NamedFile {
 const OWN_FOLDERS = new Set([
   ADOPTED_FOLDER,
   '_commits',
+  '_conflicts',
   '_days',
   '_folds',
   '_segments',
@@ -41,7 +47,7 @@ const OWN_FOLDERS = new Set([
   ...DAY_TABLES.keys(),
 ])
 const UUID = /[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/
-const DAY_FILE_NAME = new RegExp(`/date=\\d{4}-\\d{2}-\\d{2}/${UUID.source}\\.parquet$`)
+const DAY_FILE_NAME = new RegExp(`/date=\\d{4}-\\d{2}-\\d{2}/\\d{8}-${UUID.source}\\.parquet$`)
 
 /**
  * Reads every record, list and file of an archive, and names what is missing, altered or foreign. The
@@ -174,7 +180,7 @@ class Check {
     const key = keys.at(-1) ?? ''
     this.#compareSums(key, list)
     const isGone = async () => (await dayListKeys(store, table, date)).length > list.number
-    for (const file of list.files) await this.#file(file, isGone, table)
+    for (const file of [...list.files, ...list.conflicts]) await this.#file(file, isGone, table)
     return list.files.map((file) => file.key)
   }
 
@@ -202,7 +208,7 @@ class Check {
     try {
       // Not a copy from before: the object itself is checked.
       path = await store.localCopy(file.key, 'fresh')
-      const { sha256, bytes } = await fileHash(path)
+      const { sha256, bytes } = await localFiles.hash(path)
       if (sha256 !== file.sha256 || bytes !== file.bytes) {
         this.result.wrong.push(
           `${file.key}: ${bytes} bytes with another SHA-256 than its ${table ? 'list' : 'record'} names`,

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { fileHash } from '../../foundation/archive/file-hash.ts'
+import { localFiles } from '../../foundation/archive/local-files.ts'
 import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
@@ -130,7 +130,7 @@ function publish(from: string, to: string, force: boolean): void {
 
 async function sizeAndHash(path: string): Promise<Pick<ExportedFile, 'bytes' | 'sha256'>> {
   toDisk(path)
-  const { bytes, sha256 } = await fileHash(path)
+  const { bytes, sha256 } = await localFiles.hash(path)
   return { bytes, sha256 }
 }
 

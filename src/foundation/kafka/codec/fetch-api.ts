@@ -134,6 +134,8 @@ function readDivergence(reader: Reader): { epoch: number; endOffset: bigint } {
 
 export interface FetchedPartition {
   readonly topic: string
+  /** The topic that answered: it may have been recreated. */
+  readonly topicId: string
   readonly partition: number
   /** Kafka's error name, like `OFFSET_OUT_OF_RANGE`; null without an error. */
   readonly error: string | null
@@ -155,11 +157,12 @@ export interface FetchedPartition {
   readonly messages: readonly FetchedMessage[]
 }
 
-export function fetchedPartition(topic: string, answer: PartitionAnswer): FetchedPartition {
+export function fetchedPartition(topic: string, topicId: string, answer: PartitionAnswer): FetchedPartition {
   const { errorCode, divergingEpoch, records } = answer
   const last = records?.at(-1)
   return {
     topic,
+    topicId,
     partition: answer.partitionIndex,
     error: errorCode === 0 ? null : errorName(errorCode),
     endOffset: Number(answer.highWatermark),
