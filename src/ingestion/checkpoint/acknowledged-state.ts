@@ -178,6 +178,11 @@ export class AcknowledgedState {
     }
   }
 
+  /** Makes ids of a gap missing again, whether Kafka has them or not. */
+  reopen(gap: IdGap): void {
+    this.#stateOf(gap.symbol).sequences[gap.event_type].reopen(gap.epoch, rangeOf(gap))
+  }
+
   #close({ openGaps }: SymbolState, { gap_id, revision }: Gap): void {
     openGaps.delete(gap_id)
     setNewest(this.#closedRevisions, gap_id, revision, CLOSED_MAX)

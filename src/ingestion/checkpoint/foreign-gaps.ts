@@ -4,7 +4,7 @@ import type { GapLedger } from '../continuity/gap-ledger.ts'
 import { asIdGap, type IdGap, rangeOf } from '../continuity/gap-rows.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import type { ForeignRows } from './instance-watch.ts'
-import { openForgotten } from './take-over-memory.ts'
+import { keepMissing, openForgotten } from './take-over-memory.ts'
 
 const REASON_EPOCH = 'ingestion does not know this epoch'
 
@@ -31,6 +31,7 @@ export function foreignGaps<Event extends StreamEvent>(
         // A newer epoch than ours will soon show itself with a new row.
         if (isAhead(gap)) continue
         ledger.adopt(gap)
+        keepMissing(gap, acknowledged, ledger, continuity)
         if (gap.status !== 'open') continue
         // Also if another row has some of its ids: the rest may be open under an id of this instance.
         continuity.lack(gap)

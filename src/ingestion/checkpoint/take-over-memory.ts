@@ -27,30 +27,58 @@ export function takeOverMemory<Event extends StreamEvent>(
   }
   for (const symbol of memory.symbols) {
     const known = memory.snapshot(symbol)
-    const emptied = memory.pendingGaps(symbol).filter(({ from_id }) => from_id === null)
-    const others = new Set([...adopted, ...emptied.map(({ gap_id }) => gap_id)])
+    const pending = memory.pendingGaps(symbol)
+    const ended = pending.filter(({ from_id, status }) => from_id === null || status !== 'open')
+    const others = new Set([...adopted, ...pending.map(({ gap_id }) => gap_id)])
     const open = known.open_gaps.flatMap(asIdGap).filter(({ gap_id }) => !others.has(gap_id))
     ledger.restore(open.map(standing))
     for (const type of TRADE_TYPES) if (known[type] !== null) continuity.restore(symbol, type, known[type])
     if (known.bookTicker !== null) continuity.restoreQuotes(symbol, known.bookTicker)
+    ledger.restore(ended)
+    for (const gap of ended.flatMap(asIdGap)) {
+      const stream = streamName(gap.symbol, gap.event_type)
+      if (gap.status === 'unrecoverable') continuity.filled(stream, gap.epoch, rangeOf(gap))
+    }
   }
   ledger.restore([...emptied, ...own.filter(({ status }) => status !== 'open')])
-  for (const row of foreign) ledger.adopt(row)
+  for (const row of foreign) {
+    ledger.adopt(row)
+    keepMissing(row, memory, ledger, continuity)
+  }
   for (const [symbol, { fromMs, toMs }] of lostQuotes) ledger.outage(symbol, fromMs, toMs, 'truncation')
   kafka.writeStart()
   if (isLedgerRecreated) for (const gap of ledger.openGaps) kafka.publish(gap)
   for (const symbol of memory.symbols) {
     for (const gap of memory.pendingGaps(symbol)) {
+      kafka.publish(gap)
       for (const one of asIdGap(gap).filter(({ status }) => status === 'open')) {
-        ledger.restore([one])
+        // Kafka may have lost the row that took these ids out of another.
+        ledger.adopt(one)
         continuity.lack(one)
       }
-      kafka.publish(gap)
     }
   }
   for (const gap of ledger.openGaps) continuity.abandonIfOver(gap)
   for (const symbol of memory.symbols) {
     for (const type of TRADE_TYPES) openForgotten(continuity, ledger, symbol, type)
+  }
+}
+
+/**
+ * An older instance found that REST lacks these ids, but an open row of ours has them: they stay
+ * missing. Otherwise that row would end as `filled`.
+ */
+export function keepMissing(
+  row: IdGap,
+  acknowledged: Pick<AcknowledgedState, 'reopen'>,
+  ledger: Pick<GapLedger, 'openGaps'>,
+  continuity: Pick<Continuity<StreamEvent>, 'reopen'>,
+): void {
+  if (row.status !== 'unrecoverable') return
+  for (const gap of ledger.openGaps.filter((one) => isSameSequence(one, row))) {
+    const [from_id, to_id] = [Math.max(gap.from_id, row.from_id), Math.min(gap.to_id, row.to_id)]
+    if (from_id > to_id) continue
+    for (const part of [acknowledged, continuity]) part.reopen({ ...gap, from_id, to_id })
   }
 }
 

@@ -69,6 +69,9 @@ export class DiscardedEvents {
     const discarded = this.#unfollowed.get(mark.symbol)
     if (discarded === undefined) return
     this.#unfollowed.delete(mark.symbol)
+    // A checkpoint that contains the quote has to contain the row.
+    const stream = streamName(mark.symbol, mark.type)
+    if (this.#streams.get(stream) === discarded) this.#enter(stream, discarded)
     const { symbol, fromMs, toMs, cause } = discarded
     message.endOutage?.(this.#ledger.outageRow(symbol, fromMs, toMs, cause))
   }
