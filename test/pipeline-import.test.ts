@@ -52,7 +52,8 @@ test(
   LONG,
   async () => {
     await using parts = await createPipelineParts({ messagesPerSecond: 600 })
-    const { database, env, exchange, count } = parts
+    const { database, exchange, count } = parts
+    const env: Readonly<Record<string, string>> = { ...parts.env, ...archiveOf(parts.env) }
     const history = (...args: string[]) => startTapeline(['history', ...args], { env })
     const named = "FROM gaps WHERE from_id IS NOT NULL AND status = 'unrecoverable'"
     const ofImport = "FROM gaps WHERE status = 'filled' AND reason = 'imported from a daily file'"
@@ -109,9 +110,17 @@ test(
     const files = await writeRecorded(database, exchange)
     await using check = history('check', ...files)
     await check.assertExit(0)
-    await using again = history('import', folder)
-    await again.assertExit(0)
-    assert.match(again.output(), /^0 rows published, 0 gaps closed\.$/m)
+    // The archive has read the same topics, and its files must say the same.
+    await using archive = await startArchiveProcess(env)
+    await archive.ready()
+    for (const store of [[], ['--archive']]) {
+      await using again = history('import', ...store, folder)
+      await again.assertExit(0, 120_000)
+      assert.match(again.output(), /^0 rows published, 0 gaps closed\.$/m)
+    }
+    await using archived = history('check', '--archive', ...files)
+    await archived.assertExit(0)
+    await archive.stop()
     const rows = await count('SELECT count(*) FROM trades')
     {
       // The next start reads the imported trades, too.
@@ -128,15 +137,22 @@ test(
   },
 )
 
+/** Settings of an archive that is written often. */
+function archiveOf(env: Readonly<Record<string, string>>): Record<string, string> {
+  return {
+    ARCHIVE_URL: join(mkdtempSync(join(folder, 'archive-')), 'archive'),
+    ARCHIVE_FLUSH_INTERVAL_MS: '500',
+    KAFKA_ARCHIVE_GROUP_ID: `${env['KAFKA_GROUP_ID']}-archive`,
+  }
+}
+
 /** An untouched deployment with a ledger: an unrecoverable gap, and an open one, which is ingestion's. */
 async function createMarkedParts(store: 'database' | 'archive') {
   const parts = await createConsumerParts()
   const { topics } = parts
   const env: Readonly<Record<string, string>> = {
     ...parts.env,
-    ARCHIVE_URL: join(mkdtempSync(join(folder, 'archive-')), 'archive'),
-    ARCHIVE_FLUSH_INTERVAL_MS: '500',
-    KAFKA_ARCHIVE_GROUP_ID: `${parts.env['KAFKA_GROUP_ID']}-archive`,
+    ...archiveOf(parts.env),
   }
   const rows = [
     gapRow({ from_id: 10, to_id: 19, status: 'unrecoverable' }),
