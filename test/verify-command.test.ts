@@ -7,6 +7,7 @@ import { REPORT } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
 import { lostTails, onlyOfRows, watermarkOf } from '../src/tools/verify/watermark.ts'
 import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { archiveOf } from './support/archived-tables.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
 import { openTestDatabase } from './support/database.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
@@ -131,6 +132,37 @@ test('audits an archive: published days, late rows and those that are not publis
   })
   await none.assertExit(1)
   assert.match(none.output(), /ARCHIVE_URL/)
+})
+
+test('compares an archive with the tables, and names each symbol and day that differs', async () => {
+  await using market = await createAuditedMarket()
+  await using archive = await archiveOf(market.database)
+  const env = { KAFKA_BROKERS: '127.0.0.1:1', ARCHIVE_URL: archive.folder, DATABASE_URL: market.url }
+  const compare = async (...args: string[]) => {
+    await using done = startTapeline(['verify', '--archive', '--against-tables', ...args], { env })
+    const { code } = await done.exit()
+    return { code, text: done.output() }
+  }
+  const equal = await compare()
+  assert.equal(equal.code, 0, equal.text)
+  assert.match(equal.text, /Compared 480 rows/)
+  for (const sql of [
+    "UPDATE trades SET price = price + 0.00000001 WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1030",
+    "DELETE FROM trades WHERE symbol = 'ETHUSDT' AND event_type = 'aggTrade' AND trade_id = 500",
+    "UPDATE book_ticker SET symbol = 'BNBUSDT' WHERE symbol = 'BTCUSDT' AND update_id = 7003",
+  ])
+    await market.database.query(sql)
+  const { code, text } = await compare()
+  assert.equal(code, 1, text)
+  const lines = text.split('\n').filter((line) => line.includes('2026-01-0') && line.includes('rows in'))
+  assert.deepEqual(lines, [
+    'raw_trades 2026-01-02 BTCUSDT: 24 rows in both, with other values',
+    'agg_trades 2026-01-01 ETHUSDT: 11 rows in the tables, 12 in the archive',
+    'book_ticker 2026-01-01 BNBUSDT: 1 rows in the tables, 0 in the archive',
+    'book_ticker 2026-01-01 BTCUSDT: 23 rows in the tables, 24 in the archive',
+  ])
+  const other = await compare('--symbol', 'ETHUSDT', '--from', '2026-01-02')
+  assert.equal(other.code, 0, other.text)
 })
 
 test('does not count the messages of a Kafka that no setting names and that is not the one of the rows', async () => {

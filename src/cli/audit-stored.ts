@@ -14,7 +14,8 @@ import { readFact } from '../foundation/store/meta.ts'
 import { compareWithExchange, withComparison } from '../tools/verify/exchange-samples.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
 import type { Scope } from '../tools/verify/scope.ts'
-import { type AuditOptions, audit, verify } from '../tools/verify/verify.ts'
+import type { StoreComparison } from '../tools/verify/store-comparison.ts'
+import { type AuditOptions, audit, CHECK_LIMIT_MS, verify } from '../tools/verify/verify.ts'
 import { type EndOffsets, mayStillArrive, onlyOfRows, openEndOffsets } from '../tools/verify/watermark.ts'
 import { withStoredArchive } from './stored-archive.ts'
 import { withStoredData } from './stored-data.ts'
@@ -71,6 +72,23 @@ export async function verifyArchive(
   } finally {
     await ends.close()
   }
+}
+
+/** Compares the rows of the database with those of the archive. */
+export async function compareWithTables(
+  settings: Settings,
+  scope: Scope,
+  signal: AbortSignal,
+): Promise<StoreComparison> {
+  const { compareStores } = await import('../tools/verify/store-comparison.ts')
+  const how = { isSnapshot: true, limitMs: CHECK_LIMIT_MS, signal }
+  return withStoredData(settings, USE, (database) =>
+    withStoredArchive(settings, signal, (reader) =>
+      reader.read((snapshot) =>
+        database.transaction((tables) => compareStores(tables, reader, snapshot, scope, Date.now()), how),
+      ),
+    ),
+  )
 }
 
 /** Audits again for a while, as long as what is missing may arrive. */

@@ -1,10 +1,10 @@
 import { Command, Option } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
-import { loadSettings } from '../foundation/settings/load.ts'
+import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { renderAudit } from '../tools/verify/report.ts'
 import type { Scope } from '../tools/verify/scope.ts'
-import { verifyArchive, verifyStored } from './audit-stored.ts'
+import { compareWithTables, verifyArchive, verifyStored } from './audit-stored.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
 
 interface VerifyFlags extends TimeFlags {
@@ -13,6 +13,7 @@ interface VerifyFlags extends TimeFlags {
   readonly limit: number
   readonly exchange?: true
   readonly archive?: true
+  readonly againstTables?: true
 }
 
 export function verifyCommand(): Command {
@@ -23,6 +24,10 @@ export function verifyCommand(): Command {
     .option('--to <time>', 'until this time, UTC; a day is included to its end')
     .option('--limit <count>', 'maximum number of examples per finding', countUpTo(999_999), 5)
     .option('--archive', 'audit the archive of ARCHIVE_URL instead of the database')
+    .option(
+      '--against-tables',
+      'compare the rows of the archive with those of the database, by symbol and day',
+    )
     .addOption(
       new Option('--exchange', 'also compare samples of each day with REST (BINANCE_REST_URL)').conflicts(
         'archive',
@@ -36,11 +41,16 @@ export function verifyCommand(): Command {
   bin/tapeline verify --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
   bin/tapeline verify --exchange --from 2026-01-31
   bin/tapeline verify --archive --from 2026-01-31 --to 2026-01-31
+  bin/tapeline verify --archive --against-tables --from 2026-01-31 --to 2026-01-31
   bin/tapeline verify --json --limit 100`,
     )
     .action(async (flags: VerifyFlags) => {
       const scope = scopeOf(flags)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
+      if (flags.againstTables === true) {
+        await compareStored(settings, scope, flags)
+        return
+      }
       const audit = await interruptible((signal) =>
         flags.archive === true
           ? verifyArchive(settings, { scope, limit: flags.limit, signal })
@@ -49,6 +59,19 @@ export function verifyCommand(): Command {
       console.log(flags.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
       if (audit.verdict === 'not clean') process.exitCode = 1
     })
+}
+
+async function compareStored(
+  settings: Settings,
+  scope: Scope,
+  { json, archive }: VerifyFlags,
+): Promise<void> {
+  if (archive !== true)
+    throw new TapelineError('INPUT', '--against-tables compares an archive', { fix: 'Add --archive.' })
+  const { renderComparison } = await import('../tools/verify/store-comparison.ts')
+  const compared = await interruptible((signal) => compareWithTables(settings, scope, signal))
+  console.log(json === true ? JSON.stringify(compared, null, 2) : renderComparison(compared))
+  if (compared.differences.length > 0) process.exitCode = 1
 }
 
 /** @throws TapelineError `INPUT` naming the wrong option */

@@ -1,0 +1,120 @@
+import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.ts'
+import type { DuckDb } from '../../foundation/archive/duckdb.ts'
+import { NO_ROWS, plus, type RowFigures, rowHash } from '../../foundation/archive/row-hash.ts'
+import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
+import { EVENT_TYPES, type EventType, isTradeType } from '../../foundation/market/event.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
+import { readFloors } from './retention.ts'
+import { inScope, type Scope, scopeValues } from './scope.ts'
+
+const DAY_MS = 86_400_000
+
+/** A symbol and day of which the stores have other rows. */
+export interface StoreDifference {
+  /** The archive's name. */
+  readonly table: string
+  readonly symbol: string
+  /** UTC, like `2026-01-31`. */
+  readonly day: string
+  readonly inTables: number
+  readonly inArchive: number
+}
+
+export interface StoreComparison {
+  /** Rows of the tables that were compared. */
+  readonly rows: number
+  readonly differences: readonly StoreDifference[]
+  /** Days before this one of a table are not compared: retention has dropped their rows. */
+  readonly floors: Readonly<Record<string, string>>
+  /** Later rows are not compared: the day is not over. */
+  readonly until: string
+}
+
+interface Figures {
+  readonly symbol: string
+  readonly day: string
+  readonly rows: bigint | string
+  readonly hash: bigint | string
+}
+
+/**
+ * Compares the rows of both stores by type, symbol and day: their numbers, and a hash over the values
+ * of all columns. Days that are not over are left out, since the archive has a row minutes after the
+ * tables.
+ *
+ * @param tables in one snapshot
+ */
+export async function compareStores(
+  tables: Queryable,
+  { duckDb }: { readonly duckDb: DuckDb },
+  snapshot: ArchiveSnapshot,
+  scope: Scope,
+  nowMs: number,
+): Promise<StoreComparison> {
+  const todayMs = Math.floor(nowMs / DAY_MS) * DAY_MS
+  const toMs = Math.min(scope.toMs ?? todayMs, todayMs)
+  const dropped = await readFloors({ connection: tables, scope, limit: 1 })
+  const floors: Record<string, string> = {}
+  const differences: StoreDifference[] = []
+  let sum: RowFigures = NO_ROWS
+  for (const type of EVENT_TYPES) {
+    const { name: table } = ARCHIVE_TABLES[type]
+    const floorMs = isTradeType(type) ? dropped.trades : dropped.book_ticker
+    const isCut = floorMs !== null && floorMs > (scope.fromMs ?? 0)
+    const part = { ...scope, fromMs: isCut ? floorMs : scope.fromMs, toMs }
+    if (isCut) floors[table] = new Date(floorMs).toISOString()
+    const ours = byPlace((await tables.query<Figures>(tableFigures(type), scopeValues(part))).rows)
+    const relation = await snapshot.relation(table, part)
+    const theirs = byPlace(await duckDb.rows<Figures>(archiveFigures(type, relation)))
+    for (const place of new Set([...ours.keys(), ...theirs.keys()])) {
+      const [own, their] = [ours.get(place) ?? NO_ROWS, theirs.get(place) ?? NO_ROWS]
+      sum = plus(sum, own)
+      if (own.rows === their.rows && own.hash === their.hash) continue
+      const [day = '', symbol = ''] = place.split(' ')
+      differences.push({ table, symbol, day, inTables: own.rows, inArchive: their.rows })
+    }
+  }
+  return { rows: sum.rows, differences, floors, until: new Date(toMs).toISOString() }
+}
+
+function byPlace(figures: readonly Figures[]): Map<string, RowFigures> {
+  return new Map(
+    figures
+      .map(({ symbol, day, rows, hash }): [string, RowFigures] => [
+        `${day} ${symbol}`,
+        { rows: Number(rows), hash: BigInt(hash) },
+      ])
+      .sort(([one], [other]) => (one < other ? -1 : 1)),
+  )
+}
+
+function tableFigures(type: EventType): string {
+  const table = ARCHIVE_TABLES[type]
+  const time = table.columns[0]?.name ?? ''
+  const [from, which] = isTradeType(type) ? ['trades', ` AND event_type = '${type}'`] : ['book_ticker', '']
+  return `SELECT symbol, to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*) AS rows, sum(${rowHash('postgres', table)}) AS hash
+    FROM ${from} WHERE ${inScope(time)}${which} GROUP BY 1, 2`
+}
+
+function archiveFigures(type: EventType, relation: string): string {
+  const table = ARCHIVE_TABLES[type]
+  return `SELECT symbol, strftime(${table.columns[0]?.name}, '%Y-%m-%d') AS day, count(*) AS rows, sum(${rowHash('duckDb', table)}) AS hash
+    FROM (${relation}) GROUP BY 1, 2`
+}
+
+/** Renders the comparison as text: one line for each difference. */
+export function renderComparison({ rows, differences, floors, until }: StoreComparison): string {
+  const lines = differences.map(({ table, symbol, day, inTables, inArchive }) =>
+    inTables === inArchive
+      ? `${table} ${day} ${symbol}: ${inTables} rows in both, with other values`
+      : `${table} ${day} ${symbol}: ${inTables} rows in the tables, ${inArchive} in the archive`,
+  )
+  return [
+    `Compared ${rows} rows of the tables with the archive, until ${until}`,
+    ...Object.entries(floors).map(([table, day]) => `${table} before ${day}: retention has dropped the rows`),
+    ...lines,
+    differences.length === 0
+      ? 'Verdict: equal'
+      : `Verdict: NOT EQUAL, ${differences.length} symbols and days`,
+  ].join('\n')
+}
