@@ -79,7 +79,7 @@ for (const type of EVENT_TYPES) {
 
 const RECEIVED_MS = Buffer.from(',"ingestion_timestamp":')
 const RECEIVED_US = Buffer.from(',"ingestion_timestamp_us":')
-/** Of a stored event without event time. */
+/** The text after the fields of a stored event without event time. */
 const SOURCES = LATE_SOURCES.map((source) => ({ source, literal: Buffer.from(`,"source":"${source}"`) }))
 const TRUE = Buffer.from('true')
 const FALSE = Buffer.from('false')
