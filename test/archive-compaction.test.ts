@@ -45,10 +45,13 @@ test('many rows are published in order and once each, the first of them, by two 
     const ports = duckDbCompaction(archive.store, await engine.connect(), systemClock())
     const [published] = await compact(ports, () => true)
     const repeats = SEGMENTS + (SEGMENTS - 1) * Math.ceil(ids.length / REPEAT)
-    assert.deepEqual(published, {
-      ...{ table: 'raw_trades', date: '2024-08-09', number: 1, rows: ROWS, duplicates: repeats },
-      conflicts: null,
-    })
+    assert.deepEqual(
+      { ...published, conflicts: published?.conflicts?.rows },
+      {
+        ...{ table: 'raw_trades', date: '2024-08-09', number: 1, rows: ROWS, duplicates: repeats },
+        conflicts: repeats,
+      },
+    )
     const list = await newestDayList(archive.store, 'raw_trades', '2024-08-09')
     const paths = list?.files.map(({ key }) => quoted(join(archive.folder, key))).join()
     const [found] = await archive.duckDb.rows<object>(

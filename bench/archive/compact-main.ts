@@ -2,7 +2,6 @@
  * Publishes all days of an archive as the service does, in a separate process with its settings.
  * Writes its figures as JSON to standard output. Argument: the archive's folder.
  */
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { compact } from '../../src/archive/compaction.ts'
 import { archiveConfig } from '../../src/archive/config.ts'
@@ -14,13 +13,15 @@ import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../../src/foundation/settings/load.ts'
 
 const [folder = ''] = process.argv.slice(2)
-const { engineBytes } = archiveConfig(loadSettings({ ...process.env, ARCHIVE_URL: folder }, { cwd: folder }))
+const { engineBytes, engineThreads } = archiveConfig(
+  loadSettings({ ...process.env, ARCHIVE_URL: folder }, { cwd: folder }),
+)
 const store = openFolderStore(folder)
 await store.prepare()
 const engine = await openDuckDb({
   memoryBytes: engineBytes,
   tempFolder: join(store.stagingFolder, 'engine'),
-  threads: availableParallelism(),
+  threads: engineThreads,
 })
 const duckDb = await engine.connect()
 const startedMs = performance.now()

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { type ArchiveLocation, archiveLocation } from '../foundation/archive/open-store.ts'
 import {
   type KafkaConnection,
@@ -11,8 +12,14 @@ import type { Settings } from '../foundation/settings/load.ts'
 /** The folder or store is the operator's, so short delays are acceptable. */
 const BACKOFF_MAX_MS = 5000
 
-/** Share of the memory for rows that are not written yet; the engine has the rest. */
-const BUFFER_SHARE = 0.4
+/**
+ * Share of the memory for rows that are not written yet; the engine has the rest. A segment of half of
+ * them takes the engine several times their memory.
+ */
+const BUFFER_SHARE = 0.25
+
+/** Each thread of the engine collects the rows of a group of a Parquet file. */
+const BYTES_PER_THREAD = 64 << 20
 
 /** Configuration of the archive service; durations in milliseconds. */
 export interface ArchiveConfig {
@@ -30,6 +37,7 @@ export interface ArchiveConfig {
   readonly bufferBytes: number
   /** Bytes that the engine may use. */
   readonly engineBytes: number
+  readonly engineThreads: number
   /** Null: in the folder for files that are not complete. */
   readonly tempFolder: string | null
   /** Time for which replaced files stay. */
@@ -42,6 +50,7 @@ export interface ArchiveConfig {
 export function archiveConfig(settings: Settings): ArchiveConfig {
   const memoryBytes = settings.ARCHIVE_MEMORY_MB * 2 ** 20
   const bufferBytes = Math.floor(memoryBytes * BUFFER_SHARE)
+  const engineBytes = memoryBytes - bufferBytes
   return {
     kafka: kafkaConnection(settings),
     topics: topicNames(settings),
@@ -53,7 +62,8 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
     store: archiveLocation(settings),
     flushIntervalMs: settings.ARCHIVE_FLUSH_INTERVAL_MS,
     bufferBytes,
-    engineBytes: memoryBytes - bufferBytes,
+    engineBytes,
+    engineThreads: Math.max(1, Math.min(availableParallelism(), Math.floor(engineBytes / BYTES_PER_THREAD))),
     tempFolder: settings.ARCHIVE_TEMP ?? null,
     graceMs: settings.ARCHIVE_GRACE_MINUTES * 60_000,
     backoff: {

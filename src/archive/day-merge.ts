@@ -150,12 +150,7 @@ async function writeDay(
   { table, put }: DayToMerge,
   rows: string,
 ): Promise<{ readonly file: StoredFile; readonly figures: DayList['symbols'] }> {
-  const { identity } = table
-  // The engine keeps the order of the sort in what follows it, so repeats are neighbours.
-  const sorted = `SELECT * FROM (${rows}) ORDER BY ${identity.join()}, _rank, _offset`
-  const before = identity.map((column) => `lag(${column}) OVER () AS _before_${column}`).join()
-  const isFirst = identity.map((column) => `${column} IS DISTINCT FROM _before_${column}`).join(' OR ')
-  const firsts = `SELECT ${namesOf(table)} FROM (SELECT *, ${before} FROM (${sorted})) WHERE ${isFirst}`
+  const firsts = `SELECT ${namesOf(table)} FROM (${sortedRows(table, rows)}) WHERE _is_first`
   let figures: DayList['symbols'] = {}
   const stored = await put(async (path) => {
     await copyTo(duckDb, firsts, path)
@@ -163,6 +158,17 @@ async function writeDay(
   })
   const count = Object.values(figures).reduce((sum, one) => sum + one.rows, 0)
   return { file: { ...stored, rows: count }, figures }
+}
+
+/**
+ * The rows in order, with whether a row is the first of its identity. A window over each identity would
+ * need the memory of all rows; a sort spills to disk.
+ */
+function sortedRows({ identity }: ArchiveTable, rows: string): string {
+  // The engine keeps the order of the sort in what follows it, so repeats are neighbours.
+  const sorted = `SELECT * FROM (${rows}) ORDER BY ${identity.join()}, _rank, _offset`
+  const isOther = identity.map((column) => `${column} IS DISTINCT FROM lag(${column}) OVER ()`)
+  return `SELECT *, ${isOther.join(' OR ')} AS _is_first FROM (${sorted})`
 }
 
 /** Writes the rows that repeat the identity of one that stays and have other content. */
@@ -173,10 +179,10 @@ async function writeConflicts(
 ): Promise<StoredFile[]> {
   const identity = table.identity.join()
   const content = `row(${table.content.join()})`
-  const contradicted = `SELECT ${identity} FROM (${rows}) GROUP BY ${identity} HAVING count(DISTINCT ${content}) > 1`
+  const repeated = `SELECT DISTINCT ${identity} FROM (${sortedRows(table, rows)}) WHERE NOT _is_first`
   const first = `first_value(${content}) OVER (PARTITION BY ${identity} ORDER BY _rank, _offset)`
   const query = `SELECT ${namesOf(table)} FROM (SELECT *, ${content} IS DISTINCT FROM ${first} AS _differs
-    FROM (${rows}) SEMI JOIN (${contradicted}) USING (${identity})) WHERE _differs ORDER BY ${identity}`
+    FROM (${rows}) SEMI JOIN (${repeated}) USING (${identity})) WHERE _differs ORDER BY ${identity}`
   const [count] = await duckDb.rows<{ rows: number }>(`SELECT count(*)::DOUBLE AS rows FROM (${query})`)
   if (count === undefined || count.rows === 0) return []
   return [{ ...(await putConflicts((path) => copyTo(duckDb, query, path))), rows: count.rows }]

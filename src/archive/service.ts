@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { markArchive } from '../foundation/archive/archive-mark.ts'
 import { newestPublishedDay } from '../foundation/archive/day-list.ts'
 import { openDuckDb } from '../foundation/archive/duckdb.ts'
@@ -111,7 +110,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     const engine = await openDuckDb({
       memoryBytes: config.engineBytes,
       tempFolder: config.tempFolder ?? store.stagingFolder,
-      threads: availableParallelism(),
+      threads: config.engineThreads,
     })
     closers.add('engine', () => engine.close())
     const topics = [...topicKinds(config.topics).keys()]
