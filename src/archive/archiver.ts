@@ -210,8 +210,8 @@ export class Archiver {
         this.#failure = null
         this.#writingSinceMs = null
         if (isOurs) {
-          this.segments.committed(segment)
           onCommitted(segment, writer.files, this.#nowMs - sinceMs)
+          this.segments.committed(segment)
         } else {
           const { topic, partition, firstOffset } = segment
           log.warn(

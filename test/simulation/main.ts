@@ -3,6 +3,7 @@
  * every guarantee held, 1 when not, 2 for a wrong command line. `npm test` runs fixed seeds.
  */
 import { Argument, Command, Option } from 'commander'
+import { World as ArchiveWorld } from '../archive-simulation/world.ts'
 import { violations as consumerViolations } from '../consumer-simulation/guarantees.ts'
 import { World as ConsumerWorld } from '../consumer-simulation/world.ts'
 import { wholeNumber } from '../support/option-parsers.ts'
@@ -10,8 +11,9 @@ import { CIRCUMSTANCES, type Circumstance } from './circumstances.ts'
 import { violations } from './guarantees.ts'
 import { World } from './world.ts'
 
-const NAMES = [...(Object.keys(CIRCUMSTANCES) as Circumstance[]), 'consumer'] as const
+const NAMES = [...(Object.keys(CIRCUMSTANCES) as Circumstance[]), 'consumer', 'archive'] as const
 const CONSUMER_MS = 20 * 60_000
+const ARCHIVE_MS = 6 * 3_600_000
 
 interface Lived {
   readonly found: readonly string[]
@@ -27,6 +29,13 @@ async function live(name: (typeof NAMES)[number], seed: number): Promise<Lived> 
     await world.run()
     const faults = { ...world.faults, ...world.database.faults }
     return { found: consumerViolations(world), events: world.messages, faults, counts: {} }
+  }
+  if (name === 'archive') {
+    const world = new ArchiveWorld({ seed, virtualMs: ARCHIVE_MS })
+    await world.run()
+    const { violations: found, rows, published, observations } = world
+    const faults = { ...world.faults, ...world.disk.faults }
+    return { found, events: rows, faults, counts: { published, observations } }
   }
   const world = new World({ ...CIRCUMSTANCES[name], seed })
   await world.run()
