@@ -15,7 +15,7 @@ const PADDING_MS = 60_000
  * two marks per aggTrade, one before its first trade and one after its last, with running sums. The
  * sums at the second mark minus those at the first are the aggTrade's. Both marks have its price, so
  * all prices are equal if no row from the one to the other differs in it from the row before. Only
- * unequal rows are kept.
+ * unequal rows are kept. The counts are sums, since DuckDB needs quadratic time for a running count with a filter.
  */
 const QUANTITIES = `WITH marked AS (
     SELECT CASE kind WHEN 0 THEN first_trade_id ELSE last_trade_id END AS id, kind, trade_id AS aggregate_id, first_trade_id,
@@ -30,11 +30,11 @@ const QUANTITIES = `WITH marked AS (
   steps AS (
     SELECT *, price IS DISTINCT FROM lag(price) OVER (ORDER BY id, kind, aggregate_id) AS is_change FROM marked),
   running AS (
-    SELECT *, count(*) FILTER (WHERE kind = 1) OVER so_far AS trades,
+    SELECT *, sum(CASE WHEN kind = 1 THEN 1 ELSE 0 END) OVER so_far AS trades,
       sum(quantity) FILTER (WHERE kind = 1) OVER so_far AS quantities,
       sum(price) FILTER (WHERE kind = 1) OVER so_far AS prices,
-      count(*) FILTER (WHERE is_change) OVER so_far AS changes,
-      count(*) FILTER (WHERE kind = 1 AND is_buyer_maker) OVER so_far AS makers
+      sum(CASE WHEN is_change THEN 1 ELSE 0 END) OVER so_far AS changes,
+      sum(CASE WHEN kind = 1 AND is_buyer_maker THEN 1 ELSE 0 END) OVER so_far AS makers
     FROM steps WINDOW so_far AS (ORDER BY id, kind, aggregate_id ROWS UNBOUNDED PRECEDING)),
   spans AS (
     SELECT kind, aggregate_id, first_trade_id, last_trade_id, price, quantity, is_buyer_maker,
