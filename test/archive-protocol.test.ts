@@ -333,3 +333,40 @@ test('a sweep keeps what was added between its two halves', async (context) => {
   assert.deepEqual(await all.store.list('raw_trades'), [file])
   assert.equal((await all.store.list('_segments')).length, 1)
 })
+
+test('rows that contradict a published one are kept in a file that the list names', async (context) => {
+  const all = await parts(context)
+  await archive(all, [trade(1, 0), trade(2, 0)])
+  await compact(all, () => true)
+  await archive(all, [trade(1, 0, { p: '2' }), trade(2, 0, { source: 'backfill' })])
+  const [published] = await compact(all, () => false)
+  assert.deepEqual([published?.duplicates, published?.conflicts?.rows], [2, 1])
+  const list = await newestDayList(all.store, 'raw_trades', '2024-08-09')
+  const keys = list?.conflicts.map(({ key }) => key) ?? []
+  const rows = await all.duckDb.rows<object>(
+    `SELECT trade_id, price::VARCHAR FROM ${await readOf(all, keys)}`,
+  )
+  assert.deepEqual(
+    rows.map((row) => Object.values(row)),
+    [[1n, '2.00000000']],
+  )
+})
+
+test('a compaction that stood still for longer than the grace period lists no removed file', async (context) => {
+  const all = await parts(context)
+  await archive(all, [trade(1, 0)])
+  await compact(all, () => true)
+  await archive(all, [trade(2, 0)])
+  let removed = 0
+  const merge: typeof all.merge = async (day) => {
+    const merged = await all.merge(day)
+    // Its files are there, and its list is not: another process sweeps.
+    removed = await sweep(all.store, await markForSweep(all.store), all.clock)
+    return merged
+  }
+  assert.deepEqual(await compact({ ...all, merge }, () => true), [], 'its number is taken')
+  assert.ok(removed > 0)
+  assert.equal((await compact(all, () => true))[0]?.rows, 2)
+  const list = await newestDayList(all.store, 'raw_trades', '2024-08-09')
+  for (const { key } of list?.files ?? []) assert.ok((await all.store.read(key)) !== null)
+})

@@ -109,7 +109,8 @@ export class MemoryDisk {
           const { bytes } = this.#file(path)
           return { sha256: createHash('sha256').update(bytes).digest('hex'), bytes: bytes.length }
         }),
-      changedAtMs: (path) => call(() => (this.#file(path), Number.POSITIVE_INFINITY)),
+      // Never stale.
+      changedAtMs: () => call(() => Number.POSITIVE_INFINITY),
       remove: (path) => call(() => void this.#names.delete(path)),
     }
   }
