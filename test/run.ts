@@ -114,7 +114,7 @@ function runTests(args: readonly string[], run: TestRun, stop: AbortSignal): Pro
   const runner = [
     '--test',
     // More than two cores can run: most files wait for other processes.
-    '--test-concurrency=3',
+    '--test-concurrency=4',
     `--test-timeout=${TEST_TIMEOUT_MS}`,
     '--test-reporter=spec',
   ]
