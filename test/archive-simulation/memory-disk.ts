@@ -29,7 +29,7 @@ export class MemoryDisk {
   readonly faults: Record<string, number> = {}
   readonly #random: Random
   #names: Names = new Map([['/', FOLDER]])
-  /** What is there after a power failure, as far as the folders above are. */
+  /** The content that is there after a power failure, as far as the folders above are. */
   #durable: Names = new Map(this.#names)
 
   constructor(random: Random) {
