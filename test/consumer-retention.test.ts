@@ -59,7 +59,7 @@ for (const { name, ...options } of databaseKinds()) {
     const needsTwo = { skip: name === 'embedded' && 'it has one backend' }
     const maintain = (afterFailureMs?: number) => {
       const config = { retentionDays: 3, compressAfterDays: null }
-      return startChunkMaintenance(database, config, systemClock(), SILENT, afterFailureMs)
+      return startChunkMaintenance(database, config, systemClock(), SILENT, null, afterFailureMs)
     }
 
     test('keeps every row of the retained days, including the partly elapsed one', async () => {

@@ -9,6 +9,7 @@ import {
   ResourcePatternTypes,
   ResourceTypes,
 } from '@platformatic/kafka'
+import { archiveConfig, archiveRights } from '../src/archive/config.ts'
 import { consumerConfig } from '../src/consumer/config.ts'
 import { neededRights } from '../src/consumer/kafka-access.ts'
 import { type NeededRights, requireAccess } from '../src/foundation/kafka/access.ts'
@@ -33,6 +34,7 @@ import { until, within } from './support/wait-for.ts'
 const USERS = {
   ingestion: 'ingestion-password',
   consumer: 'consumer-password',
+  archive: 'archive-password',
   operator: 'operator-password',
 }
 type User = keyof typeof USERS
@@ -48,20 +50,27 @@ interface Right {
 const TOPICS = ['trades', 'book_ticker', 'gaps', 'checkpoints', 'dead_letters'].map(
   (name) => `binance.${name}`,
 )
+const ARCHIVED_DAYS = 'binance.archived_days'
 const topics = (user: User, operation: AclOperationLabel, names: readonly string[]): Right[] =>
   names.map((name) => ({ user, operation, resource: 'topic', name }))
 
 const OPERATOR: readonly Right[] = (['CREATE', 'DESCRIBE', 'DESCRIBE_CONFIGS'] as const).flatMap(
-  (operation) => topics('operator', operation, TOPICS),
+  (operation) => topics('operator', operation, [...TOPICS, ARCHIVED_DAYS]),
 )
 const INGESTION: readonly Right[] = [
   ...topics('ingestion', 'WRITE', TOPICS),
   ...topics('ingestion', 'READ', TOPICS.slice(0, 4)),
 ]
 const CONSUMER: readonly Right[] = [
-  ...topics('consumer', 'READ', TOPICS),
+  ...topics('consumer', 'READ', [...TOPICS, ARCHIVED_DAYS]),
   ...topics('consumer', 'WRITE', ['binance.gaps', 'binance.dead_letters']),
   { user: 'consumer', operation: 'READ', resource: 'group', name: 'tapeline-consumer' },
+]
+
+const ARCHIVE: readonly Right[] = [
+  ...topics('archive', 'READ', [...TOPICS, ARCHIVED_DAYS]),
+  ...topics('archive', 'WRITE', [ARCHIVED_DAYS]),
+  { user: 'archive', operation: 'READ', resource: 'group', name: 'tapeline-archive' },
 ]
 
 let kafka: SecuredKafka
@@ -72,7 +81,7 @@ before(async () => {
   exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
   database = await createTestDatabase()
   kafka = await within(90_000, 'a broker', () => startSecuredKafka(USERS, true))
-  await grant([...OPERATOR, ...INGESTION, ...CONSUMER])
+  await grant([...OPERATOR, ...INGESTION, ...CONSUMER, ...ARCHIVE])
 })
 
 after(async () => {
@@ -113,6 +122,8 @@ const as = (user: User) => ({
   KAFKA_SASL_PASSWORD: USERS[user],
   BACKOFF_INITIAL_MS: '100',
   BACKOFF_MAX_MS: '500',
+  RETENTION_ARCHIVED_ONLY: 'true',
+  RETENTION_DAYS: '36500',
 })
 const startIngestion = (more: Readonly<Record<string, string>> = {}) =>
   startIngestionProcess({
@@ -142,11 +153,13 @@ async function stopAndVerify(
 
 test('runs with the rights of the table in docs/security.md', () => {
   const text = readFileSync(resolve(import.meta.dirname, '../docs/security.md'), 'utf8')
-  const rows = text.matchAll(/^\| (ingestion|consumer|operator) +\| `(\w+)` +\| (topic|group) (.*)\|$/gm)
+  const rows = text.matchAll(
+    /^\| (ingestion|consumer|archive|operator) +\| `(\w+)` +\| (topic|group) (.*)\|$/gm,
+  )
   const documented = [...rows].flatMap(([, user, operation, resource, names = '']) =>
     [...names.matchAll(/`([^`]+)`/g)].map(([, name]) => `${user} ${operation} ${resource} ${name}`),
   )
-  const used = [...OPERATOR, ...INGESTION, ...CONSUMER].map(
+  const used = [...OPERATOR, ...INGESTION, ...CONSUMER, ...ARCHIVE].map(
     ({ user, operation, resource, name }) => `${user} ${operation} ${resource} ${name}`,
   )
   assert.deepEqual(documented.sort(), used.sort())
@@ -186,6 +199,7 @@ async function use({ operation, name }: Right, connection: KafkaConnection): Pro
 
 function needed(user: User): NeededRights {
   if (user === 'consumer') return neededRights(consumerConfig(settingsOf(user)))
+  if (user === 'archive') return archiveRights(archiveConfig(settingsOf(user)))
   return { topics: topicRights(ingestionConfig(settingsOf(user)).topics) }
 }
 
@@ -201,7 +215,7 @@ async function rejection(work: () => Promise<unknown>): Promise<Error> {
   return error
 }
 
-for (const right of [...INGESTION, ...CONSUMER]) {
+for (const right of [...INGESTION, ...CONSUMER, ...ARCHIVE]) {
   const { user, operation, resource, name } = right
   test(`refuses to start ${user} without ${operation} on ${resource} ${name}, by name`, async () => {
     const connection = kafkaConnection(settingsOf(user))
@@ -228,8 +242,7 @@ for (const right of [...INGESTION, ...CONSUMER]) {
 }
 
 // Only the dead letters: deleting the topic of the trades would lose those of earlier tests.
-for (const right of [4, 9, 14].map((index) => OPERATOR[index])) {
-  assert.ok(right !== undefined)
+for (const right of OPERATOR.filter(({ name }) => name === 'binance.dead_letters')) {
   const { operation, name } = right
   test(`names the topic when the operator lacks ${operation} on it`, async () => {
     if (operation === 'CREATE') await kafka.asAdmin((admin) => admin.deleteTopics({ topics: [name] }))
@@ -240,7 +253,7 @@ for (const right of [4, 9, 14].map((index) => OPERATOR[index])) {
     } finally {
       await grant([right])
     }
-    const create = async () => (await initTopics(settingsOf('operator'))).length === TOPICS.length
+    const create = async () => (await initTopics(settingsOf('operator'))).length === TOPICS.length + 1
     await until('the topics', create, 10_000)
   })
 }

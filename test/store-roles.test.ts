@@ -193,8 +193,10 @@ describe('users who have one role each', options, () => {
       loadMigrations()
         .slice(4)
         .map(({ name }) => name),
-      ['roles', 'losses', 'spreads'],
+      ['roles', 'losses', 'spreads', 'archived_days'],
     )
+    await server.database.query('DROP TABLE dropped_days')
+    await server.database.query('DROP FUNCTION drop_archived_chunk')
     await server.database.query('DROP VIEW spreads')
     await server.database.query('ALTER TABLE dead_letters DROP COLUMN digest')
     await server.database.query(
@@ -203,7 +205,7 @@ describe('users who have one role each', options, () => {
     await server.database.query('CREATE INDEX dead_letters_unresolved ON dead_letters (topic)')
     await server.database.query('DROP FUNCTION tapeline_roles')
     await server.database.query('DELETE FROM schema_migrations WHERE version > 4')
-    for (const expected of [/migrated from version 4 to 7/, /up to date, version 7/]) {
+    for (const expected of [/migrated from version 4 to 8/, /up to date, version 8/]) {
       const output = await run(['migrate'], { DATABASE_URL: await login('tapeline_migrator') })
       assert.match(output, expected)
       assert.doesNotMatch(output, /may not run these statements/)

@@ -1,6 +1,8 @@
 import { availableParallelism } from 'node:os'
 import { type ArchiveLocation, archiveLocation } from '../foundation/archive/open-store.ts'
+import type { NeededRights, TopicRight } from '../foundation/kafka/access.ts'
 import {
+  archivedDaysTopic,
   type KafkaConnection,
   kafkaConnection,
   type TopicNames,
@@ -8,6 +10,7 @@ import {
 } from '../foundation/kafka/config.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
+import type { AnnouncerOptions } from './announcer.ts'
 
 /** The folder or store is the operator's, so short delays are acceptable. */
 const BACKOFF_MAX_MS = 5000
@@ -42,6 +45,8 @@ export interface ArchiveConfig {
   readonly tempFolder: string | null
   /** Time for which replaced files stay. */
   readonly graceMs: number
+  /** Where days are announced, if retention of the tables depends on it. */
+  readonly announcer: Omit<AnnouncerOptions, 'kafka'> | null
   readonly backoff: BackoffPolicy
   readonly host: string
   readonly port: number
@@ -51,6 +56,8 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
   const memoryBytes = settings.ARCHIVE_MEMORY_MB * 2 ** 20
   const bufferBytes = Math.floor(memoryBytes * BUFFER_SHARE)
   const engineBytes = memoryBytes - bufferBytes
+  const topic = archivedDaysTopic(settings)
+  const retentionDays = settings.RETENTION_DAYS
   return {
     kafka: kafkaConnection(settings),
     topics: topicNames(settings),
@@ -66,6 +73,7 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
     engineThreads: Math.max(1, Math.min(availableParallelism(), Math.floor(engineBytes / BYTES_PER_THREAD))),
     tempFolder: settings.ARCHIVE_TEMP ?? null,
     graceMs: settings.ARCHIVE_GRACE_MINUTES * 60_000,
+    announcer: topic === null || retentionDays === undefined ? null : { topic, retentionDays },
     backoff: {
       initialMs: settings.BACKOFF_INITIAL_MS,
       maxMs: Math.min(settings.BACKOFF_MAX_MS, BACKOFF_MAX_MS),
@@ -73,4 +81,16 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
     host: settings.HTTP_HOST,
     port: settings.ARCHIVE_PORT,
   }
+}
+
+/** The rights that the archive needs on its topics and its group. */
+export function archiveRights({
+  topics: { trades, bookTicker, gaps, deadLetters, checkpoints },
+  groupId,
+  announcer,
+}: Pick<ArchiveConfig, 'topics' | 'groupId' | 'announcer'>): NeededRights {
+  const read = [trades, bookTicker, gaps, deadLetters, checkpoints]
+  const topics = new Map<string, readonly TopicRight[]>(read.map((topic) => [topic, ['READ']]))
+  if (announcer !== null) topics.set(announcer.topic, ['READ', 'WRITE'])
+  return { topics, group: groupId }
 }

@@ -6,7 +6,7 @@ import { openStore } from '../foundation/archive/open-store.ts'
 import { openGroupClient } from '../foundation/consumption/group-client.ts'
 import { LagProbe } from '../foundation/consumption/lag-probe.ts'
 import { topicKinds } from '../foundation/consumption/partition-reader.ts'
-import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
+import { requireAccess } from '../foundation/kafka/access.ts'
 import {
   EXCHANGE_IDENTITY_KEY,
   markOf,
@@ -30,9 +30,10 @@ import { createMetrics } from '../foundation/telemetry/metrics.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { Closers, type RunningService, type ServicePorts, VERSION } from '../foundation/telemetry/service.ts'
 import type { ArchiveStatus } from '../foundation/telemetry/status.ts'
+import { Announcer } from './announcer.ts'
 import { Archiver } from './archiver.ts'
 import { compact } from './compaction.ts'
-import type { ArchiveConfig } from './config.ts'
+import { type ArchiveConfig, archiveRights } from './config.ts'
 import { ArchiveCounts } from './counts.ts'
 import { DayEnds } from './day-ends.ts'
 import { duckDbCompaction } from './day-merge.ts'
@@ -132,6 +133,9 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     const days = new DayEnds(store, () => running.readEnds(), clock)
     const compactor = await engine.connect()
     const compaction = duckDbCompaction(store, compactor, clock)
+    const announcer =
+      config.announcer &&
+      new Announcer({ kafka: config.kafka, ...config.announcer }, { store, duckDb: compactor, clock })
     const clean = new Map<string, string>()
     let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
     const stopping = new AbortController()
@@ -139,6 +143,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       try {
         counts.newestDay = await newestPublishedDay(store)
         if (!running.isFirst) return AGAIN_MS
+        const ends = await announcer?.readEnds()
         for (const one of await compact(compaction, (date, lastDate) => days.isOver(date, lastDate))) {
           counts.published(one)
           log.info(one, 'Published a day')
@@ -156,6 +161,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
           marks = null
         }
         marks ??= { atMs: nowMs, of: await markForSweep(store, clean) }
+        if (ends !== undefined) await announcer?.announce(ends)
         return COMPACT_EVERY_MS
       } catch (error) {
         if (stopping.signal.aborted) return 0
@@ -202,17 +208,12 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
 
 /** Waits until the broker is available and grants the needed rights. */
 async function awaitKafka(config: ArchiveConfig, ports: ServicePorts, signal: AbortSignal): Promise<void> {
-  const { trades, bookTicker, gaps, deadLetters, checkpoints } = config.topics
-  const needed: NeededRights = {
-    topics: new Map([trades, bookTicker, gaps, deadLetters, checkpoints].map((topic) => [topic, ['READ']])),
-    group: config.groupId,
-  }
   const warn = (error: unknown) => {
     if (isTapelineError(error) && error.code !== 'KAFKA') throw error
     ports.log.warn(`Kafka cannot be used yet, retrying: ${describeError(error)}`)
   }
   await retry(
-    () => requireAccess(config.kafka, 'tapeline-archive', needed),
+    () => requireAccess(config.kafka, 'tapeline-archive', archiveRights(config)),
     warn,
     config.backoff,
     ports,

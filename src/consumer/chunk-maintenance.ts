@@ -7,10 +7,11 @@ import {
   type Dropped,
   dropOldChunks,
 } from '../foundation/store/chunks.ts'
-import type { Database, Queryable } from '../foundation/store/database.ts'
+import type { Database } from '../foundation/store/database.ts'
 import { endsSession, SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { fixOfEnded, inStep, UnansweredError } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
+import type { ArchivedRetention, Unhurried } from './archived-retention.ts'
 
 /** Days after which rows are dropped or compressed; null means never. */
 export interface ChunkMaintenanceConfig {
@@ -44,12 +45,15 @@ export interface ChunkMaintenance {
  * Drops rows older than `RETENTION_DAYS` and compresses rows older than `COMPRESS_AFTER_DAYS`, now
  * and every hour. Every consumer tries; the database allows one at a time. A failure is logged and
  * retried. It never stops the consumer.
+ *
+ * @param archived drops what the archive has, if retention depends on it
  */
 export function startChunkMaintenance(
   database: Database,
   { retentionDays, compressAfterDays }: ChunkMaintenanceConfig,
   clock: Clock,
   log: Logger,
+  archived: ArchivedRetention | null = null,
   afterFailureMs = AFTER_FAILURE_MS,
 ): ChunkMaintenance {
   const stopping = new AbortController()
@@ -62,7 +66,10 @@ export function startChunkMaintenance(
     inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
   const work = async () => {
     try {
-      if (retentionDays !== null) await drop(unhurried, retentionDays, log)
+      if (retentionDays !== null) {
+        if (archived === null) await drop(unhurried, retentionDays, log)
+        else await archived.drop(unhurried, retentionDays)
+      }
       if (canCompress && compressAfterDays !== null) {
         const obstacle = await compressionObstacle(database)
         canCompress = obstacle === null
@@ -90,9 +97,6 @@ export function startChunkMaintenance(
     stop: () => stopping.abort(),
   }
 }
-
-/** Runs a transaction with a longer limit than a batch. */
-type Unhurried = <Result>(step: string, work: (on: Queryable) => Promise<Result>) => Promise<Result>
 
 /** Uses one transaction per portion: the server may not have room for the locks of all old chunks. */
 async function drop(unhurried: Unhurried, keepDays: number, log: Logger): Promise<void> {

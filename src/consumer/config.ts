@@ -1,4 +1,4 @@
-import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
+import { archivedDaysTopic, kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 
 /**
@@ -34,6 +34,8 @@ export function consumerConfig(settings: Settings) {
       retentionDays: settings.RETENTION_DAYS ?? null,
       compressAfterDays: settings.COMPRESS_AFTER_DAYS ?? null,
     },
+    /** From it the consumer learns which days the archive has; null: retention does not depend on it. */
+    archivedDaysTopic: archivedDaysTopic(settings),
     backoff: {
       initialMs: settings.BACKOFF_INITIAL_MS,
       maxMs: Math.min(settings.BACKOFF_MAX_MS, BACKOFF_MAX_MS),

@@ -5,7 +5,11 @@ import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { ConsumerConfig } from './config.ts'
 
 /** The rights that the consumer needs on its topics and its group. */
-export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' | 'groupId'>): NeededRights {
+export function neededRights({
+  topics,
+  groupId,
+  archivedDaysTopic,
+}: Pick<ConsumerConfig, 'topics' | 'groupId' | 'archivedDaysTopic'>): NeededRights {
   return {
     topics: new Map([
       [topics.trades, ['READ']],
@@ -13,6 +17,7 @@ export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' 
       [topics.gaps, ['READ', 'WRITE']],
       [topics.checkpoints, ['READ']],
       [topics.deadLetters, ['READ', 'WRITE']],
+      ...(archivedDaysTopic === null ? [] : [[archivedDaysTopic, ['READ']] as const]),
     ]),
     group: groupId,
   }

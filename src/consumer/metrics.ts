@@ -3,6 +3,7 @@ import { EVENT_TYPES, TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSE_NAMES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type Metrics, quantiles, type Series } from '../foundation/telemetry/metrics.ts'
 import type { ConsumerStatus } from '../foundation/telemetry/status.ts'
+import type { ArchivedRetention } from './archived-retention.ts'
 import type { WriteCounts } from './batch-writer.ts'
 import type { Environment } from './environment-probe.ts'
 import type { Worker } from './worker.ts'
@@ -17,6 +18,8 @@ export interface MetricSources {
   readonly worker: Worker | null
   /** Facts about the database and the topics. Every consumer of a database exports the same. */
   readonly environment: Environment
+  /** Null unless retention depends on the archive. */
+  readonly archived: ArchivedRetention | null
 }
 
 /** The metrics of the consumer. Symbols are no labels, because their number is unbounded. */
@@ -143,6 +146,11 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
     help: 'Dead letters that have not been stored since, read every minute.',
     read: ({ environment }) => environment.database?.unresolvedDeadLetters,
   },
+  tapeline_consumer_overdue_chunks: {
+    help: 'Days past RETENTION_DAYS that stay: the archive has not confirmed them (waiting) or has other rows (differs). Absent without RETENTION_ARCHIVED_ONLY.',
+    labels: ['table', 'reason'],
+    read: ({ archived }) => archived && overdueSeries(archived.kept),
+  },
   tapeline_consumer_topic_retention_seconds: {
     help: 'Retention time of a topic, read every ten minutes; absent where this user may not read it.',
     labels: ['topic'],
@@ -154,6 +162,13 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
 /** @param value null: no series */
 function ofPartition({ topic, partition }: TopicPartition, value: number | null) {
   return value === null ? [] : [{ labels: { topic, partition: String(partition) }, value }]
+}
+
+function overdueSeries({ waiting, differing }: ArchivedRetention['kept']): Series {
+  return [
+    ...Object.entries(waiting).map(([table, value]) => ({ labels: { table, reason: 'waiting' }, value })),
+    ...Object.entries(differing).map(([table, value]) => ({ labels: { table, reason: 'differs' }, value })),
+  ]
 }
 
 /** All other causes count as `other`. */

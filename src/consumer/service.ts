@@ -12,6 +12,7 @@ import { createMetrics } from '../foundation/telemetry/metrics.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { Closers, type RunningService, type ServicePorts, VERSION } from '../foundation/telemetry/service.ts'
 import type { ConsumerStatus } from '../foundation/telemetry/status.ts'
+import { archivedRetention } from './archived-retention.ts'
 import { WriteCounts } from './batch-writer.ts'
 import { type ChunkMaintenance, startChunkMaintenance } from './chunk-maintenance.ts'
 import type { ConsumerConfig } from './config.ts'
@@ -46,6 +47,11 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   let lag: LagProbe | null = null
   let maintenance: ChunkMaintenance | null = null
 
+  const archived =
+    config.archivedDaysTopic === null
+      ? null
+      : archivedRetention(config.kafka, config.archivedDaysTopic, ports)
+
   const readiness = () => {
     const reason = (worker === null ? waitingFor : worker.problem) || (maintenance?.problem ?? '')
     return { ready: reason === '', reason }
@@ -71,7 +77,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     }
   }
   const sources = () => {
-    return { status: status(), counts, worker, environment: environment?.known ?? NOTHING_KNOWN }
+    return { status: status(), counts, worker, environment: environment?.known ?? NOTHING_KNOWN, archived }
   }
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
@@ -82,11 +88,11 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, ports, starting.signal)
     closers.add('database', () => database.close())
-    const chunks = startChunkMaintenance(database, config.chunkMaintenance, clock, log)
-    closers.add('chunk maintenance', () => chunks.stop())
-    maintenance = chunks
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, ports, starting.signal)
+    const chunks = startChunkMaintenance(database, config.chunkMaintenance, clock, log, archived)
+    closers.add('chunk maintenance', () => chunks.stop())
+    maintenance = chunks
     const watch = startEnvironmentProbe(database, config, ports)
     closers.add('environment probe', () => watch.stop())
     environment = watch

@@ -34,6 +34,11 @@ export function topicNames(settings: Settings): TopicNames {
   }
 }
 
+/** The topic in which the archive announces what it has; null if retention does not depend on it. */
+export function archivedDaysTopic(settings: Settings): string | null {
+  return settings.RETENTION_ARCHIVED_ONLY ? settings.KAFKA_ARCHIVED_DAYS_TOPIC : null
+}
+
 /** @throws TapelineError `SETTINGS` if a certificate or key is unreadable, invalid or does not match */
 export function kafkaConnection(settings: Settings): KafkaConnection {
   const {

@@ -4,7 +4,7 @@ import type { Settings } from '../settings/load.ts'
 import { withOrigin } from '../settings/load.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
 import { hasKafkaError, withAdmin } from './client.ts'
-import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
+import { archivedDaysTopic, kafkaConnection, type TopicNames, topicNames } from './config.ts'
 import { RETENTION, topicConfigs } from './topic-metadata.ts'
 
 /** The intended state of a topic. `configs` has only what Tapeline sets. */
@@ -29,11 +29,14 @@ const HOUR_MS = 3_600_000
 /** A dead letter contains the original message and headers. */
 const DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
 
-/** A checkpoint lists every open gap of its symbol: tens of thousands after a bad day. */
-const CHECKPOINT_MAX_BYTES = 8 * 1024 * 1024
+/**
+ * A checkpoint lists every open gap of its symbol: tens of thousands after a bad day. An archived day
+ * lists every symbol.
+ */
+const COMPACTED_MAX_BYTES = 8 * 1024 * 1024
 
 /** The active segment is never compacted, and every start of ingestion reads it entirely. */
-const CHECKPOINT_SEGMENT_BYTES = 16 * 1024 * 1024
+const COMPACTED_SEGMENT_BYTES = 16 * 1024 * 1024
 
 export function topicSpecs(settings: Settings): TopicSpec[] {
   const names = topicNames(settings)
@@ -45,24 +48,30 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
   }
   const events = retention === undefined ? {} : { [RETENTION]: String(retention * HOUR_MS) }
   const forEver = { [RETENTION]: '-1', 'retention.bytes': '-1' }
+  const compacted = {
+    'cleanup.policy': 'compact',
+    'max.message.bytes': String(COMPACTED_MAX_BYTES),
+    'segment.bytes': String(COMPACTED_SEGMENT_BYTES),
+    'segment.ms': String(HOUR_MS),
+  }
   const configs: Record<keyof TopicNames, Record<string, string>> = {
     trades: events,
     bookTicker: events,
     gaps: forEver,
-    checkpoints: {
-      'cleanup.policy': 'compact',
-      'max.message.bytes': String(CHECKPOINT_MAX_BYTES),
-      'segment.bytes': String(CHECKPOINT_SEGMENT_BYTES),
-      'segment.ms': String(HOUR_MS),
-    },
+    checkpoints: compacted,
     deadLetters: { ...forEver, 'max.message.bytes': String(DEAD_LETTER_MAX_BYTES) },
   }
-  return (Object.keys(configs) as Array<keyof TopicNames>).map((topic) => ({
+  const replicas = settings.KAFKA_REPLICATION_FACTOR ?? -1
+  const specs = (Object.keys(configs) as Array<keyof TopicNames>).map((topic) => ({
     name: names[topic],
     partitions: settings.KAFKA_PARTITIONS,
-    replicas: settings.KAFKA_REPLICATION_FACTOR ?? -1,
+    replicas,
     configs: { ...shared, ...configs[topic] },
   }))
+  const archivedDays = archivedDaysTopic(settings)
+  if (archivedDays !== null)
+    specs.push({ name: archivedDays, partitions: 1, replicas, configs: { ...shared, ...compacted } })
+  return specs
 }
 
 /** Creates missing topics; never changes existing ones. @throws TapelineError `KAFKA` if brokers refuse */

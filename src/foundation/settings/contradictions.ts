@@ -7,6 +7,7 @@ const TOPICS = [
   'KAFKA_GAPS_TOPIC',
   'KAFKA_CHECKPOINTS_TOPIC',
   'KAFKA_DEAD_LETTERS_TOPIC',
+  'KAFKA_ARCHIVED_DAYS_TOPIC',
 ] as const
 
 const PORTS = ['INGEST_PORT', 'CONSUMER_PORT', 'ARCHIVE_PORT', 'DASHBOARD_PORT'] as const
@@ -67,6 +68,11 @@ export function contradictions(values: SettingValues): string[] {
     values.ARCHIVE_S3_ENDPOINT !== undefined && !values.ARCHIVE_URL.startsWith('s3://'),
     shown('ARCHIVE_URL'),
     's3://bucket/prefix because ARCHIVE_S3_ENDPOINT is set',
+  )
+  refuse(
+    values.RETENTION_ARCHIVED_ONLY && values.RETENTION_DAYS === undefined,
+    shown('RETENTION_ARCHIVED_ONLY'),
+    'RETENTION_DAYS as well',
   )
   distinct(TOPICS, 'topic')
   distinct(PORTS, 'port')

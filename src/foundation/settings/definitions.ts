@@ -37,6 +37,7 @@ export const DEFINITIONS = {
   KAFKA_GAPS_TOPIC: required(kind.topicName, 'binance.gaps'),
   KAFKA_CHECKPOINTS_TOPIC: required(kind.topicName, 'binance.checkpoints'),
   KAFKA_DEAD_LETTERS_TOPIC: required(kind.topicName, 'binance.dead_letters'),
+  KAFKA_ARCHIVED_DAYS_TOPIC: required(kind.topicName, 'binance.archived_days'),
   KAFKA_COMPRESSION: required(kind.oneOf('lz4', 'none', 'gzip', 'snappy', 'zstd'), 'lz4'),
   KAFKA_LINGER_MS: required(kind.integer(0, 10_000), '10'),
   KAFKA_BATCH_SIZE: required(kind.integer(1, 100_000), '500'),
@@ -67,6 +68,7 @@ export const DEFINITIONS = {
   FLUSH_INTERVAL_MS: required(kind.integer(10, 600_000), '2000'),
   /** Unset: rows are kept without a time limit. */
   RETENTION_DAYS: optional(kind.integer(1, 36_500)),
+  RETENTION_ARCHIVED_ONLY: required(kind.flag, 'false'),
   /** Unset: nothing is compressed. */
   COMPRESS_AFTER_DAYS: optional(kind.integer(1, 36_500)),
   MIGRATE_ON_START: required(kind.flag, 'true'),
