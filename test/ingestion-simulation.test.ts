@@ -32,7 +32,8 @@ async function live(name: Circumstance, seed: number): Promise<World> {
 }
 
 for (const name of Object.keys(CIRCUMSTANCES) as Circumstance[]) {
-  test(`keeps every guarantee: ${name}`, async (context) => {
+  // A day takes some ten seconds of computing; more on a busy machine.
+  test(`keeps every guarantee: ${name}`, { timeout: 400_000 }, async (context) => {
     const world = await live(name, FIXED_SEED)
     const faults = Object.values(world.faults).reduce((sum, count) => sum + count, 0)
     context.diagnostic(`${world.market.events} events, ${faults} faults, ${world.backfilled} ids backfilled`)

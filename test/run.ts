@@ -4,7 +4,7 @@
  * process. Starts the servers that these files need, runs the files, and cleans up. Options
  * (`--test-…`) are passed to Node's test runner.
  *
- * With TAPELINE_TEST_ALL=1 `npm test` includes the long ones: with three brokers or PgBouncer.
+ * With TAPELINE_TEST_ALL=1 `npm test` includes the long ones: with three brokers, PgBouncer or S3.
  * If TAPELINE_TEST_KAFKA_BROKERS or TAPELINE_TEST_DATABASE_URL is set, that server is used and none
  * is started. With TAPELINE_TEST_NATIVE=required a machine that cannot run a native TimescaleDB
  * fails instead of skipping tests. With TAPELINE_TEST_POOLER=pgbouncer tests use PgBouncer unless

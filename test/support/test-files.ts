@@ -9,8 +9,8 @@ export interface Needs {
 
 /** Simulate hundreds of virtual hours. */
 const SIMULATIONS = /-simulation\.test\.ts$/
-/** Start three brokers, or repeat other tests through PgBouncer: only in full runs and by name. */
-const LONG = /-(three-brokers|pooled)\.test\.ts$/
+/** Start three brokers, use PgBouncer or a bucket of S3, or compare every value: only in full runs and by name. */
+const LONG = /-(three-brokers|pooled|s3|archived)\.test\.ts$/
 /** Matches a line that starts a process, or a server with a process. */
 const STARTS =
   /^(?:import|\}).*['"](?:node:child_process|.*\/sandbox\/(?:kafka-broker|embedded-timescaledb)\/.*)['"]$/m
