@@ -4,10 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { type DailyFileType, writeDailyFile } from '../src/sandbox/simulator/daily-files.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
+import { brokers } from './support/kafka.ts'
+import { connectionTo } from './support/kafka-clients.ts'
 import { idsByStream, markValue, produce, readLedger } from './support/messages.ts'
 import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
@@ -192,11 +195,18 @@ for (const store of ['database', 'archive'] as const) {
       await parts.mark()
       await service.ready()
       const ids = async () => (await idsByStream(topics.env.KAFKA_TRADES_TOPIC)).get('BTCUSDT trade') ?? []
+      const topic = new PartitionFetcher(connectionTo(brokers()), 'tapeline-test', [
+        topics.env.KAFKA_TRADES_TOPIC,
+      ])
+      await topic.connect()
+      const hasRows = async () => (await topic.offsetRanges()).some(({ start, end }) => end > start)
       {
         await using killed = history('import')
-        await until('the first rows', async () => (await ids()).length > 0)
+        // An import is quick: reading the rows themselves would take until its end.
+        await until('the first rows', hasRows, 60_000, 1)
         await killed.kill()
       }
+      await topic.close()
       const before = (await ids()).length
       assert.ok(before < ROWS - 5, 'it was killed before its end')
       await using second = history('import')
