@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, copyFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { z } from 'zod'
+import { adoptDay } from '../src/archive/adopt.ts'
+import { readDayList } from '../src/foundation/archive/day-list.ts'
+import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
+import { DAY_TABLES } from '../src/foundation/archive/tables.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import { bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
@@ -132,6 +138,30 @@ test('archive check names what is missing, altered or foreign', async () => {
     copyFileSync(path, join(dirname(path), '00000003.json')),
   )
   assert.match(copied.text, /00000003\.json: expected .*00000002\.json/)
+})
+
+test('archive check names a day without its newest list, until the day is adopted', async () => {
+  await using all = await stored()
+  await all.publish()
+  const { store, duckDb, folder } = all
+  const [_first, newest = ''] = await store.list('_days/raw_trades/2024-08-09')
+  const table = DAY_TABLES.get('raw_trades') ?? assert.fail()
+  const csv = join(store.stagingFolder, 'rows.csv')
+  const { files } = await readDayList(store, newest)
+  const [path = ''] = files.map(({ key }) => join(folder, key))
+  await duckDb.run(
+    `COPY (SELECT ${table.columns.map(({ name }) => name).join()} FROM '${path}') TO '${csv}' (HEADER false)`,
+  )
+  const isMissing = /WRONG: _days\/raw_trades\/2024-08-09: its newest list is missing/
+  rmSync(join(folder, newest))
+  assert.match(await tapeline(all, 1, 'archive', 'check'), isMissing)
+  for (const day of ['_days/raw_trades/2024-08-09', 'raw_trades/date=2024-08-09'])
+    rmSync(join(folder, day), { recursive: true })
+  assert.match(await tapeline(all, 1, 'archive', 'check'), isMissing)
+  const ports = { store: openFolderStore(folder), duckDb, clock: systemClock() }
+  const { added } = await adoptDay(ports, table, '2024-08-09', csv)
+  assert.equal(added, 4)
+  assert.match(await tapeline(all, 0, 'archive', 'check'), /Nothing is wrong/)
 })
 
 test('a copy in the order of the operations page is complete, also while days are published', async () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
-import { CommitChain, chainsOf } from '../foundation/archive/commit-chain.ts'
+import { CommitChain, chainPath, chainsOf, ORIGIN } from '../foundation/archive/commit-chain.ts'
 import { newestDayList } from '../foundation/archive/day-list.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
@@ -51,7 +51,11 @@ export async function adoptDay(
   )
   const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM ${given}`)
   const rows = Number(count?.rows ?? 0)
-  const chains = (await chainsOf(store)).map((one) => new CommitChain(store, one))
+  const partitions = await chainsOf(store)
+  const chains = partitions.map((one) => new CommitChain(store, one))
+  // Before the list: what is folded is in lists, and in none if the day has none.
+  const folds = await Promise.all(chains.map((chain) => chain.foldedTo()))
+  const folded = Object.fromEntries(partitions.map((one, i) => [chainPath(one), folds[i] ?? ORIGIN]))
   const ledger = await ledgerOf(ports, chains)
   for (let attempt = 1; ; attempt++) {
     const last = await newestDayList(store, table.name, date)
@@ -74,7 +78,7 @@ export async function adoptDay(
       last,
       ledger,
       // Segments are still to be merged.
-      { files: [], through: { ...last?.through } },
+      { files: [], through: { ...folded, ...last?.through } },
     )
     if (list !== null) return { ...done, list: list.number }
     if (attempt === MAX_ATTEMPTS)

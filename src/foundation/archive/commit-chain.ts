@@ -124,14 +124,18 @@ export class CommitChain {
     return headOf(this.#incarnationOf(last), await this.#read(last, ENTRY))
   }
 
+  /** Reads the records from a point of the chain on, in order. Fails like {@link eachRecord}. */
+  records(after: ChainPoint = ORIGIN): Promise<ChainRecord[]> {
+    return Array.fromAsync(this.eachRecord(after))
+  }
+
   /**
-   * Reads the records from a point of the chain on, in order.
+   * Reads the records from a point of the chain on, in order, and keeps few in memory.
    *
    * @throws TapelineError `ARCHIVE` if one is missing or damaged
    */
-  async records(after: ChainPoint = ORIGIN): Promise<ChainRecord[]> {
+  async *eachRecord(after: ChainPoint = ORIGIN): AsyncGenerator<ChainRecord, void> {
     const keys = await this.#store.list(this.#folder, this.#afterKey(after))
-    const records: ChainRecord[] = []
     const contents = new Map<string, Buffer | null>()
     let at: ChainPoint = after
     for (let i = 0; i < keys.length; ) {
@@ -155,10 +159,9 @@ export class CommitChain {
         continue
       }
       const entry = decoded(next, content, ENTRY)
-      if ('files' in entry) records.push({ ...entry, incarnation: at.incarnation })
+      if ('files' in entry) yield { ...entry, incarnation: at.incarnation }
       at = pointOf(headOf(at.incarnation, entry))
     }
-    return records
   }
 
   /**

@@ -5,6 +5,7 @@ import {
   chainPath,
   chainsOf,
   isBefore,
+  ORIGIN,
 } from '../../foundation/archive/commit-chain.ts'
 import {
   type DayFile,
@@ -76,6 +77,8 @@ class Check {
   readonly #reader: ArchiveReader
   readonly #onFile: (key: string, bytes: number) => void
   readonly #heads = new Map<string, ChainPoint>()
+  /** By table and day, the end of the last folded record of each chain that has rows of it. */
+  readonly #folded = new Map<string, Map<string, ChainPoint>>()
 
   constructor(reader: ArchiveReader, onFile: (key: string, bytes: number) => void) {
     this.#reader = reader
@@ -101,34 +104,41 @@ class Check {
 
   /** Every record; the files of those that are not in published days, and of texts. */
   async #chain(chain: CommitChain, path: string): Promise<void> {
+    // Before the records: then those name each of these files that they will ever name.
+    const unnamed = new Map((await chain.segmentFiles()).map(({ key, ...point }) => [key, point]))
     const foldedTo = await chain.foldedTo()
-    const records = await chain.records()
-    this.result.counts.records += records.length
-    const last = records.at(-1)
-    const head = last === undefined ? foldedTo : { incarnation: last.incarnation, offset: last.nextOffset }
+    let head: ChainPoint | null = null
+    for await (const { incarnation, nextOffset, lost, files } of chain.eachRecord()) {
+      const end = { incarnation, offset: nextOffset }
+      head = end
+      this.result.counts.records++
+      if (lost > 0)
+        this.result.notes.push(`_commits/${path}: ${lost} messages before offset ${nextOffset} were lost`)
+      for (const file of files) {
+        unnamed.delete(file.key)
+        if (!DAY_TABLES.has(file.table)) await this.#file(file, async () => false)
+        else if (isBefore(foldedTo, end))
+          await this.#file(file, async () => !isBefore(await chain.foldedTo(), end))
+        else for (const date of Object.keys(file.days)) this.#foldedOf(file.table, date).set(path, end)
+      }
+    }
+    head ??= foldedTo
     this.#heads.set(path, head)
     if (isBefore(head, foldedTo))
       this.result.wrong.push(
         `_folds/${path}: names offset ${foldedTo.offset}, and the records end at ${head.offset}`,
       )
-    const named = new Set<string>()
-    for (const { incarnation, nextOffset, lost, files } of records) {
-      const isFolded = !isBefore(foldedTo, { incarnation, offset: nextOffset })
-      if (lost > 0)
-        this.result.notes.push(`_commits/${path}: ${lost} messages before offset ${nextOffset} were lost`)
-      for (const file of files) {
-        named.add(file.key)
-        if (isFolded && DAY_TABLES.has(file.table)) continue
-        const isGone = async () =>
-          DAY_TABLES.has(file.table) && !isBefore(await chain.foldedTo(), { incarnation, offset: nextOffset })
-        await this.#file(file, isGone)
-      }
-    }
-    for (const { key, ...point } of await chain.segmentFiles()) {
-      if (named.has(key)) continue
+    for (const [key, point] of unnamed) {
       if (!key.endsWith('.parquet')) this.result.wrong.push(`${key}: not a file of an archive`)
       else if (isBefore(point, head)) this.result.notes.push(`${key}: no record names it`)
     }
+  }
+
+  #foldedOf(table: string, date: string): Map<string, ChainPoint> {
+    const day = `${table}/${date}`
+    const folded = this.#folded.get(day) ?? new Map<string, ChainPoint>()
+    this.#folded.set(day, folded)
+    return folded
   }
 
   /** Rows of before the archive, which no list names: whether the engine can read them. */
@@ -152,7 +162,11 @@ class Check {
     const { store } = this.#reader
     const onDisk = new Set(await store.list(table))
     const listed = new Set<string>()
-    for (const date of await publishedDates(store, table)) {
+    const folded = [...this.#folded.keys()].flatMap((day) => {
+      const [name, date = ''] = day.split('/')
+      return name === table ? [date] : []
+    })
+    for (const date of new Set([...(await publishedDates(store, table)), ...folded])) {
       await this.#found(async () => {
         for (const key of await this.#day(table, date)) listed.add(key)
       })
@@ -175,6 +189,11 @@ class Check {
       newest = await readDayList(store, key)
       this.result.counts.lists++
     }
+    for (const [chain, point] of this.#foldedOf(table, date))
+      if (isBefore(newest?.through[chain] ?? ORIGIN, point))
+        this.result.wrong.push(
+          `_days/${table}/${date}: its newest list is missing, which has ${chain} up to ${point.offset}`,
+        )
     if (newest === null) return []
     const list = newest
     const key = keys.at(-1) ?? ''
