@@ -164,6 +164,15 @@ test('archive check names a day without its newest list, until the day is adopte
   assert.match(await tapeline(all, 0, 'archive', 'check'), /Nothing is wrong/)
 })
 
+test('an archive can be the root of a volume, which has lost+found', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-volume-'))
+  mkdirSync(join(folder, 'lost+found'))
+  await using all = await createArchive('simulated', openFolderStore(folder))
+  await all.add('trades', [trade(1, 0)])
+  assert.match(await tapeline({ folder }, 0, 'archive', 'check'), /Nothing is wrong/)
+  rmSync(folder, { recursive: true })
+})
+
 test('a copy in the order of the operations page is complete, also while days are published', async () => {
   await using all = await stored()
   await using copy = await createArchive()

@@ -6,6 +6,9 @@ import type { ObjectStore } from './object-store.ts'
 /** Files that are not complete. */
 const STAGING = '_staging'
 
+/** The root of a volume has it, and it is not ours to read. */
+const LOST_AND_FOUND = 'lost+found'
+
 /** No process writes a file for this long. */
 const STALE_MS = 86_400_000
 
@@ -91,10 +94,11 @@ export function openFolderStore(path: string, files: LocalFiles = localFiles): O
     },
     async folders(under) {
       const entries = await orNull(files.entries(pathOf(under)))
-      return (entries ?? []).flatMap(({ name, isFolder }) => (isFolder ? [name] : [])).sort()
+      const names = (entries ?? []).flatMap(({ name, isFolder }) => (isFolder ? [name] : []))
+      return names.filter((name) => name !== LOST_AND_FOUND).sort()
     },
     async isEmpty() {
-      return (await files.entries(folder)).every(({ name }) => name === STAGING)
+      return (await files.entries(folder)).every(({ name }) => name === STAGING || name === LOST_AND_FOUND)
     },
     async remove(key) {
       await files.remove(pathOf(key))
