@@ -173,6 +173,22 @@ test('an archive can be the root of a volume, which has lost+found', async () =>
   rmSync(folder, { recursive: true })
 })
 
+test('an archive whose path looks like a pattern is read alone, and not with what matches', async () => {
+  const parent = mkdtempSync(join(tmpdir(), 'tapeline-pattern-'))
+  const folder = join(parent, 'archive?*')
+  await using all = await createArchive('simulated', openFolderStore(folder))
+  await all.add('trades', [trade(1, 0), trade(2, 0)])
+  await all.publish()
+  await all.add('trades', [trade(3, DAY_MS)])
+  cpSync(folder, join(parent, 'archive-2'), { recursive: true })
+  assert.match(await tapeline({ folder }, 0, 'archive', 'check'), /Nothing is wrong/)
+  assert.match(
+    await tapeline({ folder }, 0, 'sql', '--archive', '--json', 'SELECT count(*) AS n FROM raw_trades'),
+    /"n":3/,
+  )
+  rmSync(parent, { recursive: true })
+})
+
 test('a copy in the order of the operations page is complete, also while days are published', async () => {
   await using all = await stored()
   await using copy = await createArchive()

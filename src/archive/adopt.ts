@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
 import { CommitChain, chainPath, chainsOf, ORIGIN } from '../foundation/archive/commit-chain.ts'
 import { newestDayList } from '../foundation/archive/day-list.ts'
-import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
+import { type DuckDb, quoted, quotedPath } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { type ArchiveTable, COLUMN_KINDS } from '../foundation/archive/tables.ts'
@@ -111,5 +111,5 @@ export async function adoptLedger(
 
 function csvRows(path: string, types: Readonly<Record<string, string>>): string {
   const columns = Object.entries(types).map(([name, type]) => `${quoted(name)}: ${quoted(type)}`)
-  return `read_csv(${quoted(path)}, header = false, delim = ',', quote = '"', escape = '"', auto_detect = false, nullstr = '', columns = {${columns.join()}})`
+  return `read_csv(${quotedPath(path)}, header = false, delim = ',', quote = '"', escape = '"', auto_detect = false, nullstr = '', columns = {${columns.join()}})`
 }

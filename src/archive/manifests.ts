@@ -7,7 +7,7 @@ import {
   readLedger,
   type SymbolFigures,
 } from '../foundation/archive/day-manifest.ts'
-import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
+import { type DuckDb, quotedPath } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import type { ArchiveTable } from '../foundation/archive/tables.ts'
@@ -63,7 +63,7 @@ export async function symbolFigures(
     `SELECT symbol, sum(rows)::DOUBLE AS "rows", arg_min(first, epoch)::DOUBLE AS "firstId", arg_max(last, epoch)::DOUBLE AS "lastId",
        ${hasEpochs ? 'sum(greatest(last - first + 1 - rows, 0))::DOUBLE' : 'NULL'} AS "missingIds"
      FROM (SELECT symbol, ${hasEpochs ? 'epoch' : '0 AS epoch'}, count(*) AS rows, min(${id}) AS first, max(${id}) AS last
-           FROM read_parquet(${quoted(path)}) GROUP BY symbol, epoch)
+           FROM read_parquet(${quotedPath(path)}) GROUP BY symbol, epoch)
      GROUP BY symbol ORDER BY symbol`,
   )
   return Object.fromEntries(figures.map(({ symbol, ...of }) => [symbol, of]))

@@ -176,6 +176,11 @@ async function writeParquet(
   }
 }
 
+/** Returns a path as an SQL literal, for functions that read all files that match a pattern. */
+export function quotedPath(path: string): string {
+  return quoted(path.replaceAll(/[*?[]/g, '[$&]'))
+}
+
 /** Returns a text as an SQL literal. */
 export function quoted(text: string): string {
   return `'${text.replaceAll("'", "''")}'`

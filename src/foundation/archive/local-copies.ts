@@ -1,4 +1,4 @@
-import { quoted } from './duckdb.ts'
+import { quotedPath } from './duckdb.ts'
 import type { FileContent, ObjectStore } from './object-store.ts'
 
 /** A file, with what is known of its content. */
@@ -35,7 +35,7 @@ export class LocalCopies implements AsyncDisposable {
     const paths = files.map(({ key }) => {
       const path = this.#paths.get(key)
       if (path === undefined) throw new Error(`There is no local copy of ${key}`)
-      return quoted(path)
+      return quotedPath(path)
     })
     return `read_parquet([${paths.join()}], hive_partitioning = false)`
   }

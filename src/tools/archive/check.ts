@@ -15,7 +15,7 @@ import {
   publishedDates,
   readDayList,
 } from '../../foundation/archive/day-list.ts'
-import { quoted } from '../../foundation/archive/duckdb.ts'
+import { quotedPath } from '../../foundation/archive/duckdb.ts'
 import { localFiles } from '../../foundation/archive/local-files.ts'
 import { DAY_TABLES } from '../../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../../foundation/archive/text-relations.ts'
@@ -148,7 +148,7 @@ class Check {
       await this.#found(async () => {
         const path = await store.localCopy(key, 'fresh')
         try {
-          await duckDb.rows(`SELECT count(*), max(length(json)) FROM read_parquet(${quoted(path)})`)
+          await duckDb.rows(`SELECT count(*), max(length(json)) FROM read_parquet(${quotedPath(path)})`)
         } catch (error) {
           throw new Error(`${key}: ${describeError(error).split('\n', 1)[0]}`, { cause: error })
         } finally {
@@ -235,7 +235,7 @@ class Check {
         return
       }
       const [found] = await duckDb.rows<{ rows: bigint }>(
-        `SELECT count(*) AS rows FROM read_parquet(${quoted(path)}, hive_partitioning = false)`,
+        `SELECT count(*) AS rows FROM read_parquet(${quotedPath(path)}, hive_partitioning = false)`,
       )
       if (Number(found?.rows) !== file.rows)
         this.result.wrong.push(`${file.key}: ${found?.rows} rows instead of ${file.rows}`)
