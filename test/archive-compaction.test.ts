@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { compact } from '../src/archive/compaction.ts'
@@ -63,5 +65,23 @@ test('many rows are published in order and once each, the first of them, by two 
     assert.deepEqual(found, { rows: ROWS, ids: ROWS, price: FIRST, disordered: 0 })
   } finally {
     engine.close()
+  }
+})
+
+test('deleting the folder of the engine ends no process, and its next query can use it', async (context) => {
+  context.mock.timers.enable({ apis: ['setInterval'] })
+  const tempFolder = mkdtempSync(join(tmpdir(), 'tapeline-engine-'))
+  const engine = await openDuckDb({ memoryBytes: 64 << 20, tempFolder, threads: 1 })
+  try {
+    const duckDb = await engine.connect()
+    const [own = ''] = readdirSync(tempFolder)
+    rmSync(join(tempFolder, own), { recursive: true })
+    // It is kept from being swept.
+    context.mock.timers.tick(24 * 3_600_000)
+    await duckDb.run('CREATE TABLE large AS SELECT hash(i)::VARCHAR AS text FROM range(3000000) AS r(i)')
+    assert.deepEqual(readdirSync(tempFolder), [own])
+  } finally {
+    engine.close()
+    rmSync(tempFolder, { recursive: true })
   }
 })

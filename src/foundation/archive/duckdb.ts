@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { rmSync, utimesSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { mkdir, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as api from '@duckdb/node-api'
 import {
@@ -76,7 +76,11 @@ export async function openDuckDb({ memoryBytes, tempFolder, threads }: DuckDbOpt
   // Another process may use the same folder, and the engine gives its files the same names there.
   const ownFolder = join(tempFolder, `engine-${randomUUID()}`)
   await mkdir(ownFolder, { recursive: true })
-  const staysFresh = setInterval(() => utimesSync(ownFolder, new Date(), new Date()), FRESH_EVERY_MS).unref()
+  const stayFresh = () => {
+    // If somebody has deleted it, the engine creates it again or fails with its name.
+    utimes(ownFolder, new Date(), new Date()).catch(() => {})
+  }
+  const staysFresh = setInterval(stayFresh, FRESH_EVERY_MS).unref()
   const instance = await DuckDBInstance.create(':memory:', {
     memory_limit: `${Math.floor(memoryBytes / (1 << 20))}MiB`,
     temp_directory: ownFolder,
