@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { compact } from '../src/archive/compaction.ts'
 import { duckDbCompaction } from '../src/archive/day-merge.ts'
+import { markForSweep, sweep } from '../src/archive/sweep.ts'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { openDuckDb, quoted } from '../src/foundation/archive/duckdb.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
@@ -65,6 +67,44 @@ test('many rows are published in order and once each, the first of them, by two 
     assert.deepEqual(found, { rows: ROWS, ids: ROWS, price: FIRST, disordered: 0 })
   } finally {
     engine.close()
+  }
+})
+
+/** Publishes the days of a folder, and is killed when all files of the first one are there. */
+const KILLED = `
+import { compact } from '${resolve('src/archive/compaction.ts')}'
+import { duckDbCompaction } from '${resolve('src/archive/day-merge.ts')}'
+import { openDuckDb } from '${resolve('src/foundation/archive/duckdb.ts')}'
+import { openFolderStore } from '${resolve('src/foundation/archive/folder-store.ts')}'
+import { systemClock } from '${resolve('src/foundation/runtime/clock.ts')}'
+const store = openFolderStore(process.argv[1])
+const engine = await openDuckDb({ memoryBytes: 256 << 20, tempFolder: store.stagingFolder, threads: 1 })
+const create = (key, bytes) => {
+  if (key.startsWith('_days/')) process.kill(process.pid, 'SIGKILL')
+  return store.create(key, bytes)
+}
+const ports = duckDbCompaction({ ...store, create }, await engine.connect(), systemClock())
+await compact(ports, () => true)`
+
+test('a compaction that is killed before its list leaves files that the next ones replace and remove', async () => {
+  await using archive = await createArchive()
+  const { store, folder } = archive
+  for (const number of [1, 2]) {
+    await archive.add('trades', [trade(number, FIRST)])
+    const before = await store.list('raw_trades')
+    const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', KILLED, folder], {
+      encoding: 'utf8',
+    })
+    assert.equal(signal, 'SIGKILL', stderr)
+    assert.equal((await store.list('raw_trades')).length, before.length + 1)
+    assert.equal((await store.list('_days')).length, number - 1)
+    assert.deepEqual(
+      (await archive.publish()).map((one) => [one.number, one.rows]),
+      [[number, 1]],
+    )
+    await sweep(store, await markForSweep(store), systemClock())
+    const list = await newestDayList(store, 'raw_trades', '2024-08-09')
+    assert.deepEqual(await store.list('raw_trades'), list?.files.map(({ key }) => key).sort())
   }
 })
 
