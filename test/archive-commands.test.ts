@@ -9,6 +9,7 @@ import { readDayList } from '../src/foundation/archive/day-list.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import { DAY_TABLES } from '../src/foundation/archive/tables.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { archiveReport } from '../src/tools/archive/status.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import { bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
@@ -74,6 +75,22 @@ test('archive status shows lists, segments, late rows, chains and what is not pu
   assert.match(text, /PROBLEM: book_ticker 2024-08-08/)
   await all.publish()
   await tapeline(all, 0, 'archive', 'status')
+})
+
+test('archive status names a day as overdue a day later if it is the last one', async () => {
+  await using all = await createArchive()
+  await all.add('trades', [trade(1, 0)])
+  const reader = await all.openReader()
+  const overdueAfter = async (hours: number) => {
+    const { problems } = await archiveReport(reader, MIDNIGHT_MS + hours * 3_600_000)
+    return problems
+  }
+  const overdue = ['raw_trades 2024-08-09: the day is over and not published']
+  assert.deepEqual(await overdueAfter(50), [], 'nothing shows that it is over')
+  assert.deepEqual(await overdueAfter(52), overdue)
+  await all.add('trades', [trade(2, DAY_MS)])
+  assert.deepEqual(await overdueAfter(26), [])
+  assert.deepEqual(await overdueAfter(28), overdue)
 })
 
 test('archive files prints the files of the newest list', async () => {
