@@ -37,6 +37,7 @@ test('an owner that stands still and wakes after its successor has committed add
     return one.ready && other.ready && one.partitions.length > 0 && other.partitions.length > 0
   })
   await first.stop()
+  assert.match(first.command.output(), /Another process has archived these messages/)
   await scene.assertEqual(second)
 })
 
