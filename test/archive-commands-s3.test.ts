@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { withArchive } from '../src/foundation/archive/archive-reader.ts'
+import { archiveHistory } from '../src/tools/history/archive-history.ts'
+import { dailyFile } from '../src/tools/history/daily-file.ts'
 import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { column } from './support/columns.ts'
 import { startTapeline } from './support/processes.ts'
 import { record, tradeValue } from './support/records.ts'
 import { openTestS3Store, S3_CREDENTIALS, startS3Server } from './support/s3.ts'
@@ -51,4 +57,26 @@ test('commands read an archive in a bucket, and check the objects and not their 
   assert.match(await run(1, 'archive', 'check'), new RegExp(`${key}: .* another SHA-256`))
   await store.remove(key)
   assert.match(await run(1, 'archive', 'check'), new RegExp(`${key}.* missing`))
+})
+
+test('a file that history check has compared is no longer in use', {
+  skip: 'skip' in server ? server.skip : false,
+}, async () => {
+  if ('skip' in server) return
+  const prefix = randomUUID()
+  await using opened = openTestS3Store(server.url, { prefix })
+  const { store, cacheFolder } = opened
+  await using all = await createArchive('simulated', store)
+  await all.add('trades', [trade(1, 0), trade(2, 1)])
+  await all.publish()
+  const access = { endpoint: server.url, region: 'us-east-1', cacheFolder, cacheBytes: 1 << 30 }
+  const options = { url: `s3://tapeline/${prefix}`, access, memoryBytes: 256 << 20, tempFolder: null }
+  await withArchive(options, async (reader) => {
+    const file = dailyFile('BTCUSDT-trades-2024-08-09.zip')
+    const rows = (await Array.fromAsync(archiveHistory(reader).rowsOf(file))).flat()
+    assert.deepEqual(column(rows, 'id'), [1, 2])
+    const copies = readdirSync(join(cacheFolder, 'files')).map((name) => join(cacheFolder, 'files', name))
+    assert.ok(copies.length > 0)
+    for (const path of copies) assert.equal(statSync(path).nlink, 1, 'a file with two links is in use')
+  })
 })

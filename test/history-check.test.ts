@@ -102,6 +102,13 @@ test('a file that equals the stored rows is equal, with or without a header, in 
   assert.equal(isEqual(await check(coarse, old, { date })), true)
 })
 
+test('a decimal without a point equals the stored one, whatever its length', async () => {
+  for (const whole of ['5', '1234567', '12345678', '123456789']) {
+    const row = { ...tradeRow(101), price: `${whole}.00000000` }
+    assert.deepEqual((await check([tradeLine(101, { price: whole })], [row])).altered, [], whole)
+  }
+})
+
 test('names rows that one side lacks, and every altered field', async () => {
   const stored = [tradeRow(100), ...[101, 103, 104, 106].map(tradeRow), tradeRow(108)]
   const lines = IDS.map((id) =>

@@ -52,13 +52,13 @@ export function archiveHistory(reader: ArchiveReader): HistoryStore {
       return countUnstored(stored, ends)
     },
     async *rowsOf(file) {
-      const snapshot = await ArchiveSnapshot.take(reader.store)
+      await using snapshot = await ArchiveSnapshot.take(reader.store)
       const tiles = file.type === 'aggTrade' ? 'first_trade_id, last_trade_id' : 'NULL, NULL'
-      const rows = await snapshot.relation(tableOf(file.type).name, dayOf(file))
-      const texts = duckDb.texts(
-        `SELECT trade_id, price, quantity, epoch_us(trade_time), is_buyer_maker, ${tiles}, source FROM (${rows}) ORDER BY trade_id`,
-      )
       try {
+        const rows = await snapshot.relation(tableOf(file.type).name, dayOf(file))
+        const texts = duckDb.texts(
+          `SELECT trade_id, price, quantity, epoch_us(trade_time), is_buyer_maker, ${tiles}, source FROM (${rows}) ORDER BY trade_id`,
+        )
         for await (const portion of texts) yield portion.rows.map(storedRow)
       } catch (error) {
         if ((await snapshot.missingFiles()).length === 0) throw error

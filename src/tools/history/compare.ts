@@ -154,6 +154,5 @@ function historyRow({ fields }: DailyRows): HistoryRow {
 
 function eightDecimals(text: string): string {
   const dot = text.indexOf('.')
-  if (dot === text.length - 9) return text
   return dot < 0 ? `${text}.00000000` : text.padEnd(dot + 9, '0')
 }
