@@ -7,7 +7,9 @@ import { after, test } from 'node:test'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import type { OutgoingRecord } from '../src/foundation/kafka/record-sender.ts'
 import { ABSENT } from '../src/foundation/market/event-fields.ts'
-import type { IdRange } from '../src/foundation/market/id-ranges.ts'
+import type { Gap } from '../src/foundation/market/gap.ts'
+import type { IdRow } from '../src/foundation/market/gap-requests.ts'
+import { type IdRange, normalise } from '../src/foundation/market/id-ranges.ts'
 import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
 import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
 import { dailyFile, dailyFiles } from '../src/tools/history/daily-file.ts'
@@ -165,30 +167,79 @@ test('refuses a file that cannot be trusted, and imports one with a second row u
 })
 
 test('a gap of which a part was imported is split, and its first part keeps its id', () => {
-  const row = {
-    ...gapRow({ from_id: 100, to_id: 109, status: 'unrecoverable', revision: 3 }),
-    from_id: 100,
-    to_id: 109,
-  }
-  const other = { ...row, gap_id: 'BTCUSDT/trade/0/104', revision: 5, from_id: 104, to_id: 104 }
-  const close = (...missing: IdRange[]) =>
-    columns(
-      closingRows([{ row, missing }], [row, other], NOW_MS),
-      'gap_id',
-      'revision',
-      'from_id',
-      'to_id',
-      'status',
-    )
+  const row = unrecoverable(100, 109, 3)
+  const other = { ...unrecoverable(120, 120, 5), gap_id: 'BTCUSDT/trade/0/104' }
+  const close = (...missing: IdRange[]) => closed([{ row, missing }], [row, other])
   assert.deepEqual(close(), [[row.gap_id, 7, 100, 109, 'filled']])
   assert.deepEqual(close(range(100, 109)), [])
   assert.deepEqual(close(range(104, 105)), [
-    [row.gap_id, 7, 100, 103, 'filled'],
     ['BTCUSDT/trade/0/104/7', 7, 104, 105, 'unrecoverable'],
     ['BTCUSDT/trade/0/106', 7, 106, 109, 'filled'],
+    [row.gap_id, 7, 100, 103, 'filled'],
   ])
-  assert.deepEqual(close(range(100, 101))[0], [row.gap_id, 7, 100, 101, 'unrecoverable'])
+  assert.deepEqual(close(range(100, 101)).at(-1), [row.gap_id, 7, 100, 101, 'unrecoverable'])
 })
+
+test('an import that is killed between the rows of a split gap leaves each id a row, and the next completes it', () => {
+  const rows = [unrecoverable(100, 109, 3), unrecoverable(200, 204, 1)]
+  const missing = new Map([
+    [100, [range(102, 103), range(107, 107)]],
+    [200, [range(200, 201)]],
+  ])
+  const closeAll = (all: readonly IdRow[]) =>
+    closingRows(
+      all
+        .filter(({ status }) => status === 'unrecoverable')
+        .map((row) => ({
+          row,
+          missing: [...missing.values()]
+            .flat()
+            .filter(({ from, to }) => from <= row.to_id && to >= row.from_id),
+        })),
+      all,
+      NOW_MS,
+    ).map(withIds)
+  const sent = closeAll(rows)
+  const expected = [
+    [100, 101, 'filled'],
+    [102, 103, 'unrecoverable'],
+    [104, 106, 'filled'],
+    [107, 107, 'unrecoverable'],
+    [108, 109, 'filled'],
+    [200, 201, 'unrecoverable'],
+    [202, 204, 'filled'],
+  ]
+  for (let killedAfter = 0; killedAfter <= sent.length; killedAfter++) {
+    const left = newest([...rows, ...sent.slice(0, killedAfter)])
+    const ranges = normalise(left.map(({ from_id, to_id }) => range(from_id, to_id)))
+    assert.deepEqual(ranges, [range(100, 109), range(200, 204)], `killed after ${killedAfter} rows`)
+    const ended = newest([...left, ...closeAll(left)]).sort((one, other) => one.from_id - other.from_id)
+    assert.deepEqual(
+      columns(ended, 'from_id', 'to_id', 'status'),
+      expected,
+      `killed after ${killedAfter} rows`,
+    )
+  }
+})
+
+function unrecoverable(from_id: number, to_id: number, revision: number): IdRow {
+  const gap_id = `BTCUSDT/trade/0/${from_id}`
+  return withIds(gapRow({ gap_id, from_id, to_id, status: 'unrecoverable', revision }))
+}
+
+function withIds(row: Gap): IdRow {
+  const { from_id, to_id } = row
+  return from_id === null || to_id === null ? assert.fail('a row without ids') : { ...row, from_id, to_id }
+}
+
+/** The last revision of each row. */
+function newest(rows: readonly IdRow[]): IdRow[] {
+  return [...new Map(rows.map((row) => [row.gap_id, row])).values()]
+}
+
+function closed(gaps: Parameters<typeof closingRows>[0], rows: readonly IdRow[]) {
+  return columns(closingRows(gaps, rows, NOW_MS), 'gap_id', 'revision', 'from_id', 'to_id', 'status')
+}
 
 test('takes the daily files of a folder in order, and refuses a day that is given twice', async () => {
   const own = mkdtempSync(join(folder, 'downloads-'))
