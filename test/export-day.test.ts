@@ -17,11 +17,13 @@ import { exportDay } from '../src/tools/export/export-day.ts'
 import type { Manifest } from '../src/tools/export/manifest.ts'
 import { tableStore } from '../src/tools/export/table-store.ts'
 import { audit } from '../src/tools/verify/verify.ts'
+import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { archiveOf } from './support/archived-tables.ts'
 import { AUDIT_OPTIONS, createAuditedMarket, gapSql, outageSql } from './support/audited-market.ts'
 import { column } from './support/columns.ts'
 import { databaseKinds } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
+import { record, tradeValue } from './support/records.ts'
 
 const DAY = '2026-01-02'
 const TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
@@ -148,6 +150,26 @@ test('an export from the archive has the same files and manifest as one from the
   }
 })
 
+test('a day is over in the archive when it is published: before that its last rows may be missing', async () => {
+  await using archive = await createArchive()
+  const trade = (id: number) => record(tradeValue({ t: id, T: MIDNIGHT_MS + id, E: MIDNIGHT_MS + id }))
+  const folder = mkdtempSync(join(tmpdir(), 'export-'))
+  const env = { ARCHIVE_URL: archive.folder, KAFKA_BROKERS: '127.0.0.1:1' }
+  const exported = async () => {
+    const args = ['export', 'BTCUSDT', '--day', '2024-08-09', '--type', 'trade', '--archive', '--force']
+    await using running = startTapeline([...args, '--no-verify', '--out', folder], { env })
+    await running.assertExit(0, 60_000)
+    const { dayIsOver, files } = readManifest(folder, 'BTCUSDT-trade-2024-08-09.parquet')
+    return { dayIsOver, rows: files[0]?.rows, isSaid: /has not published the day yet/.test(running.output()) }
+  }
+  await archive.add('trades', [trade(1)])
+  assert.deepEqual(await exported(), { dayIsOver: false, rows: 1, isSaid: true })
+  await archive.add('trades', [trade(2)])
+  await archive.publish()
+  await archive.add('trades', [trade(3)])
+  assert.deepEqual(await exported(), { dayIsOver: true, rows: 3, isSaid: false })
+})
+
 /** A manifest without what depends on the moment, and on how rows are divided in a Parquet file. */
 function comparable({ takenAt: _, files, verify, ...rest }: Manifest) {
   const { takenAt: __, watermark: ___, ...audit } = verify ?? assert.fail('not audited')
@@ -238,7 +260,7 @@ test('the manifest describes the rows in the files, whatever is stored meanwhile
     exportDay(read, {
       ...{ symbol: 'BTCUSDT', day, types: ['trade'], format: 'parquet', folder, force: true },
       audit: {
-        async of(connection) {
+        async of({ connection }) {
           const found = await audit(connection, { ...AUDIT_OPTIONS, scope })
           // Backfill stores it now.
           await market.database.query('INSERT INTO trades SELECT * FROM kept ON CONFLICT DO NOTHING')

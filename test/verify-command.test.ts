@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Settling, settleTimes } from '../src/cli/audit-stored.ts'
 import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { writeStartOffsets } from '../src/foundation/store/consumer-offsets.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -13,7 +14,8 @@ import { openTestDatabase } from './support/database.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
-import { gapRow, record, tradeValue } from './support/records.ts'
+import { gapRow, record, TOPIC_ID, tradeValue } from './support/records.ts'
+import { until } from './support/wait-for.ts'
 
 test("counts Kafka's messages beyond the snapshot, and treats a recreated topic as unread", () => {
   const end = { topic: 'trades', topicId: 'a', start: 10, end: 100 }
@@ -163,6 +165,51 @@ test('compares an archive with the tables, and names each symbol and day that di
   ])
   const other = await compare('--symbol', 'ETHUSDT', '--from', '2026-01-02')
   assert.equal(other.code, 0, other.text)
+})
+
+test('an audit of an archive looks again for as long as segments may be open', () => {
+  let nowMs = 0
+  const times = settleTimes({ ARCHIVE_FLUSH_INTERVAL_MS: 300_000 }, true)
+  const settling = new Settling(times, () => nowMs)
+  const at = watermarkOf([], [])
+  const looksAgain = (afterMs: number) => {
+    nowMs = 600_000 + afterMs
+    return settling.wantsLater(at, (first) => first === null || first === at)
+  }
+  assert.deepEqual([0, 120_000, 299_000, 330_000].map(looksAgain), [true, true, true, false])
+  assert.equal(
+    settling.wantsLater(at, () => false),
+    false,
+  )
+  assert.equal(settleTimes({ ARCHIVE_FLUSH_INTERVAL_MS: 300_000 }, false).limitMs, 30_000)
+})
+
+test('a comparison of both stores waits for rows that the archive has not committed yet', async () => {
+  await using market = await openTestDatabase('migrated')
+  await using archive = await createArchive()
+  const offset = { topic: 'trades', topicId: TOPIC_ID, partition: 0, nextOffset: 2, leaderEpoch: -1 }
+  await writeStartOffsets(market.database, [offset])
+  const trade = (id: number) => record(tradeValue({ t: id }))
+  await market.database.query(
+    `INSERT INTO trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+     SELECT '2024-08-08T23:54:15.342Z', '2024-08-08T23:54:15.343Z', 'BTCUSDT', 'trade', id, 61837.63, 0.02, true, '2024-08-08T23:54:15.400123Z'
+     FROM generate_series(1, 2) AS id`,
+  )
+  await archive.add('trades', [trade(1)])
+  const env = {
+    ...{ KAFKA_BROKERS: '127.0.0.1:1', ARCHIVE_URL: archive.folder, DATABASE_URL: market.url },
+    ARCHIVE_FLUSH_INTERVAL_MS: '1000',
+  }
+  await using comparing = startTapeline(['verify', '--archive', '--against-tables'], { env })
+  await until('the first look', () => comparing.output().includes('Missing rows may still arrive'))
+  await archive.add('trades', [trade(2)])
+  await comparing.assertExit(0, 60_000)
+  // The archive has all that the tables have: no row is on its way.
+  await market.database.query('DELETE FROM trades WHERE trade_id = 2')
+  await using different = startTapeline(['verify', '--archive', '--against-tables'], { env })
+  await different.assertExit(1)
+  assert.match(different.output(), /1 rows in the tables, 2 in the archive/)
+  assert.doesNotMatch(different.output(), /may still arrive/)
 })
 
 test('does not count the messages of a Kafka that no setting names and that is not the one of the rows', async () => {

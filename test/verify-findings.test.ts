@@ -5,7 +5,7 @@ import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { renderAudit } from '../src/tools/verify/report.ts'
 import { REPORT, type Report } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
-import { verify } from '../src/tools/verify/verify.ts'
+import { type AuditOptions, verify } from '../src/tools/verify/verify.ts'
 import { mayStillArrive } from '../src/tools/verify/watermark.ts'
 import { AUDIT_OPTIONS, deadLetterSql, failuresOf, gapSql, marketOfSuite } from './support/audited-market.ts'
 import { recordingSql } from './support/recordings.ts'
@@ -221,8 +221,11 @@ test('S8 checks a sequence after a reset from its first id, and treats the windo
 })
 
 /** What the audit says about announcements after changes. */
-async function recordingsAfter(changes: readonly string[]): Promise<string[]> {
-  return (await market.auditAfter(changes)).findings
+async function recordingsAfter(
+  changes: readonly string[],
+  options: Partial<AuditOptions> = {},
+): Promise<string[]> {
+  return (await market.auditAfter(changes, options)).findings
     .filter(({ check }) => check === 'recordings')
     .map(({ kind, severity, symbol, eventType }) => `${kind} ${severity} ${symbol} ${eventType}`)
 }
@@ -291,6 +294,21 @@ for (const [title, changes, expected] of [
   test(`compares the rows with ingestion's announcements: ${title}`, async () => {
     assert.deepEqual(await recordingsAfter([QUOTES, ...changes]), expected)
   })
+
+test('while messages are pending, a stream has ended only if it ends before what is stored for certain', async () => {
+  const changes = [QUOTES, START, `DELETE FROM trades WHERE event_type = 'trade' AND ${LATE}`]
+  const end = { topic: 't', topicId: '', partition: 0, start: 0 }
+  const found = (pending: number, storedUntil?: string) =>
+    recordingsAfter(changes, {
+      readEnds: async () => [{ ...end, end: pending }],
+      ...(storedUntil === undefined ? {} : { storedUntil: () => Date.parse(storedUntil) }),
+    })
+  const ended = ['ended failure ETHUSDT trade']
+  assert.deepEqual(await found(1000), ended)
+  assert.deepEqual(await found(5000), [], 'it is unknown')
+  assert.deepEqual(await found(5000, '2026-01-03'), [], 'its next rows may be on their way')
+  assert.deepEqual(await found(5000, '2026-01-04'), ended)
+})
 
 test('says that nothing was announced, and that the exchange was not asked about a silent symbol', async () => {
   const notChecked = async (changes: readonly string[], options: object = {}) =>

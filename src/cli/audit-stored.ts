@@ -16,14 +16,33 @@ import type { Report, Watermark } from '../tools/verify/report-types.ts'
 import type { Scope } from '../tools/verify/scope.ts'
 import type { StoreComparison } from '../tools/verify/store-comparison.ts'
 import { type AuditOptions, audit, CHECK_LIMIT_MS, verify } from '../tools/verify/verify.ts'
-import { type EndOffsets, mayStillArrive, onlyOfRows, openEndOffsets } from '../tools/verify/watermark.ts'
+import {
+  type EndOffsets,
+  hasReached,
+  mayStillArrive,
+  onlyOfRows,
+  openEndOffsets,
+} from '../tools/verify/watermark.ts'
 import { withStoredArchive } from './stored-archive.ts'
 import { withStoredData } from './stored-data.ts'
 import { storedKafka } from './stored-kafka.ts'
 
-/** Limit and interval of repeated audits, before ids that may be on their way count as missing. */
-const SETTLE_LIMIT_MS = 30_000
-const SETTLE_STEP_MS = 2000
+/** How long and how often to look again, before what may be on its way counts as missing. */
+interface SettleTimes {
+  readonly limitMs: number
+  readonly stepMs: number
+}
+
+const TABLES: SettleTimes = { limitMs: 30_000, stepMs: 2000 }
+
+/** @param isArchive its segments are committed so long after their rows */
+export function settleTimes(
+  { ARCHIVE_FLUSH_INTERVAL_MS: flushMs }: Pick<Settings, 'ARCHIVE_FLUSH_INTERVAL_MS'>,
+  isArchive: boolean,
+): SettleTimes {
+  if (!isArchive) return TABLES
+  return { limitMs: TABLES.limitMs + flushMs, stepMs: Math.min(flushMs, 15_000) }
+}
 
 const USE = {
   applicationName: 'tapeline-verify',
@@ -43,7 +62,8 @@ export async function verifyStored(
   try {
     return await withStoredData(settings, USE, async (database) => {
       const auditOptions = { ...options, readEnds: ends.read, asksExchange: withExchange }
-      const report = await settled(() => verify(database, auditOptions), signal)
+      const once = () => verify(database, auditOptions)
+      const report = await settled(once, settleTimes(settings, false), signal)
       if (!withExchange) return report
       return withComparison(report, await compareStored(settings, database, scope, report, signal))
     })
@@ -60,46 +80,66 @@ export async function verifyArchive(
   const { scope, signal } = options
   const ends = await openStoredEnds(settings, signal)
   // Imported here, since the other commands do not need the engine.
-  const { archiveTables } = await import('../tools/verify/archive-tables.ts')
+  const { archiveTables, storedUntil } = await import('../tools/verify/archive-tables.ts')
   try {
     return await withStoredArchive(settings, signal, (reader) => {
       const once = () =>
         reader.read(async (snapshot) =>
-          audit(await archiveTables(reader, snapshot, scope), { ...options, readEnds: ends.read }),
+          audit(await archiveTables(reader, snapshot, scope), {
+            ...{ ...options, readEnds: ends.read, storedUntil: storedUntil(snapshot) },
+          }),
         )
-      return settled(once, signal)
+      return settled(once, settleTimes(settings, true), signal)
     })
   } finally {
     await ends.close()
   }
 }
 
-/** Compares the rows of the database with those of the archive. */
+/**
+ * Compares the rows of the database with those of the archive. If they differ, compares again once the
+ * archive has everything that the database had.
+ */
 export async function compareWithTables(
   settings: Settings,
   scope: Scope,
   signal: AbortSignal,
 ): Promise<StoreComparison> {
-  const { compareStores } = await import('../tools/verify/store-comparison.ts')
+  const { behindTables, compareStores } = await import('../tools/verify/store-comparison.ts')
   const how = { isSnapshot: true, limitMs: CHECK_LIMIT_MS, signal }
+  const settling = new Settling(settleTimes(settings, true))
   return withStoredData(settings, USE, (database) =>
-    withStoredArchive(settings, signal, (reader) =>
-      reader.read((snapshot) =>
-        database.transaction((tables) => compareStores(tables, reader, snapshot, scope, Date.now()), how),
-      ),
-    ),
+    withStoredArchive(settings, signal, async (reader) => {
+      const once = () =>
+        reader.read((snapshot) =>
+          database.transaction(async (tables) => {
+            const watermark = await behindTables(tables, snapshot)
+            return { watermark, compared: await compareStores(tables, reader, snapshot, scope, Date.now()) }
+          }, how),
+        )
+      for (;;) {
+        const { watermark, compared } = await once()
+        const mayChange = (first: Watermark | null) =>
+          compared.differences.length > 0 && !hasReached(watermark, first ?? watermark)
+        if (!settling.wantsLater(watermark, mayChange)) return compared
+        await settling.wait(signal)
+      }
+    }),
   )
 }
 
 /** Audits again for a while, as long as what is missing may arrive. */
-async function settled(once: () => Promise<Report>, signal: AbortSignal): Promise<Report> {
-  const settling = new Settling()
-  let report = await once()
-  while (settling.wantsLater(report)) {
+async function settled(
+  once: () => Promise<Report>,
+  times: SettleTimes,
+  signal: AbortSignal,
+): Promise<Report> {
+  const settling = new Settling(times)
+  for (;;) {
+    const report = await once()
+    if (!settling.wantsLater(report.watermark, (first) => mayStillArrive(report, first))) return report
     await settling.wait(signal)
-    report = await once()
   }
-  return report
 }
 
 /** @throws TapelineError `SOURCE` when REST is another exchange than that of the rows */
@@ -142,19 +182,27 @@ export async function openStoredEnds(settings: Settings, signal: AbortSignal): P
   return { read: (stored) => unlessAborted(ends.read(stored), signal), close: () => ends.close() }
 }
 
-/** Decides whether to audit again, for a while, because rows may be on their way. */
+/** Decides whether to look again, for a while, because rows may be on their way. */
 export class Settling {
-  readonly #deadlineMs = performance.now() + SETTLE_LIMIT_MS
-  #first: Watermark | null = null
+  readonly #times: SettleTimes
+  readonly #nowMs: () => number
+  #first: { readonly watermark: Watermark; readonly atMs: number } | null = null
 
-  wantsLater(report: Report): boolean {
-    if (!mayStillArrive(report, this.#first) || performance.now() >= this.#deadlineMs) return false
-    console.error('Missing ids may still arrive; auditing again ...')
-    this.#first ??= report.watermark
+  constructor(times: SettleTimes, nowMs = () => performance.now()) {
+    this.#times = times
+    this.#nowMs = nowMs
+  }
+
+  /** @param mayChange whether rows may be on their way; `first` is the watermark of the first look */
+  wantsLater(watermark: Watermark, mayChange: (first: Watermark | null) => boolean): boolean {
+    if (!mayChange(this.#first?.watermark ?? null)) return false
+    this.#first ??= { watermark, atMs: this.#nowMs() }
+    if (this.#nowMs() - this.#first.atMs >= this.#times.limitMs) return false
+    console.error('Missing rows may still arrive; looking again ...')
     return true
   }
 
   wait(signal: AbortSignal): Promise<void> {
-    return sleep(SETTLE_STEP_MS, signal)
+    return sleep(this.#times.stepMs, signal)
   }
 }

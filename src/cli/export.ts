@@ -12,8 +12,8 @@ import { type Day, parseDay, parseDays } from '../tools/export/day.ts'
 import type { DayAudit, Read, Target } from '../tools/export/export-day.ts'
 import type { Manifest } from '../tools/export/manifest.ts'
 import { audit } from '../tools/verify/verify.ts'
-import type { EndOffsets } from '../tools/verify/watermark.ts'
-import { openStoredEnds, Settling } from './audit-stored.ts'
+import { type EndOffsets, mayStillArrive } from '../tools/verify/watermark.ts'
+import { openStoredEnds, Settling, settleTimes } from './audit-stored.ts'
 import { parseSymbols } from './options.ts'
 import { withStoredArchive } from './stored-archive.ts'
 import { withTextReader } from './stored-data.ts'
@@ -29,6 +29,8 @@ interface ExportFlags {
   readonly verify: boolean
   readonly archive?: true
 }
+
+const DAY_MS = 86_400_000
 
 /** Sorting a day of a busy symbol takes a while. */
 const STATEMENT_TIMEOUT_MS = 3_600_000
@@ -82,7 +84,8 @@ async function exportAll(
   let exported = 0
   const exportFrom = async (readerOf: (one: Target) => Read) => {
     for (const one of all) {
-      const audit = ends === null ? null : auditOf(one, ends, signal)
+      const settling = new Settling(settleTimes(settings, flags.archive === true))
+      const audit = ends === null ? null : auditOf(one, ends, settling, signal)
       const done = await exportDay(readerOf(one), { ...one, force, audit, onProgress: progress() })
       if (done === null) console.error(`Nothing of ${one.symbol} is stored for ${one.day.name}`)
       else report(done, folder)
@@ -145,13 +148,18 @@ async function fromTables(
   }
 }
 
-function auditOf({ symbol, day }: Target, { read: readEnds }: EndOffsets, signal: AbortSignal): DayAudit {
+function auditOf(
+  { symbol, day }: Target,
+  { read: readEnds }: EndOffsets,
+  settling: Settling,
+  signal: AbortSignal,
+): DayAudit {
   const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
-  const settling = new Settling()
   return {
-    of: async (connection) => {
-      const found = await audit(connection, { scope, limit: 5, readEnds, signal, allowsUnknown: true })
-      return settling.wantsLater(found) ? null : found
+    of: async ({ connection, storedUntil }) => {
+      const how = { scope, limit: 5, readEnds, signal, allowsUnknown: true, storedUntil }
+      const found = await audit(connection, how)
+      return settling.wantsLater(found.watermark, (first) => mayStillArrive(found, first)) ? null : found
     },
     wait: () => settling.wait(signal),
   }
@@ -162,7 +170,12 @@ function report({ manifest, path }: { readonly manifest: Manifest; readonly path
     console.log(`${join(folder, name)}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
   const verdict = manifest.verify?.verdict ?? 'not run'
   console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verdict of verify: ${verdict}`)
-  if (!manifest.dayIsOver) console.log('The day is not over yet.')
+  if (!manifest.dayIsOver)
+    console.log(
+      Date.parse(manifest.takenAt) < Date.parse(manifest.day) + DAY_MS
+        ? 'The day is not over yet.'
+        : 'The archive has not published the day yet: its last rows may be missing.',
+    )
   if (verdict === 'not clean') process.exitCode = 1
 }
 

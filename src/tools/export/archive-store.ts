@@ -2,9 +2,9 @@ import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
 import type { ArchiveSnapshot, RowRange } from '../../foundation/archive/archive-snapshot.ts'
 import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import { quoted } from '../../foundation/archive/duckdb.ts'
-import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
+import { ARCHIVE_TABLES, DAY_TABLES } from '../../foundation/archive/tables.ts'
 import type { EventType } from '../../foundation/market/event.ts'
-import { archiveTables } from '../verify/archive-tables.ts'
+import { archiveTables, storedUntil } from '../verify/archive-tables.ts'
 import type { Day } from './day.ts'
 import type { DayStore } from './day-store.ts'
 
@@ -24,12 +24,22 @@ export async function archiveStore(
   return {
     connection: await archiveTables({ duckDb, mark }, snapshot, ofDay, around),
     duckDb,
-    facts: async () => ({ takenAt, source: mark.source, timeUnit: mark.timeUnit }),
+    storedUntil: storedUntil(snapshot),
+    facts: async () => ({
+      ...{ takenAt, source: mark.source, timeUnit: mark.timeUnit },
+      dayIsOver: takenAt.getTime() >= toMs && (await isPublished(snapshot, day)),
+    }),
     rowsOf: async (type) => ({
       from: `(${await snapshot.relation(ARCHIVE_TABLES[type].name, ofDay)})`,
       isSorted: false,
     }),
   }
+}
+
+/** Segments are committed minutes after their rows; a day is published when none of it can be missing. */
+async function isPublished(snapshot: ArchiveSnapshot, { name }: Day): Promise<boolean> {
+  const days = await Promise.all([...DAY_TABLES.keys()].map((table) => snapshot.day(table, name)))
+  return days.every(({ list, pending }) => list !== null || pending.length === 0)
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
+import type { StoredUntil } from '../verify/watermark.ts'
 import type { Day } from './day.ts'
 import type { Manifest } from './manifest.ts'
 import type { EngineRows } from './row-files.ts'
@@ -9,9 +10,10 @@ import type { EngineRows } from './row-files.ts'
 export interface DayStore {
   /** Answers the statements of the ledger and the audit. */
   readonly connection: Queryable
+  readonly storedUntil: StoredUntil
   /** Writes the files. */
   readonly duckDb: DuckDb
-  facts(): Promise<Pick<Manifest, 'source' | 'timeUnit'> & { readonly takenAt: Date }>
+  facts(day: Day): Promise<Pick<Manifest, 'source' | 'timeUnit' | 'dayIsOver'> & { readonly takenAt: Date }>
   /** Provides the rows of a type and day to the engine, until it is called again. */
   rowsOf(
     type: EventType,

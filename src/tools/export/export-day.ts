@@ -13,7 +13,6 @@ import { join } from 'node:path'
 import { localFiles } from '../../foundation/archive/local-files.ts'
 import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import type { Queryable } from '../../foundation/store/database.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
 import type { Report } from '../verify/report-types.ts'
 import type { Day } from './day.ts'
@@ -24,7 +23,7 @@ import { type Format, writeRowFile } from './row-files.ts'
 /** Audits the same moment whose rows are exported. */
 export interface DayAudit {
   /** @returns null when missing ids may still arrive, so that the export should use a later moment */
-  of(connection: Queryable): Promise<Report | null>
+  of(store: DayStore): Promise<Report | null>
   /** Waits for that moment without holding a connection. */
   wait(): Promise<void>
 }
@@ -66,7 +65,7 @@ export async function exportDay(
   const partial = (name: string) => join(work, name)
   try {
     const manifest = await atOneMoment(read, options.audit, async (store, report): Promise<Manifest> => {
-      const { takenAt, source, timeUnit } = await store.facts()
+      const { takenAt, source, timeUnit, dayIsOver } = await store.facts(day)
       const files: ExportedFile[] = []
       for (const { type, name } of targets) {
         const rows = await store.rowsOf(type, symbol, day, onProgress)
@@ -77,7 +76,7 @@ export async function exportDay(
         format: 1,
         symbol,
         day: day.name,
-        dayIsOver: takenAt.getTime() >= day.toMs,
+        dayIsOver,
         source,
         timeUnit,
         takenAt: takenAt.toISOString(),
@@ -109,7 +108,7 @@ async function atOneMoment<Result>(
 ): Promise<Result> {
   for (;;) {
     const done = await read(async (store) => {
-      const report = audit === null ? null : await audit.of(store.connection)
+      const report = audit === null ? null : await audit.of(store)
       return audit !== null && report === null ? null : { result: await work(store, report) }
     })
     if (done !== null) return done.result

@@ -38,7 +38,7 @@ export interface Manifest {
   readonly format: 1
   readonly symbol: string
   readonly day: string
-  /** False while the UTC day is not over. */
+  /** False while the UTC day is not over, or while the archive has not published its rows. */
   readonly dayIsOver: boolean
   /** The exchange of the data: `binance`, `simulated…`, `replay:…`; null when the database names none. */
   readonly source: string | null

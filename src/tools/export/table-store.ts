@@ -20,10 +20,13 @@ export function tableStore(reader: TextReader, duckDb: DuckDb): DayStore {
   return {
     connection,
     duckDb,
-    async facts() {
+    storedUntil: () => 0,
+    async facts(day) {
       const { rows } = await connection.query<{ now: Date }>('SELECT now() AS now')
+      const takenAt = rows[0]?.now ?? new Date()
       return {
-        takenAt: rows[0]?.now ?? new Date(),
+        takenAt,
+        dayIsOver: takenAt.getTime() >= day.toMs,
         source: await readFact(connection, 'source'),
         timeUnit: await readFact(connection, 'time_unit'),
       }

@@ -6,6 +6,7 @@ import { archiveQueries } from '../archive/archive-queries.ts'
 import { createViews } from '../archive/views.ts'
 import { ELSEWHERE_MS } from './continuity.ts'
 import type { Scope } from './scope.ts'
+import type { StoredUntil } from './watermark.ts'
 
 /** Sorts after the letters of another message at the same place. */
 const DIGEST = "from_hex(md5(concat(coalesce(hex(key), ''), '/', coalesce(hex(payload), ''))))"
@@ -33,6 +34,19 @@ export async function archiveTables(
     UNION ALL SELECT concat('recording:', instance, ' ', epoch_ms("at")), json FROM (${await snapshot.textRelation('recordings')})`)
   await duckDb.run(`CREATE OR REPLACE TEMP VIEW consumer_offsets AS ${offsetsSql(snapshot)}`)
   return archiveQueries(duckDb)
+}
+
+/** The newest segments of a partition have rows of a day: everything of earlier days is stored. */
+export function storedUntil({ chains }: ArchiveSnapshot): StoredUntil {
+  return ({ topic, partition }) => {
+    const ofPlace = chains.filter(
+      (one) => one.partition.topic === topic && one.partition.partition === partition,
+    )
+    const dates = ofPlace.flatMap(({ records }) =>
+      records.flatMap(({ files }) => files.flatMap(({ days }) => Object.keys(days))),
+    )
+    return Math.max(0, ...[...new Set(dates)].map((date) => Date.parse(date)))
+  }
 }
 
 /** Ids that seem missing at an edge of a scope are looked for outside. */

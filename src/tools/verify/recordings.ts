@@ -5,7 +5,7 @@ import { counted } from '../../foundation/telemetry/plural.ts'
 import { type Announced, announcedPeriods, type Period } from './announced.ts'
 import { finding, type Remark, unchecked } from './findings.ts'
 import type { Quotes } from './quotes.ts'
-import type { Finding, Watermark } from './report-types.ts'
+import type { Finding } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
@@ -14,9 +14,6 @@ const TOGETHER_MS = 10 * 60_000
 
 /** A symbol may be quiet for a while. */
 const QUIET_MS = 60 * 60_000
-
-/** With more pending messages in Kafka, one topic may be stored further than another. */
-const PENDING_MAX = 1000
 
 /** Symbols of which the exchange was not asked are all counted, and so many are named. */
 const NAMED_MAX = 5
@@ -28,6 +25,7 @@ type LastTimes = Partial<Record<EventType, number>>
  * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
  * delivering, leaves no gap between ids.
  * @param quotesFromMs start of the retention, or of the scope, for quotes; null if there is none
+ * @param storedUntilMs a stream that ends before this time has ended
  * @param asksExchange whether a comparison with the exchange follows
  */
 export async function checkRecordings(
@@ -35,15 +33,13 @@ export async function checkRecordings(
   quotesFromMs: number | null,
   sequences: readonly Sequence[],
   quotes: readonly Quotes[],
-  watermark: Watermark,
-  asksExchange: boolean,
+  { storedUntilMs, asksExchange }: { readonly storedUntilMs: number; readonly asksExchange: boolean },
 ): Promise<Remark[]> {
   const recordings = await readRecordings(connection)
   if (recordings.length === 0) return [NO_ANNOUNCEMENT]
   const lasts = lastTimes(sequences, quotes)
   const newestMs = Math.max(0, ...[...lasts.values()].flatMap((types) => Object.values(types)))
   const range = { fromMs: scope.fromMs ?? 0, toMs: Math.min(scope.toMs ?? newestMs, newestMs) }
-  const isStored = (watermark.pending ?? 0) <= PENDING_MAX
   const ofSymbols = [...recordedUntil(announcedPeriods(recordings, range))].flatMap(([symbol, types]) => {
     if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
     const last = lasts.get(symbol) ?? {}
@@ -53,7 +49,7 @@ export async function checkRecordings(
     // Quotes come with trades, so without later trades there may be none.
     const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
     if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
-    return types.size === 0 ? [] : ofSymbol(symbol, types, last, isStored)
+    return types.size === 0 ? [] : ofSymbol(symbol, types, last, storedUntilMs)
   })
   const silent = new Set(
     ofSymbols.flatMap(({ severity, symbol }) => (severity === 'notice' ? [symbol ?? ''] : [])),
@@ -117,12 +113,12 @@ function recordedUntil(announced: Announced): Map<string, Map<EventType, number>
   )
 }
 
-/** @param types with the end of each recording @param isStored false if rows may be on their way */
+/** @param types with the end of each recording */
 function ofSymbol(
   symbol: string,
   types: ReadonlyMap<EventType, number>,
   last: LastTimes,
-  isStored: boolean,
+  storedUntilMs: number,
 ): Remark[] {
   const absent = [...types.keys()].filter((type) => last[type] === undefined)
   if (absent.length === types.size)
@@ -131,16 +127,18 @@ function ofSymbol(
   const newest = Math.max(traded, last.bookTicker ?? 0)
   const untilMs = Math.max(...types.values())
   const ended = [...types].flatMap(([type, untilMs]) =>
-    Math.min(traded, untilMs) - (last[type] ?? traded) > TOGETHER_MS ? [type] : [],
+    Math.min(traded, untilMs, storedUntilMs) - (last[type] ?? traded) > TOGETHER_MS ? [type] : [],
   )
   const quiet = `ends at ${iso(newest)}, but was recorded until ${iso(untilMs)}`
   const [kind, severity] = traded > 0 ? (['absent', 'failure'] as const) : (['silent', 'notice'] as const)
   return [
     ...absent.map((type) => about(kind, severity, symbol, type, 'was recorded, but no row is stored')),
-    ...(isStored ? ended : []).map((type) =>
+    ...ended.map((type) =>
       about('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`),
     ),
-    ...(isStored && untilMs - newest > QUIET_MS ? [about('ended', 'notice', symbol, null, quiet)] : []),
+    ...(Math.min(untilMs, storedUntilMs) - newest > QUIET_MS
+      ? [about('ended', 'notice', symbol, null, quiet)]
+      : []),
   ]
 }
 

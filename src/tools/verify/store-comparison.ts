@@ -3,9 +3,12 @@ import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import { NO_ROWS, plus, type RowFigures, rowHash } from '../../foundation/archive/row-hash.ts'
 import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
 import { EVENT_TYPES, type EventType, isTradeType } from '../../foundation/market/event.ts'
+import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
+import type { Watermark } from './report-types.ts'
 import { readFloors } from './retention.ts'
 import { inScope, type Scope, scopeValues } from './scope.ts'
+import { watermarkOf } from './watermark.ts'
 
 const DAY_MS = 86_400_000
 
@@ -75,6 +78,16 @@ export async function compareStores(
     }
   }
   return { rows: sum.rows, differences, floors, until: new Date(toMs).toISOString() }
+}
+
+/** Returns which messages the tables have and the archive does not. */
+export async function behindTables(tables: Queryable, { chains }: ArchiveSnapshot): Promise<Watermark> {
+  const archived = chains.flatMap(({ partition, head }) => (head === null ? [] : [{ ...partition, ...head }]))
+  const stored = await readOffsets(tables)
+  return watermarkOf(
+    archived,
+    stored.map((one) => ({ ...one, start: 0, end: one.nextOffset })),
+  )
 }
 
 function byPlace(figures: readonly Figures[]): Map<string, RowFigures> {

@@ -14,7 +14,7 @@ import type { Report, SequenceReport } from './report-types.ts'
 import { above, readBelow, readFloors } from './retention.ts'
 import { isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
 import { beforeStart, judgeSequences, readSequences, type Sequence, tradeEpochs } from './sequences.ts'
-import { type EndOffsets, lostTails, watermarkOf } from './watermark.ts'
+import { type EndOffsets, lostTails, type StoredUntil, storedUntilMs, watermarkOf } from './watermark.ts'
 
 export interface AuditOptions {
   readonly scope: Scope
@@ -27,6 +27,8 @@ export interface AuditOptions {
   readonly allowsUnknown?: boolean
   /** A comparison with the exchange follows: it finds the trades of silent symbols. */
   readonly asksExchange?: boolean
+  /** Default: unknown. */
+  readonly storedUntil?: StoredUntil
 }
 
 /** Limit of one statement of a check. The ids of a month of a busy symbol take minutes. */
@@ -47,7 +49,7 @@ export function verify(database: Database, options: AuditOptions): Promise<Repor
 
 /** Does the same in the caller's transaction. @throws TapelineError `INPUT` for an unknown symbol */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {
-  const { scope, limit, asksExchange = false } = options
+  const { scope, limit, asksExchange = false, storedUntil = () => 0 } = options
   const context = { connection, scope, limit }
   const durations = new Map<string, number>()
   const timed = async <Result>(check: string, work: () => Promise<Result>): Promise<Result> => {
@@ -96,7 +98,10 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   )
   const ledger = await timed('ledger', () => checkLedger(context, sequences))
   const recordings = await timed('recordings', () =>
-    checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, watermark, asksExchange),
+    checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, {
+      storedUntilMs: storedUntilMs(watermark, storedUntil),
+      asksExchange,
+    }),
   )
   remarks.push(
     ...recordings,

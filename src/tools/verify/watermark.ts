@@ -10,6 +10,15 @@ import type { Report, Watermark } from './report-types.ts'
 /** The end offsets of Kafka, or why they could not be read. */
 type Ends = readonly EndOffset[] | { readonly notReached: string }
 
+/** With more pending messages of a partition, another partition may be stored further. */
+const PENDING_MAX = 1000
+
+/**
+ * Up to when the rows of a partition are stored although messages of it are pending, by the times of the
+ * rows, in milliseconds since the Unix epoch; 0 if that is unknown.
+ */
+export type StoredUntil = (place: TopicPartition) => number
+
 /** Reads the end offsets of Kafka. */
 export interface EndOffsets {
   /** @param stored where the audited rows end, by partition */
@@ -103,6 +112,15 @@ export function lostTails({ partitions }: Watermark): Remark[] {
       })),
     }),
   ]
+}
+
+/**
+ * Returns up to when all rows are stored, by the times of the rows: a stream that ends before that has
+ * ended.
+ */
+export function storedUntilMs({ partitions }: Watermark, storedUntil: StoredUntil): number {
+  const waiting = partitions.filter(({ pending }) => (pending ?? 0) > PENDING_MAX)
+  return Math.min(Number.POSITIVE_INFINITY, ...waiting.map(storedUntil))
 }
 
 function byPlace(left: TopicPartition, right: TopicPartition): number {
