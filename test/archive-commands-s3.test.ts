@@ -4,12 +4,13 @@ import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { withArchive } from '../src/foundation/archive/archive-reader.ts'
+import { CommitChain } from '../src/foundation/archive/commit-chain.ts'
 import { archiveHistory } from '../src/tools/history/archive-history.ts'
 import { dailyFile } from '../src/tools/history/daily-file.ts'
 import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { column } from './support/columns.ts'
 import { startTapeline } from './support/processes.ts'
-import { record, tradeValue } from './support/records.ts'
+import { gapRow, record, TOPIC_ID, tradeValue } from './support/records.ts'
 import { openTestS3Store, S3_CREDENTIALS, startS3Server } from './support/s3.ts'
 
 const server = await startS3Server()
@@ -18,6 +19,39 @@ after(() => ('skip' in server ? undefined : server[Symbol.asyncDispose]()))
 function trade(id: number, afterMs: number) {
   return record(tradeValue({ t: id, T: MIDNIGHT_MS + afterMs, E: MIDNIGHT_MS + afterMs }))
 }
+
+test('a segment of the ledger with other content is refused, also when its record is folded', {
+  skip: 'skip' in server ? server.skip : false,
+}, async () => {
+  if ('skip' in server) return
+  const prefix = randomUUID()
+  await using opened = openTestS3Store(server.url, { prefix })
+  const { store, cacheFolder } = opened
+  await using all = await createArchive('simulated', store)
+  await all.add('gaps', [record(Buffer.from(JSON.stringify(gapRow())), null, { schema: 'gap/1' })])
+  const [key = ''] = await store.list('_segments/gaps')
+  const content = (await store.read(key)) ?? Buffer.alloc(0)
+  content.writeUInt8(content.readUInt8(10) ^ 1, 10)
+  await store.remove(key)
+  await store.create(key, content)
+  const ledger = async () => {
+    const env = {
+      ...S3_CREDENTIALS,
+      ARCHIVE_URL: `s3://tapeline/${prefix}`,
+      ARCHIVE_S3_ENDPOINT: server.url,
+      ARCHIVE_CACHE: join(cacheFolder, randomUUID()),
+    }
+    await using running = startTapeline(['sql', '--archive', 'SELECT * FROM gaps'], { env })
+    await running.assertExit(1)
+    return running.output()
+  }
+  assert.match(await ledger(), new RegExp(`${key}: its SHA-256 is`))
+  const chain = new CommitChain(store, { topic: 'gaps', topicId: TOPIC_ID, partition: 0 })
+  const head = await chain.head()
+  assert.ok(head !== null)
+  await chain.foldTo(head)
+  assert.match(await ledger(), new RegExp(`${key}: its SHA-256 is`))
+})
 
 test('commands read an archive in a bucket, and check the objects and not their copies', {
   skip: 'skip' in server ? server.skip : false,

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { copyFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { markForSweep, sweep } from '../src/archive/sweep.ts'
 import type { ArchiveReader } from '../src/foundation/archive/archive-reader.ts'
-import { ALL_ROWS, type RowRange } from '../src/foundation/archive/archive-snapshot.ts'
+import { ALL_ROWS, ArchiveSnapshot, type RowRange } from '../src/foundation/archive/archive-snapshot.ts'
+import type { ObjectStore } from '../src/foundation/archive/object-store.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { storedUntil } from '../src/tools/verify/archive-tables.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
 
@@ -117,6 +119,59 @@ test('the ledger has the last revision of each gap, and dead letters their bytes
     letters?.map((row) => Object.values(row)),
     [['trades', 0n, 'consumer', 'value is not UTF-8', 'FF00', 'BTCUSDT']],
   )
+})
+
+test('a snapshot has the ledger of its records: no file without a record, none of a later one', async () => {
+  await using all = await createArchive()
+  await all.add('gaps', [ledger({ from_id: 5, to_id: 9 })])
+  await all.publish()
+  await all.add('gaps', [ledger({ from_id: 20, to_id: 21 })])
+  const [folded = '', named = ''] = await all.store.list('_segments/gaps')
+  // Two owners were killed before their records: other segments took the place of one of them.
+  await all.add('gaps', [ledger({ from_id: 5, to_id: 9, status: 'filled' })])
+  const [, , unnamed = ''] = await all.store.list('_segments/gaps')
+  const [, , record = '', ...others] = (await all.store.list('_commits/gaps')).slice(1)
+  assert.deepEqual(others, [])
+  await all.store.remove(record)
+  copyFileSync(join(all.folder, unnamed), join(all.folder, folded.replace(/-\w{8}-/, '-00000000-')))
+  assert.notEqual(named, unnamed)
+  const reader = await all.openReader()
+  const rows = await reader.read(async (snapshot) => {
+    await all.add('gaps', [ledger({ from_id: 20, to_id: 21, status: 'filled' })])
+    const sql = `SELECT from_id, status FROM (${await snapshot.textRelation('gaps')}) ORDER BY ALL`
+    return reader.duckDb.rows<object>(sql)
+  })
+  assert.deepEqual(
+    rows.map((row) => Object.values(row)),
+    [
+      [5n, 'open'],
+      [20n, 'open'],
+    ],
+  )
+})
+
+test('the rows of a snapshot reach the ends of its chains, although records are added meanwhile', async () => {
+  await using all = await createArchive()
+  await all.add('trades', [trade(1, 0)])
+  const list: ObjectStore['list'] = async (folder, after) => {
+    const keys = await all.store.list(folder, after)
+    if (folder.startsWith('_commits/')) await all.add('trades', [trade(keys.length, keys.length)])
+    return keys
+  }
+  await using snapshot = await ArchiveSnapshot.take({ ...all.store, list })
+  const rows = snapshot.chains[0]?.records.reduce((sum, { files }) => sum + (files[0]?.rows ?? 0), 0) ?? 0
+  const { nextOffset } = snapshot.chains[0]?.head ?? assert.fail('no head')
+  assert.ok(nextOffset > 0 && nextOffset <= rows, `${nextOffset} and ${rows}`)
+})
+
+test('everything of the days before the newest rows of a partition is stored', async () => {
+  await using all = await createArchive()
+  await all.add('trades', [trade(1, 0), trade(2, DAY_MS)])
+  await all.add('trades', [trade(3, 1)])
+  await using snapshot = await ArchiveSnapshot.take(all.store)
+  const until = storedUntil(snapshot)
+  assert.equal(until({ topic: 'trades', partition: 0 }), MIDNIGHT_MS + DAY_MS)
+  assert.equal(until({ topic: 'trades', partition: 1 }), 0)
 })
 
 test('a read begins again when the files of its moment are removed', async () => {

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
-import { CommitChain, chainPath, chainsOf, ORIGIN } from '../foundation/archive/commit-chain.ts'
 import { newestDayList } from '../foundation/archive/day-list.ts'
 import { type DuckDb, quoted, quotedPath } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
@@ -51,12 +50,10 @@ export async function adoptDay(
   )
   const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM ${given}`)
   const rows = Number(count?.rows ?? 0)
-  const partitions = await chainsOf(store)
-  const chains = partitions.map((one) => new CommitChain(store, one))
-  // Before the list: what is folded is in lists, and in none if the day has none.
-  const folds = await Promise.all(chains.map((chain) => chain.foldedTo()))
-  const folded = Object.fromEntries(partitions.map((one, i) => [chainPath(one), folds[i] ?? ORIGIN]))
-  const ledger = await ledgerOf(ports, chains)
+  // Its folds are read before the list: what is folded is in lists, and in none if the day has none.
+  await using snapshot = await ArchiveSnapshot.take(store)
+  const folded = Object.fromEntries(snapshot.chains.map(({ path, foldedTo }) => [path, foldedTo]))
+  const ledger = await ledgerOf(ports, snapshot.chains)
   for (let attempt = 1; ; attempt++) {
     const last = await newestDayList(store, table.name, date)
     await using copies = new LocalCopies(store)

@@ -59,7 +59,7 @@ export type IsOver = (date: string, lastDate: string) => boolean | Promise<boole
  */
 export async function compact(ports: CompactionPorts, isOver: IsOver): Promise<Published[]> {
   const chains = await Promise.all((await chainsOf(ports.store)).map((one) => readChain(ports.store, one)))
-  const ledger = await ports.readLedger(chains.map(({ chain }) => chain))
+  const ledger = await ports.readLedger(chains)
   const files = chains.flatMap(newFiles)
   const lastDate =
     files

@@ -1,10 +1,10 @@
-import type { CommitChain } from '../foundation/archive/commit-chain.ts'
 import type { DayFile, DayList, StoredFile } from '../foundation/archive/day-list.ts'
 import type { Ledger } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import type { ArchiveTable } from '../foundation/archive/tables.ts'
+import type { ChainRecords } from '../foundation/archive/text-relations.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { ledgerOf, symbolFigures } from './manifests.ts'
 
@@ -57,7 +57,7 @@ export interface CompactionPorts {
   readonly clock: Pick<Clock, 'wallMicros'>
   readonly merge: MergeDay
   /** Reads the ledger from the segments of these chains. */
-  readonly readLedger: (chains: readonly CommitChain[]) => Promise<Ledger>
+  readonly readLedger: (chains: readonly ChainRecords[]) => Promise<Ledger>
 }
 
 /** Compaction with DuckDB. */

@@ -1,4 +1,3 @@
-import type { CommitChain } from '../foundation/archive/commit-chain.ts'
 import { createDayList, type DayList, newestDayList } from '../foundation/archive/day-list.ts'
 import {
   changedDays,
@@ -11,7 +10,7 @@ import { type DuckDb, quotedPath } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import type { ArchiveTable } from '../foundation/archive/tables.ts'
-import { textFiles, textRelation } from '../foundation/archive/text-relations.ts'
+import { type ChainRecords, textFiles, textRelation } from '../foundation/archive/text-relations.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 
 /** A revision of the ledger changes the lists of its days within this time. */
@@ -26,7 +25,7 @@ interface ManifestPorts {
 /** Reads the ledger of an archive. */
 export async function ledgerOf(
   { store, duckDb }: Pick<ManifestPorts, 'store' | 'duckDb'>,
-  chains: readonly CommitChain[],
+  chains: readonly ChainRecords[],
 ): Promise<Ledger> {
   const files = await textFiles(store, chains, 'gaps')
   await using copies = new LocalCopies(store)

@@ -63,7 +63,7 @@ export interface SnapshotChain {
   readonly partition: PartitionOrigin
   readonly chain: CommitChain
   readonly foldedTo: ChainPoint
-  /** Null if nothing has begun it. */
+  /** Its end, or an earlier one; null if nothing had begun it. */
   readonly head: ChainHead | null
   readonly records: readonly ChainRecord[]
 }
@@ -96,8 +96,10 @@ export class ArchiveSnapshot implements AsyncDisposable {
     const chains = (await chainsOf(store)).map(async (partition): Promise<SnapshotChain> => {
       const chain = new CommitChain(store, partition)
       const foldedTo = await chain.foldedTo()
+      // Before the records: the rows of each message below it are among them.
+      const head = await chain.head()
       const records = await chain.records(foldedTo)
-      return { path: chainPath(partition), partition, chain, foldedTo, records, head: await chain.head() }
+      return { path: chainPath(partition), partition, chain, foldedTo, records, head }
     })
     return new ArchiveSnapshot(store, await Promise.all(chains))
   }
@@ -148,8 +150,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
 
   /** Returns a query of rows of a table of texts, with the columns of the database's table. */
   async textRelation(table: TextTable): Promise<string> {
-    const chains = this.chains.map(({ chain }) => chain)
-    const files = await textFiles(this.#store, chains, table)
+    const files = await textFiles(this.#store, this.chains, table)
     return textRelation(table, files.length === 0 ? null : await this.#read(files))
   }
 

@@ -231,6 +231,24 @@ export class CommitChain {
     })
   }
 
+  /**
+   * Returns the files of a table that records before a point name, of segments that stay.
+   *
+   * @throws TapelineError `ARCHIVE` if a record is missing or damaged
+   */
+  async foldedFiles(to: ChainPoint, table: string): Promise<SegmentFile[]> {
+    const kept = (await this.segmentFiles()).filter((file) => file.table === table && isBefore(file, to))
+    const files: SegmentFile[] = []
+    for (let i = 0; i < kept.length; i += READS) {
+      const some = kept.slice(i, i + READS).map(async ({ key, incarnation, offset }) => {
+        const entry = await this.#read(this.#recordKey(incarnation, offset), ENTRY)
+        return 'files' in entry ? entry.files.filter((file) => file.key === key) : []
+      })
+      files.push(...(await Promise.all(some)).flat())
+    }
+    return files
+  }
+
   /** The key of a segment's file for a table. */
   segmentKey(incarnation: number, firstOffset: number, segment: string, table: string): string {
     const folder = `${SEGMENTS}/${chainPath(this.#partition)}/${padded(incarnation, INCARNATION_DIGITS)}`

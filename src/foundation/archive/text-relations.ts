@@ -1,5 +1,5 @@
-import type { CommitChain } from './commit-chain.ts'
-import type { ObjectStore } from './object-store.ts'
+import type { ChainPoint, ChainRecord, CommitChain } from './commit-chain.ts'
+import type { FileContent, ObjectStore } from './object-store.ts'
 import { OFFSET_COLUMN, TEXT_TABLES } from './tables.ts'
 
 /*
@@ -12,16 +12,32 @@ export type TextTable = keyof typeof TEXT_TABLES
 /** Rows of the tables of before the archive, in a folder for each table. */
 export const ADOPTED_FOLDER = '_adopted'
 
-/** Returns the files of a table, also those of segments whose records are being written. */
+/** A chain as of one moment. */
+export interface ChainRecords {
+  readonly chain: CommitChain
+  readonly foldedTo: ChainPoint
+  /** Those that are not folded. */
+  readonly records: readonly ChainRecord[]
+}
+
+/**
+ * Returns the files of a table that the records of the chains name, and the adopted ones, of which no
+ * content is known.
+ *
+ * @throws TapelineError `ARCHIVE` if a record is missing or damaged
+ */
 export async function textFiles(
   store: ObjectStore,
-  chains: readonly CommitChain[],
+  chains: readonly ChainRecords[],
   table: TextTable,
-): Promise<Array<{ readonly key: string }>> {
+): Promise<Array<Partial<FileContent> & { readonly key: string }>> {
   const { name } = TEXT_TABLES[table]
-  const segments = (await Promise.all(chains.map((chain) => chain.segmentFiles()))).flat()
+  const files = chains.map(async ({ chain, foldedTo, records }) => [
+    ...(await chain.foldedFiles(foldedTo, name)),
+    ...records.flatMap(({ files }) => files.filter((file) => file.table === name)),
+  ])
   const adopted = (await store.list(`${ADOPTED_FOLDER}/${name}`)).map((key) => ({ key }))
-  return [...segments.filter((file) => file.table === name), ...adopted]
+  return [...(await Promise.all(files)).flat(), ...adopted]
 }
 
 /**
