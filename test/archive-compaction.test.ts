@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { compact } from '../src/archive/compaction.ts'
 import { duckDbCompaction } from '../src/archive/day-merge.ts'
 import { markForSweep, sweep } from '../src/archive/sweep.ts'
+import { ArchiveReader } from '../src/foundation/archive/archive-reader.ts'
+import { CommitChain } from '../src/foundation/archive/commit-chain.ts'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { openDuckDb, quoted } from '../src/foundation/archive/duckdb.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
-import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
-import { record, tradeValue } from './support/records.ts'
+import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { record, TOPIC_ID, tradeValue } from './support/records.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 const ROWS = 120_000
@@ -27,6 +29,106 @@ function trade(id: number, p: string) {
   const T = MIDNIGHT_MS + Math.floor(id / 10)
   return record(tradeValue({ t: id, s, p, T, E: T }))
 }
+
+const DATE = '2024-08-09'
+
+async function listOf({ store }: ArchiveParts) {
+  return (await newestDayList(store, 'raw_trades', DATE)) ?? assert.fail('not published')
+}
+
+/** Commits a segment of the engine's rows: the ids of a day from 0 on, at a price. */
+async function plant({ store, duckDb }: ArchiveParts, rows: number, price: string): Promise<void> {
+  const partition = { topic: 'trades', topicId: TOPIC_ID, partition: 0 }
+  const chain = new CommitChain(store, partition)
+  const head = (await chain.head()) ?? (await chain.begin({ firstOffset: 0, at: 0 }))
+  const key = chain.segmentKey(head.incarnation, head.nextOffset, crypto.randomUUID(), 'raw_trades')
+  const time = `make_timestamptz(${MIDNIGHT_MS * 1000} + id * 10)`
+  const written = await store.putFile(key, (path) =>
+    duckDb.run(`COPY (SELECT ${time} AS trade_time, ${time} AS event_time, 'BTCUSDT' AS symbol, 0 AS epoch, id AS trade_id,
+      ${price}::DECIMAL(20,8) AS price, 1::DECIMAL(20,8) AS quantity, true AS is_buyer_maker, ${time} AS ingestion_timestamp,
+      'stream' AS source, ${head.nextOffset} + id AS _offset FROM range(${rows}) AS ids(id)) TO ${quoted(path)} (FORMAT parquet)`),
+  )
+  const { incarnation, nextOffset, leaderEpoch } = head
+  await chain.commit(incarnation, {
+    ...{ segment: key, firstOffset: nextOffset, nextOffset: nextOffset + rows, leaderEpoch, lost: 0 },
+    committedAt: Date.now(),
+    files: [{ table: 'raw_trades', key, rows, ...written, days: { [DATE]: rows } }],
+  })
+}
+
+test('a day whose every row came again is read and published with little memory', async () => {
+  await using archive = await createArchive()
+  const rows = 800_000
+  await plant(archive, rows, '1')
+  await plant(archive, rows, 'CASE WHEN id % 80000 = 7 THEN 2 ELSE 1 END')
+  const little = { memoryBytes: 160 << 20, tempFolder: join(archive.folder, 'little') }
+  const reader = await ArchiveReader.open({ url: archive.folder, ...little })
+  const engine = await openDuckDb({ ...little, threads: 1 })
+  try {
+    const counted = await reader.read(async (snapshot) =>
+      reader.duckDb.rows<object>(
+        `SELECT count(*)::INTEGER AS rows, max(price)::VARCHAR AS price FROM (${await snapshot.relation('raw_trades')})`,
+      ),
+    )
+    assert.deepEqual(counted, [{ rows, price: FIRST }])
+    const ports = duckDbCompaction(archive.store, await engine.connect(), systemClock())
+    const [published] = await compact(ports, () => true)
+    assert.deepEqual([published?.rows, published?.duplicates, published?.conflicts?.rows], [rows, rows, 10])
+  } finally {
+    engine.close()
+    await reader.close()
+  }
+})
+
+test('of rows in several partitions the one that was committed first stays', async () => {
+  await using archive = await createArchive()
+  await archive.add('trades', [trade(8, FIRST), trade(9, FIRST), trade(1, FIRST)], 1)
+  // The symbol moves to another partition, where a message comes again.
+  await archive.add('trades', [trade(1, REPEATED)])
+  const reader = await archive.openReader()
+  const read = () =>
+    reader.read(async (snapshot) =>
+      reader.duckDb.rows<object>(
+        `SELECT trade_id::INTEGER AS id, price::VARCHAR AS price FROM (${await snapshot.relation('raw_trades')}) ORDER BY ALL`,
+      ),
+    )
+  const expected = [1, 8, 9].map((id) => ({ id, price: FIRST }))
+  assert.deepEqual(await read(), expected)
+  await archive.publish()
+  assert.deepEqual(await read(), expected)
+})
+
+test('rows that are committed while a day is found to be over are in its first list', async () => {
+  await using archive = await createArchive()
+  await archive.add('trades', [trade(1, FIRST)])
+  const ports = duckDbCompaction(archive.store, archive.duckDb, systemClock())
+  const isOver = async () => {
+    await archive.add('trades', [trade(2, FIRST)])
+    return true
+  }
+  const published = await compact(ports, isOver)
+  assert.deepEqual(
+    published.map(({ number, rows }) => [number, rows]),
+    [[1, 2]],
+  )
+})
+
+test('an altered segment is not published, and its name is in the error', async () => {
+  await using archive = await createArchive()
+  await archive.add('trades', [trade(1, FIRST)])
+  const [key = ''] = await archive.store.list('_segments')
+  // The engine would read it all the same.
+  const other = await createArchive()
+  await other.add('trades', [trade(1, REPEATED)])
+  const [otherKey = ''] = await other.store.list('_segments')
+  copyFileSync(join(other.folder, otherKey), join(archive.folder, key))
+  await other[Symbol.asyncDispose]()
+  await assert.rejects(archive.publish(), ({ errors: [error] }: AggregateError) => {
+    assert.match(String(error), new RegExp(`damaged: ${key} was altered`))
+    return true
+  })
+  assert.deepEqual(await archive.store.list('raw_trades'), [])
+})
 
 test('many rows are published in order and once each, the first of them, by two threads with little memory', async () => {
   await using archive = await createArchive()
@@ -52,12 +154,12 @@ test('many rows are published in order and once each, the first of them, by two 
     assert.deepEqual(
       { ...published, conflicts: published?.conflicts?.rows },
       {
-        ...{ table: 'raw_trades', date: '2024-08-09', number: 1, rows: ROWS, duplicates: repeats },
+        ...{ table: 'raw_trades', date: DATE, number: 1, rows: ROWS, duplicates: repeats },
         conflicts: repeats,
       },
     )
-    const list = await newestDayList(archive.store, 'raw_trades', '2024-08-09')
-    const paths = list?.files.map(({ key }) => quoted(join(archive.folder, key))).join()
+    const { files } = await listOf(archive)
+    const paths = files.map(({ key }) => quoted(join(archive.folder, key))).join()
     const [found] = await archive.duckDb.rows<object>(
       `SELECT count(*)::INTEGER AS rows, count(DISTINCT trade_id)::INTEGER AS ids, max(price)::VARCHAR AS price,
          (count(*) FILTER (WHERE isAfter = false))::INTEGER AS disordered
@@ -102,9 +204,11 @@ test('a compaction that is killed before its list leaves files that the next one
       (await archive.publish()).map((one) => [one.number, one.rows]),
       [[number, 1]],
     )
+    const { files } = await listOf(archive)
+    const keys = files.map(({ key }) => key).sort()
+    assert.deepEqual(await store.list('raw_trades'), keys, 'a glob sees no row twice')
     await sweep(store, await markForSweep(store), systemClock())
-    const list = await newestDayList(store, 'raw_trades', '2024-08-09')
-    assert.deepEqual(await store.list('raw_trades'), list?.files.map(({ key }) => key).sort())
+    assert.deepEqual(await store.list('raw_trades'), keys)
   }
 })
 

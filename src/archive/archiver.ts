@@ -242,6 +242,7 @@ export class Archiver {
       for (let failures = 1; !signal.aborted; failures++) {
         try {
           this.segments.restarted(partition, await chain.end({ incarnation, offset: before }, end))
+          this.#failure = null
           break
         } catch (error) {
           if (!signal.aborted) await this.#orFatal('Ending an incarnation failed', error, failures, signal)

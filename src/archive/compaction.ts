@@ -7,7 +7,6 @@ import {
   chainsOf,
   isBefore,
   ORIGIN,
-  type SegmentFile,
 } from '../foundation/archive/commit-chain.ts'
 import {
   conflictFolder,
@@ -15,23 +14,17 @@ import {
   type DayList,
   dayFileKey,
   dayFolder,
+  listNumberOf,
   newestDayList,
 } from '../foundation/archive/day-list.ts'
 import { dayManifest, type Ledger } from '../foundation/archive/day-manifest.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import { dayKey, type SegmentDay, segmentDays } from '../foundation/archive/segment-days.ts'
 import { type ArchiveTable, DAY_TABLES } from '../foundation/archive/tables.ts'
 import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { wallMs } from '../foundation/runtime/clock.ts'
 import type { CompactionPorts, DayToMerge, MergedDay } from './day-merge.ts'
 import { refreshManifests } from './manifests.ts'
-
-/** A file of a segment with rows of a day, and where its record is. */
-interface NewFile extends SegmentFile {
-  readonly date: string
-  readonly chain: string
-  readonly incarnation: number
-  readonly end: ChainPoint
-}
 
 export interface Published {
   readonly table: string
@@ -54,44 +47,51 @@ export type IsOver = (date: string, lastDate: string) => boolean | Promise<boole
  * Merges the segments of each day that is over into its published files. A day that was published
  * before is merged with its late rows. A day that fails delays no other.
  *
+ * @param onPublished gets each list once it is created
  * @returns the lists that were created
- * @throws AggregateError with the errors of single days, after all others
+ * @throws the errors of single days, after all others
  */
-export async function compact(ports: CompactionPorts, isOver: IsOver): Promise<Published[]> {
-  const chains = await Promise.all((await chainsOf(ports.store)).map((one) => readChain(ports.store, one)))
-  const ledger = await ports.readLedger(chains)
-  const files = chains.flatMap(newFiles)
-  const lastDate =
-    files
-      .map(({ date }) => date)
-      .sort()
-      .at(-1) ?? ''
-  const published: Published[] = []
+export async function compact(
+  ports: CompactionPorts,
+  isOver: IsOver,
+  onPublished: (one: Published) => void = () => {},
+): Promise<Published[]> {
+  const { store } = ports
   const errors: unknown[] = []
+  const attempt = (work: () => Promise<void>) => work().catch((error: unknown) => void errors.push(error))
+  const before = await readChains(store)
+  const lastDate = lastDateOf(before)
+  const over = new Set<string>()
+  for (const [day, { table, date }] of daysOf(before))
+    await attempt(async () => {
+      const isNew = (await newestDayList(store, table.name, date)) === null
+      if (isNew && (await isOver(date, lastDate))) over.add(day)
+    })
+  // The answer may depend on a record that was added after the chains were read.
+  const chains = over.size === 0 ? before : await readChains(store)
+  const ledger = await ports.readLedger(chains)
+  const published: Published[] = []
   const lists = new Map<string, DayList | null>()
-  for (const [day, ofDay] of Map.groupBy(files, dayKey)) {
-    const { table: name, date } = ofDay[0] ?? { table: '', date: '' }
-    const table = DAY_TABLES.get(name)
-    if (table === undefined) continue
-    try {
-      const last = await newestDayList(ports.store, name, date)
+  for (const [day, { table, date, files }] of daysOf(chains))
+    await attempt(async () => {
+      const last = await newestDayList(store, table.name, date)
       lists.set(day, last)
-      if (last === null && !(await isOver(date, lastDate))) continue
-      const added = ofDay.filter(({ chain, end }) => isBefore(last?.through[chain] ?? ORIGIN, end))
-      if (added.length === 0) continue
-      const list = await publishDay(ports, table, date, last, ledger, {
-        files: added,
-        through: throughOf(last, added),
-      })
-      if (list !== null) published.push(list)
-      lists.set(day, await newestDayList(ports.store, name, date))
-    } catch (error) {
-      errors.push(error)
-    }
-  }
-  for (const one of chains) await fold(ports.store, one, lists)
-  await refreshManifests(ports, ledger)
-  if (errors.length > 0) throw new AggregateError(errors, `${errors.length} days were not published`)
+      if (last === null && !over.has(day)) return
+      const added = files.filter(({ chain, end }) => isBefore(last?.through[chain] ?? ORIGIN, end))
+      if (added.length === 0) return
+      const through = throughOf(last, added)
+      const list = await publishDay(ports, table, date, last, ledger, { files: added, through })
+      if (list !== null) {
+        published.push(list)
+        onPublished(list)
+      }
+      const newest = await newestDayList(store, table.name, date)
+      lists.set(day, newest)
+      if (newest !== null) await removeUnlisted(store, newest)
+    })
+  for (const one of chains) await attempt(() => fold(store, one, lists))
+  await attempt(() => refreshManifests(ports, ledger))
+  if (errors.length > 0) throw new AggregateError(errors, 'Not all days were published')
   return published
 }
 
@@ -103,25 +103,30 @@ interface ReadChain {
   readonly records: readonly ChainRecord[]
 }
 
+async function readChains(store: ObjectStore): Promise<ReadChain[]> {
+  return Promise.all((await chainsOf(store)).map((one) => readChain(store, one)))
+}
+
 async function readChain(store: ObjectStore, partition: PartitionOrigin): Promise<ReadChain> {
   const chain = new CommitChain(store, partition)
   const foldedTo = await chain.foldedTo()
   return { chain, path: chainPath(partition), foldedTo, records: await chain.records(foldedTo) }
 }
 
-function newFiles({ path, records }: ReadChain): NewFile[] {
-  return records.flatMap(({ incarnation, nextOffset, files }) =>
-    files.flatMap((file) =>
-      Object.keys(file.days).map((date) => ({
-        ...{ ...file, date, chain: path, incarnation },
-        end: { incarnation, offset: nextOffset },
-      })),
-    ),
-  )
+/** The files of records by day, of the tables that are published. */
+function daysOf(chains: readonly ReadChain[]) {
+  const days = Map.groupBy(segmentDays(chains), dayKey)
+  return [...days].flatMap(([day, files]) => {
+    const [{ table: name, date } = { table: '', date: '' }] = files
+    const table = DAY_TABLES.get(name)
+    return table === undefined ? [] : [[day, { table, date, files }] as const]
+  })
 }
 
-function dayKey({ table, date }: Pick<NewFile, 'table' | 'date'>): string {
-  return `${table}/${date}`
+/** The last day of which there are rows that are not published. */
+function lastDateOf(chains: readonly ReadChain[]): string {
+  const dates = segmentDays(chains).map(({ date }) => date)
+  return dates.sort().at(-1) ?? ''
 }
 
 /**
@@ -220,7 +225,21 @@ export async function publishDay(
   return { table: table.name, date, number, rows, duplicates, conflicts: conflict }
 }
 
-function throughOf(last: DayList | null, added: readonly NewFile[]): Record<string, ChainPoint> {
+/**
+ * Removes files that were written for the number of a list and are not in it: their process was killed,
+ * or stands still, and cannot list them any more. A glob would see their rows twice.
+ */
+async function removeUnlisted(
+  store: ObjectStore,
+  { table, date, number, files, conflicts }: DayList,
+): Promise<void> {
+  const listed = new Set([...files, ...conflicts].map(({ key }) => key))
+  for (const folder of [dayFolder(table, date), conflictFolder(table, date)])
+    for (const key of await store.list(folder))
+      if (listNumberOf(key) === number && !listed.has(key)) await store.remove(key)
+}
+
+function throughOf(last: DayList | null, added: readonly SegmentDay[]): Record<string, ChainPoint> {
   const through: Record<string, ChainPoint> = { ...last?.through }
   for (const { chain, end } of added) if (isBefore(through[chain] ?? ORIGIN, end)) through[chain] = end
   return through

@@ -3,9 +3,11 @@ import type { Ledger } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import type { SegmentDay } from '../foundation/archive/segment-days.ts'
 import type { ArchiveTable } from '../foundation/archive/tables.ts'
 import type { ChainRecords } from '../foundation/archive/text-relations.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { ledgerOf, symbolFigures } from './manifests.ts'
 
 const DAY_MS = 86_400_000
@@ -16,17 +18,12 @@ const FILE_ROWS = 20_000_000
 /** Level of Zstandard. Files are 8 % smaller than with its default, for 0.2 µs a row. */
 const LEVEL = 9
 
-/** A file of a segment with rows of the day. */
-export interface AddedFile {
-  readonly key: string
-  readonly incarnation: number
-}
-
 export interface DayToMerge {
   readonly table: ArchiveTable
   /** UTC, like `2026-01-31`. */
   readonly date: string
-  readonly added: readonly AddedFile[]
+  /** Files of segments: if rows have one identity, the first stays. */
+  readonly added: ReadonlyArray<Pick<SegmentDay, 'key' | 'bytes' | 'sha256' | 'days'>>
   /** The files of the day as it is published, and what is in them. */
   readonly published: readonly DayFile[]
   readonly symbols: DayList['symbols']
@@ -76,7 +73,10 @@ export function duckDbCompaction(
 
 /**
  * Merges with DuckDB, sorted by symbol, time and id. If rows have one identity, the published one
- * stays, otherwise the first by incarnation and offset.
+ * stays, otherwise the first of the added files.
+ *
+ * The files that are merged are removed later. So each is compared with its SHA-256, and the rows that
+ * were read with its record: if one differs, nothing is published.
  *
  * @param rowsOf gives a query of the added rows with the columns of the table, `_rank` (1 or more:
  *   published rows have 0) and `_offset`; by default those of the segments
@@ -86,15 +86,15 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
     const { table, published } = day
     await using copies = new LocalCopies(store)
     await copies.add(day.added)
+    await copies.verify(day.added)
     const added = rowsOf(day, copies)
-    const addedCounts = await duckDb.rows<SymbolCount>(
-      `SELECT symbol, count(*)::DOUBLE AS rows FROM (${added}) GROUP BY symbol`,
-    )
+    const addedCounts = await countRows(duckDb, day, added)
     const isTouched = (file: DayFile) => addedCounts.some(({ symbol }) => isIn(file, symbol))
     const [kept = [], replaced = []] = [false, true].map((is) =>
       published.filter((file) => isTouched(file) === is),
     )
     await copies.add(replaced)
+    await copies.verify(replaced)
     const all = withPublished(copies, table, added, replaced)
     const replacedCounts = Object.entries(day.symbols).flatMap(([symbol, { rows }]) =>
       replaced.some((file) => isIn(file, symbol)) ? [{ symbol, rows }] : [],
@@ -120,17 +120,39 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
   }
 }
 
-/** The rows of segments as a query. Offsets of different chains do not compare; one has all rows of a symbol. */
+/** The rows of segments as a query. */
 function addedRows({ table, date, added }: DayToMerge, copies: LocalCopies): string {
   const time = table.columns[0]?.name ?? ''
   const next = new Date(Date.parse(date) + DAY_MS).toISOString().slice(0, 10)
-  const where = `WHERE ${time} >= TIMESTAMPTZ '${date} 00:00:00+00' AND ${time} < TIMESTAMPTZ '${next} 00:00:00+00'`
-  return [...Map.groupBy(added, ({ incarnation }) => incarnation)]
-    .map(
-      ([incarnation, files]) =>
-        `SELECT ${namesOf(table)}, ${incarnation} AS _rank, _offset FROM ${copies.read(files)} ${where}`,
-    )
-    .join(' UNION ALL ')
+  return `SELECT ${namesOf(table)}, (file_index + 1)::BIGINT AS _rank, _offset FROM ${copies.read(added)}
+    WHERE ${time} >= TIMESTAMPTZ '${date} 00:00:00+00' AND ${time} < TIMESTAMPTZ '${next} 00:00:00+00'`
+}
+
+/**
+ * Counts the added rows of each symbol.
+ *
+ * @throws TapelineError `ARCHIVE` if a file has another number of rows of the day than its record says
+ */
+async function countRows(
+  duckDb: DuckDb,
+  { date, added }: Pick<DayToMerge, 'date' | 'added'>,
+  rows: string,
+): Promise<SymbolCount[]> {
+  const counts = await duckDb.rows<{ symbol: string | null; rank: number | null; rows: number }>(
+    `SELECT symbol, _rank::INTEGER AS rank, count(*)::DOUBLE AS rows FROM (${rows})
+     GROUP BY GROUPING SETS ((symbol), (_rank))`,
+  )
+  const byRank = new Map(counts.map((one) => [one.rank, one.rows]))
+  for (const [i, { key, days }] of added.entries()) {
+    const [expected, found] = [days[date] ?? 0, byRank.get(i + 1) ?? 0]
+    if (found !== expected)
+      throw new TapelineError(
+        'ARCHIVE',
+        `The archive is damaged: ${key} has ${found} rows of ${date}, and its record says ${expected}`,
+        { fix: 'Restore the file from a copy of the archive. The day is not published until then.' },
+      )
+  }
+  return counts.flatMap((one) => (one.symbol === null ? [] : [{ symbol: one.symbol, rows: one.rows }]))
 }
 
 /** The same, and the rows of published files, which come first. */
@@ -168,7 +190,7 @@ function sortedRows({ identity }: ArchiveTable, rows: string): string {
   // The engine keeps the order of the sort in what follows it, so repeats are neighbours.
   const sorted = `SELECT * FROM (${rows}) ORDER BY ${identity.join()}, _rank, _offset`
   const isOther = identity.map((column) => `${column} IS DISTINCT FROM lag(${column}) OVER ()`)
-  return `SELECT *, ${isOther.join(' OR ')} AS _is_first FROM (${sorted})`
+  return `SELECT *, ${isOther.join(' OR ')} AS _is_first, row_number() OVER () AS _number FROM (${sorted})`
 }
 
 /** Writes the rows that repeat the identity of one that stays and have other content. */
@@ -177,12 +199,14 @@ async function writeConflicts(
   { table, putConflicts }: DayToMerge,
   rows: string,
 ): Promise<StoredFile[]> {
-  const identity = table.identity.join()
-  const content = `row(${table.content.join()})`
-  const repeated = `SELECT DISTINCT ${identity} FROM (${sortedRows(table, rows)}) WHERE NOT _is_first`
-  const first = `first_value(${content}) OVER (PARTITION BY ${identity} ORDER BY _rank, _offset)`
-  const query = `SELECT ${namesOf(table)} FROM (SELECT *, ${content} IS DISTINCT FROM ${first} AS _differs
-    FROM (${rows}) SEMI JOIN (${repeated}) USING (${identity})) WHERE _differs ORDER BY ${identity}`
+  const differs = table.content.map((column) => {
+    // The first of this identity is the last first one so far. One column at a time: the engine streams
+    // that, and would keep all rows for a value of several columns.
+    const first = `arg_max_null(${column}, _number) FILTER (WHERE _is_first) OVER (ROWS UNBOUNDED PRECEDING)`
+    return `${column} IS DISTINCT FROM ${first}`
+  })
+  const query = `SELECT ${namesOf(table)} FROM (SELECT *, ${differs.join(' OR ')} AS _differs
+    FROM (${sortedRows(table, rows)})) WHERE _differs`
   const [count] = await duckDb.rows<{ rows: number }>(`SELECT count(*)::DOUBLE AS rows FROM (${query})`)
   if (count === undefined || count.rows === 0) return []
   return [{ ...(await putConflicts((path) => copyTo(duckDb, query, path))), rows: count.rows }]

@@ -32,13 +32,12 @@ import { Closers, type RunningService, type ServicePorts, VERSION } from '../fou
 import type { ArchiveStatus } from '../foundation/telemetry/status.ts'
 import { Announcer } from './announcer.ts'
 import { Archiver } from './archiver.ts'
-import { compact } from './compaction.ts'
 import { type ArchiveConfig, archiveRights } from './config.ts'
 import { ArchiveCounts } from './counts.ts'
 import { DayEnds } from './day-ends.ts'
 import { duckDbCompaction } from './day-merge.ts'
 import { ARCHIVE_METRICS } from './metrics.ts'
-import { markForSweep, type SweepMarks, sweep } from './sweep.ts'
+import { Publishing } from './publishing.ts'
 
 const CLOSE_MS = 800
 const COMPACT_EVERY_MS = 3_600_000
@@ -136,32 +135,27 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     const announcer =
       config.announcer &&
       new Announcer({ kafka: config.kafka, ...config.announcer }, { store, duckDb: compactor, clock })
-    const clean = new Map<string, string>()
-    let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
+    const publishing = new Publishing({
+      ...{ compaction, announcer, clock, graceMs: config.graceMs },
+      isOver: (date, lastDate) => days.isOver(date, lastDate),
+      onPublished: (one) => {
+        counts.published(one)
+        log.info(one, 'Published a day')
+        if (one.conflicts !== null)
+          log.error(
+            one,
+            'Rows contradict one with the same identity, which stays: they are in a separate file',
+          )
+      },
+      onRemoved: (removed) => log.info({ removed }, 'Removed files that newer ones replace'),
+    })
     const stopping = new AbortController()
     const publish = async () => {
       try {
         counts.newestDay = await newestPublishedDay(store)
         if (!running.isFirst) return AGAIN_MS
-        const ends = await announcer?.readEnds()
-        for (const one of await compact(compaction, (date, lastDate) => days.isOver(date, lastDate))) {
-          counts.published(one)
-          log.info(one, 'Published a day')
-          if (one.conflicts !== null)
-            log.error(
-              one,
-              'Rows contradict one with the same identity, which stays: they are in a separate file',
-            )
-        }
+        await publishing.run(stopping.signal)
         counts.newestDay = await newestPublishedDay(store)
-        const nowMs = clock.monotonicMs()
-        if (marks !== null && nowMs - marks.atMs >= config.graceMs) {
-          const removed = await sweep(store, marks.of, clock)
-          if (removed > 0) log.info({ removed }, 'Removed files that newer ones replace')
-          marks = null
-        }
-        marks ??= { atMs: nowMs, of: await markForSweep(store, clean) }
-        if (ends !== undefined) await announcer?.announce(ends)
         return COMPACT_EVERY_MS
       } catch (error) {
         if (stopping.signal.aborted) return 0
@@ -170,12 +164,12 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
         return AGAIN_MS
       }
     }
-    const publishing = repeat(publish, stopping.signal, clock)
+    const repeating = repeat(publish, stopping.signal, clock)
     stopPublishing = () => {
       stopping.abort()
       compactor.interrupt()
     }
-    closers.add('compaction', () => publishing)
+    closers.add('compaction', () => repeating)
   }
   const working = work().catch((error: unknown) => {
     if (!starting.signal.aborted) ended.resolve(error)

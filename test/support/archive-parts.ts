@@ -25,8 +25,8 @@ export interface ArchiveParts extends AsyncDisposable {
   readonly folder: string
   readonly store: ObjectStore
   readonly duckDb: DuckDb
-  /** Writes messages as one segment of partition 0 of a topic, which is named after its kind. */
-  add(kind: (typeof KINDS)[number], messages: readonly FetchedMessage[]): Promise<void>
+  /** Writes messages as one segment of a partition, by default 0, of a topic, which is named after its kind. */
+  add(kind: (typeof KINDS)[number], messages: readonly FetchedMessage[], partition?: number): Promise<void>
   /** Publishes the days that are over: by default all. */
   publish(isOver?: (date: string) => boolean): Promise<Published[]>
   openReader(): Promise<ArchiveReader>
@@ -50,16 +50,16 @@ export async function createArchive(source = 'simulated', elsewhere?: ObjectStor
     folder,
     store,
     duckDb,
-    async add(kind, messages) {
-      const partition = { topic: kind, topicId: TOPIC_ID, partition: 0 }
-      const chain = new CommitChain(store, partition)
+    async add(kind, messages, partition = 0) {
+      const origin = { topic: kind, topicId: TOPIC_ID, partition }
+      const chain = new CommitChain(store, origin)
       const head = (await chain.head()) ?? (await chain.begin({ firstOffset: 0, at: 0 }))
       const open = new OpenSegments({
         kindOf: new Map(KINDS.map((one) => [one, one])),
         ...{ flushIntervalMs: 1000, sealBytes: 1 << 30, maxBytes: 1 << 30 },
       })
-      open.assign([{ ...partition, head }])
-      assert.equal(open.accept(fetched(kind, 0, head.nextOffset, messages), 0, MIDNIGHT_MS), null)
+      open.assign([{ ...origin, head }])
+      assert.equal(open.accept(fetched(kind, partition, head.nextOffset, messages), 0, MIDNIGHT_MS), null)
       open.drain()
       const segment = open.take(0)
       assert.ok(segment !== null)

@@ -10,12 +10,12 @@ import {
   chainsOf,
   isBefore,
   ORIGIN,
-  type SegmentFile,
 } from './commit-chain.ts'
 import { type DayFile, type DayList, newestDayList, publishedDates } from './day-list.ts'
 import { quoted } from './duckdb.ts'
 import { LocalCopies } from './local-copies.ts'
 import type { FileContent, ObjectStore } from './object-store.ts'
+import { dayKey, type SegmentDay, segmentDays } from './segment-days.ts'
 import { type ArchiveTable, COLUMN_KINDS, DAY_TABLES } from './tables.ts'
 import { type TextTable, textFiles, textRelation } from './text-relations.ts'
 
@@ -33,19 +33,6 @@ export interface RowRange {
 
 export const ALL_ROWS: RowRange = { symbols: null, fromMs: null, toMs: null }
 
-/** A segment's file with rows of a day that the newest list of the day does not have. */
-export interface PendingFile extends SegmentFile {
-  readonly incarnation: number
-  readonly committedAt: number
-}
-
-/** The same, with its day and the place of its record. */
-interface SegmentOfDay extends PendingFile {
-  readonly date: string
-  readonly chain: string
-  readonly end: ChainPoint
-}
-
 /** Where the rows of a day and table are. */
 export interface ArchiveDay {
   readonly table: string
@@ -53,7 +40,8 @@ export interface ArchiveDay {
   readonly date: string
   /** Null before the day is published. */
   readonly list: DayList | null
-  readonly pending: readonly PendingFile[]
+  /** The files of segments with rows that the list does not have, in the order of their commits. */
+  readonly pending: readonly SegmentDay[]
 }
 
 /** A chain, and its records that are not folded. */
@@ -79,7 +67,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
   readonly chains: readonly SnapshotChain[]
   readonly #store: ObjectStore
   /** Files of segments by table and day, with the place of their records. */
-  readonly #segments: ReadonlyMap<string, readonly SegmentOfDay[]>
+  readonly #segments: ReadonlyMap<string, readonly SegmentDay[]>
   readonly #lists = new Map<string, Promise<DayList | null>>()
   readonly #used = new Set<string>()
   readonly #copies: LocalCopies
@@ -88,7 +76,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
     this.#store = store
     this.#copies = new LocalCopies(store)
     this.chains = chains
-    this.#segments = Map.groupBy(chains.flatMap(segmentDays), ({ table, date }) => dayKey(table, date))
+    this.#segments = Map.groupBy(segmentDays(chains), dayKey)
   }
 
   /** @throws TapelineError `ARCHIVE` if a record is missing or damaged */
@@ -114,7 +102,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
 
   /** @throws TapelineError `ARCHIVE` if its list is damaged */
   async day(table: string, date: string): Promise<ArchiveDay> {
-    const key = dayKey(table, date)
+    const key = dayKey({ table, date })
     const reading = this.#lists.get(key) ?? newestDayList(this.#store, table, date)
     this.#lists.set(key, reading)
     const list = await reading
@@ -132,7 +120,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
 
   /**
    * Returns a query of rows with the columns of a table, each row once. If rows have one identity, the
-   * published one counts, otherwise the first by incarnation and offset, as in compaction.
+   * published one counts, otherwise the one that was committed first, as in compaction.
    *
    * @throws TapelineError `ARCHIVE` if a list is damaged
    */
@@ -172,19 +160,15 @@ export class ArchiveSnapshot implements AsyncDisposable {
     const columns = columnsOf(table)
     const fromMs = Date.parse(date)
     const isOfDay = conditionsOf(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS }).join(' AND ')
-    const parts: string[] = []
-    for (const [incarnation, files] of Map.groupBy(pending, (file) => file.incarnation))
-      parts.push(
-        `SELECT ${columns}, ${incarnation} AS _rank, _offset FROM ${await this.#read(files)} WHERE ${isOfDay}`,
-      )
+    const rows = `SELECT ${columns}, file_index AS _rank, _offset FROM ${await this.#read(pending)} WHERE ${isOfDay}`
     const identity = table.identity.join()
     const first = `row_number() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
-    const late = `SELECT ${columns} FROM (${parts.join(' UNION ALL ')}) QUALIFY ${first}`
+    const late = `SELECT ${columns} FROM (${rows}) QUALIFY ${first}`
     const published = filesIn(list, range)
     if (published.length === 0) return late
     // Late rows are few: the window over them and this join take a fraction of a window over all.
-    const rows = await this.#read(published)
-    return `SELECT ${columns} FROM ${rows} UNION ALL SELECT ${columns} FROM (${late}) ANTI JOIN ${rows} USING (${identity})`
+    const settled = await this.#read(published)
+    return `SELECT ${columns} FROM ${settled} UNION ALL SELECT ${columns} FROM (${late}) ANTI JOIN ${settled} USING (${identity})`
   }
 
   /** Its queries cannot be used afterwards. */
@@ -197,23 +181,6 @@ export class ArchiveSnapshot implements AsyncDisposable {
     await this.#copies.add(files)
     return this.#copies.read(files)
   }
-}
-
-function segmentDays({ path, records }: SnapshotChain): SegmentOfDay[] {
-  return records.flatMap(({ incarnation, nextOffset, committedAt, files }) =>
-    files
-      .filter(({ table }) => DAY_TABLES.has(table))
-      .flatMap((file) =>
-        Object.keys(file.days).map((date) => ({
-          ...{ ...file, date, chain: path, incarnation, committedAt },
-          end: { incarnation, offset: nextOffset },
-        })),
-      ),
-  )
-}
-
-function dayKey(table: string, date: string): string {
-  return `${table}/${date}`
 }
 
 function touches(date: string, { fromMs, toMs }: RowRange): boolean {

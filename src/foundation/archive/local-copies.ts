@@ -1,4 +1,6 @@
+import { TapelineError } from '../runtime/errors.ts'
 import { quotedPath } from './duckdb.ts'
+import { localFiles } from './local-files.ts'
 import type { FileContent, ObjectStore } from './object-store.ts'
 
 /** A file, with what is known of its content. */
@@ -32,12 +34,29 @@ export class LocalCopies implements AsyncDisposable {
 
   /** Reads files that were added, as a table of the engine. */
   read(files: ReadonlyArray<{ readonly key: string }>): string {
-    const paths = files.map(({ key }) => {
-      const path = this.#paths.get(key)
-      if (path === undefined) throw new Error(`There is no local copy of ${key}`)
-      return quotedPath(path)
-    })
+    const paths = files.map(({ key }) => quotedPath(this.#path(key)))
     return `read_parquet([${paths.join()}], hive_partitioning = false)`
+  }
+
+  /**
+   * Compares files that were added with what the archive knows of their content.
+   *
+   * @throws TapelineError `ARCHIVE` if one differs
+   */
+  async verify(files: ReadonlyArray<FileContent & { readonly key: string }>): Promise<void> {
+    for (const { key, bytes, sha256 } of files) {
+      const found = await localFiles.hash(this.#path(key))
+      if (found.bytes !== bytes || found.sha256 !== sha256)
+        throw new TapelineError('ARCHIVE', `The archive is damaged: ${key} was altered`, {
+          fix: 'Restore the file from a copy of the archive. `bin/tapeline archive check` names everything that is wrong.',
+        })
+    }
+  }
+
+  #path(key: string): string {
+    const path = this.#paths.get(key)
+    if (path === undefined) throw new Error(`There is no local copy of ${key}`)
+    return path
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
