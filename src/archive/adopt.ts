@@ -1,12 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
-import { newestDayList } from '../foundation/archive/day-list.ts'
 import { type DuckDb, quoted, quotedPath } from '../foundation/archive/duckdb.ts'
-import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { type ArchiveTable, COLUMN_KINDS } from '../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../foundation/archive/text-relations.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { publishDay } from './compaction.ts'
 import { duckDbMerge } from './day-merge.ts'
 import { ledgerOf } from './manifests.ts'
@@ -28,14 +27,17 @@ export interface Adopted {
   readonly list: number | null
 }
 
+const DAY_MS = 86_400_000
+
 /** Another process may publish the day meanwhile. */
 const MAX_ATTEMPTS = 5
 
 /**
- * Adds rows from elsewhere to the published files of a day: those that the day does not have, by their
- * identity. The rest of the day stays as it is. Repeating it adds nothing.
+ * Adds rows from elsewhere to the published files of a day: those that neither these nor segments have,
+ * by their identity. The rest of the day stays as it is. Repeating it adds nothing.
  *
  * @param csv file without a header line, with the columns of the table; an empty field is null
+ * @throws TapelineError `ARCHIVE` if the day has segments and is not published
  */
 export async function adoptDay(
   ports: AdoptPorts,
@@ -50,31 +52,30 @@ export async function adoptDay(
   )
   const [count] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM ${given}`)
   const rows = Number(count?.rows ?? 0)
-  // Its folds are read before the list: what is folded is in lists, and in none if the day has none.
-  await using snapshot = await ArchiveSnapshot.take(store)
-  const folded = Object.fromEntries(snapshot.chains.map(({ path, foldedTo }) => [path, foldedTo]))
-  const ledger = await ledgerOf(ports, snapshot.chains)
+  const fromMs = Date.parse(date)
   for (let attempt = 1; ; attempt++) {
-    const last = await newestDayList(store, table.name, date)
-    await using copies = new LocalCopies(store)
-    await copies.add(last?.files ?? [])
-    const published = last?.files ?? []
-    const fresh =
-      published.length === 0
-        ? `SELECT * FROM ${given}`
-        : `SELECT * FROM ${given} ANTI JOIN ${copies.read(published)} USING (${table.identity.join()})`
+    await using snapshot = await ArchiveSnapshot.take(store)
+    const { list: last, pending } = await snapshot.day(table.name, date)
+    // A list ends the wait until the day is over.
+    if (last === null && pending.length > 0)
+      throw new TapelineError('ARCHIVE', `${table.name} ${date} is archived, and not published yet`, {
+        fix: 'Let the archive service publish the day, then adopt it: what is there then stays as it is.',
+      })
+    const known = await snapshot.relation(table.name, { symbols: null, fromMs, toMs: fromMs + DAY_MS })
+    const fresh = `SELECT * FROM ${given} ANTI JOIN (${known}) USING (${table.identity.join()})`
     const [added] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM (${fresh})`)
     const done = { table: table.name, date, rows, added: Number(added?.rows ?? 0) }
     if (done.added === 0) return { ...done, list: last?.number ?? null }
     const columns = table.columns.map(({ name }) => name).join()
+    const folded = Object.fromEntries(snapshot.chains.map(({ path, foldedTo }) => [path, foldedTo]))
     const rowsOf = () => `SELECT ${columns}, 1 AS _rank, 0 AS _offset FROM (${fresh})`
     const list = await publishDay(
       { ...ports, merge: duckDbMerge(store, duckDb, rowsOf) },
       table,
       date,
       last,
-      ledger,
-      // Segments are still to be merged.
+      await ledgerOf(ports, snapshot.chains),
+      // Later records are still to be merged; folded ones never are.
       { files: [], through: { ...folded, ...last?.through } },
     )
     if (list !== null) return { ...done, list: list.number }

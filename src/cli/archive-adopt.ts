@@ -3,13 +3,13 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { ARCHIVE_TABLES } from '../foundation/archive/tables.ts'
-import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
+import { rejectOtherExchange, rejectOtherTimeUnit } from '../foundation/kafka/exchange-identity-mark.ts'
 import { EVENT_TYPES } from '../foundation/market/event.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
-import { readFact } from '../foundation/store/meta.ts'
+import { readIdentity } from '../foundation/store/meta.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { type Day, parseDay } from '../tools/export/day.ts'
@@ -51,8 +51,12 @@ async function adopt(day: Day, signal: AbortSignal): Promise<void> {
   const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-adopt', signal }
   await withArchive({ ...storedArchive(settings), signal }, ({ store, duckDb, mark }) =>
     withTextReader(settings, options, async (reader) => {
-      const source = await readFact(reader.typed, 'source')
-      if (source !== null) rejectOtherExchange(`The files in ${store.name}`, mark.source, source, OTHER)
+      const stored = await readIdentity(reader.typed)
+      if (stored !== null) {
+        const files = `The files in ${store.name}`
+        rejectOtherExchange(files, mark.source, stored.source, OTHER)
+        rejectOtherTimeUnit(files, mark.timeUnit, stored.timeUnit, OTHER)
+      }
       await store.prepare()
       const csv = join(settings.ARCHIVE_TEMP ?? store.stagingFolder, `${randomUUID()}.csv`)
       const ports = { store, duckDb, clock: systemClock() }

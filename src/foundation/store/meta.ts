@@ -2,12 +2,22 @@ import { z } from 'zod'
 import { TRADE_TYPES } from '../market/event.ts'
 import { epochField, idField, symbolField, timeMsField } from '../market/fields.ts'
 import { RECORDING, type Recording } from '../market/recording.ts'
+import { parseTimeUnit, type TimeUnit, UNMARKED_TIME_UNIT } from '../market/time-unit.ts'
 import type { Queryable } from './database.ts'
 
 /** Returns the text of a fact; null if there is none. */
 export async function readFact(connection: Queryable, key: string): Promise<string | null> {
   const { rows } = await connection.query<{ value: string }>('SELECT value FROM meta WHERE key = $1', [key])
   return rows[0]?.value ?? null
+}
+
+/** Returns the exchange and the unit of the times; null before the first rows. */
+export async function readIdentity(
+  connection: Queryable,
+): Promise<{ readonly source: string; readonly timeUnit: TimeUnit } | null> {
+  const source = await readFact(connection, 'source')
+  const timeUnit = parseTimeUnit(await readFact(connection, 'time_unit')) ?? UNMARKED_TIME_UNIT
+  return source === null ? null : { source, timeUnit }
 }
 
 /** Marks the database with its exchange or the unit of its trade times, unless it is. @returns its mark */

@@ -1,10 +1,9 @@
 import { countUnstored } from '../../foundation/kafka/read-range.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
-import { parseTimeUnit, UNMARKED_TIME_UNIT } from '../../foundation/market/time-unit.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import { epochAt } from '../../foundation/store/epoch-at.ts'
 import { missingIds, readIdGaps } from '../../foundation/store/ledger-rows.ts'
-import { readFact } from '../../foundation/store/meta.ts'
+import { readIdentity } from '../../foundation/store/meta.ts'
 import type { TextReader, TextRow } from '../../foundation/store/text-reader.ts'
 import type { DailyFile } from './daily-file.ts'
 import { type HistoryStore, storedRow } from './history-store.ts'
@@ -30,11 +29,7 @@ export function databaseHistory(reader: TextReader): HistoryStore {
   const { typed } = reader
   const dayOf = ({ symbol, type, date }: DailyFile) => [symbol, type, `${date} 00:00:00+00`]
   return {
-    async identity() {
-      const source = await readFact(typed, 'source')
-      const timeUnit = parseTimeUnit(await readFact(typed, 'time_unit')) ?? UNMARKED_TIME_UNIT
-      return source === null ? null : { source, timeUnit }
-    },
+    identity: () => readIdentity(typed),
     unstored: async (ends) => countUnstored(await readOffsets(typed), ends),
     async *rowsOf(file) {
       for await (const { rows } of reader.select(ROWS, dayOf(file), ROWS_AT_ONCE)) yield rows.map(storedRow)
