@@ -11,13 +11,17 @@ import type { Gap } from '../src/foundation/market/gap.ts'
 import type { IdRow } from '../src/foundation/market/gap-requests.ts'
 import { type IdRange, normalise } from '../src/foundation/market/id-ranges.ts'
 import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
+import { isTapelineError } from '../src/foundation/runtime/errors.ts'
+import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
 import { dailyFile, dailyFiles } from '../src/tools/history/daily-file.ts'
 import { closingRows } from '../src/tools/history/gap-closing.ts'
 import { publishMissing, readWhole } from '../src/tools/history/import-file.ts'
 import { TradePublisher } from '../src/tools/history/trade-publisher.ts'
+import { untilStored } from '../src/tools/history/until-stored.ts'
 import { columns } from './support/columns.ts'
 import { gapRow, record } from './support/records.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'tapeline-import-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -240,6 +244,29 @@ function newest(rows: readonly IdRow[]): IdRow[] {
 function closed(gaps: Parameters<typeof closingRows>[0], rows: readonly IdRow[]) {
   return columns(closingRows(gaps, rows, NOW_MS), 'gap_id', 'revision', 'from_id', 'to_id', 'status')
 }
+
+test('an import waits for a service that writes every five minutes, and not for one that does not run', async () => {
+  const FLUSH_MS = Number(DEFINITIONS.ARCHIVE_FLUSH_INTERVAL_MS.fallback)
+  assert.equal(FLUSH_MS, 300_000)
+  const wait = async (runsForMs: number) => {
+    const clock = new VirtualClock()
+    /** Writes at most 5 messages in each interval. */
+    const unstored = async () =>
+      Math.max(0, 12 - 5 * Math.floor(Math.min(clock.monotonicMs(), runsForMs) / FLUSH_MS))
+    const { signal } = new AbortController()
+    const waiting = untilStored(unstored, ['trades'], { clock, flushIntervalMs: FLUSH_MS, signal }, () => {})
+    const ended = waiting.then(
+      () => clock.monotonicMs(),
+      (error: unknown) => error,
+    )
+    await clock.advance(4 * FLUSH_MS)
+    return ended
+  }
+  assert.equal(await wait(Number.POSITIVE_INFINITY), 3 * FLUSH_MS)
+  const error = await wait(0)
+  assert.ok(isTapelineError(error, 'DATABASE'))
+  assert.match(error.message, /^12 messages of trades are not stored, and none was for 660 s$/)
+})
 
 test('takes the daily files of a folder in order, and refuses a day that is given twice', async () => {
   const own = mkdtempSync(join(folder, 'downloads-'))

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { topicNames } from '../foundation/kafka/config.ts'
 import { countIds } from '../foundation/market/id-ranges.ts'
+import { systemClock } from '../foundation/runtime/clock.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { countText, plural } from '../foundation/telemetry/plural.ts'
@@ -65,7 +66,9 @@ export function historyImportCommand(): Command {
           else console.log(`${printable(gap_id)}  ${event_type} ${from_id}..${to_id}  ${status}`)
         },
       }
-      const shared = { kafka, topics: topicNames(settings), wallMs: Date.now, isDry }
+      const flushIntervalMs =
+        flags.archive === true ? settings.ARCHIVE_FLUSH_INTERVAL_MS : settings.FLUSH_INTERVAL_MS
+      const shared = { kafka, topics: topicNames(settings), clock: systemClock(), flushIntervalMs, isDry }
       const words: Pick<ImportOptions, 'onKafka'> = { onKafka: (work) => onKafka(kafka, work) }
       await interruptible((signal) =>
         withHistory(settings, flags.archive === true, signal, (withStore) =>

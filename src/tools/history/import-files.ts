@@ -15,7 +15,7 @@ import { RecordSender } from '../../foundation/kafka/record-sender.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRow } from '../../foundation/market/gap-requests.ts'
 import { countIds, type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
-import { sleep } from '../../foundation/runtime/backoff.ts'
+import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { countText } from '../../foundation/telemetry/plural.ts'
 import type { DailyFile } from './daily-file.ts'
@@ -24,6 +24,7 @@ import { closingRows, type ImportedGap } from './gap-closing.ts'
 import type { HistoryStore, TradeStream } from './history-store.ts'
 import { type Imported, publishMissing, type ReadFile, readWhole } from './import-file.ts'
 import { TradePublisher } from './trade-publisher.ts'
+import { untilStored } from './until-stored.ts'
 
 export interface ImportOptions {
   readonly kafka: KafkaConnection
@@ -32,7 +33,9 @@ export interface ImportOptions {
   readonly withStore: <Result>(work: (store: HistoryStore) => Promise<Result>) => Promise<Result>
   /** Runs work on Kafka, and words its errors for a person. */
   readonly onKafka: <Result>(work: () => Promise<Result>) => Promise<Result>
-  readonly wallMs: () => number
+  readonly clock: Clock
+  /** How often the service that stores the topics writes. */
+  readonly flushIntervalMs: number
   /** Publishes nothing. */
   readonly isDry: boolean
   readonly signal: AbortSignal
@@ -48,15 +51,12 @@ export interface ImportEvents {
   onClosed(gap: Gap): void
 }
 
-/** A store that does not get further within this time has no running service. */
-const STALLED_MS = 60_000
-const POLL_MS = 500
-
 /** The ids that the files of a stream and epoch have. */
 interface Covered {
   readonly stream: TradeStream
   readonly files: IdRange[]
-  readonly published: IdRange[]
+  /** The ranges of each file: more than a call may have arguments. */
+  readonly published: Array<readonly IdRange[]>
 }
 
 /**
@@ -75,14 +75,18 @@ export async function importFiles(
   const { kafka, topics, withStore, onKafka, isDry } = options
   const mark = await readMark(options)
   await withStore((store) => rejectOtherStore(store, mark))
-  await untilStored(options, events)
+  const wanted = [topics.trades, topics.gaps]
+  const ends = await onKafka(() => readEnds(kafka, 'tapeline-history', wanted))
+  const unstored = () => withStore((store) => store.unstored(ends))
+  // What was published and is not stored yet must not be published again.
+  await untilStored(unstored, wanted, options, events.onWaiting)
   const sender = new RecordSender(kafka, 'tapeline-history', 'lz4')
   const covered = new Map<string, Covered>()
   const sending: Pick<RecordSender, 'send'> = { send: (...args) => onKafka(() => sender.send(...args)) }
   try {
     const metadata = await onKafka(() => sender.topics([topics.trades]))
     const partitions = metadata.get(topics.trades)?.partitions ?? 1
-    const to = { topic: topics.trades, partitions, wallMs: options.wallMs }
+    const to = { topic: topics.trades, partitions, wallMs: () => wallMs(options.clock) }
     for (const file of files) {
       const read = await readWhole(file, (rows) => {
         throwIfAborted(options, 0)
@@ -109,7 +113,7 @@ export async function importFiles(
       const one = covered.get(key) ?? { stream: { symbol, eventType, epoch }, files: [], published: [] }
       covered.set(key, one)
       one.files.push({ from: ids.first.id, to: ids.last.id })
-      one.published.push(...imported.published)
+      one.published.push(imported.published)
     }
   } finally {
     await sender.close()
@@ -120,7 +124,7 @@ export async function importFiles(
 /** Closes the unrecoverable gaps of a stream as far as their ids are stored or published now. */
 async function closeGaps(
   { stream, files, published }: Covered,
-  { kafka, topics, withStore, onKafka, wallMs, isDry, signal }: ImportOptions,
+  { kafka, topics, withStore, onKafka, clock, isDry, signal }: ImportOptions,
   { onClosed }: ImportEvents,
 ): Promise<void> {
   const rows = await withStore(async (store) => {
@@ -128,7 +132,7 @@ async function closeGaps(
     const touched = all.filter(
       (row) => isUnrecoverable(row) && countIds(subtract([rangeOf(row)], files)) < sizeOf(row),
     )
-    const now = normalise(published)
+    const now = normalise(published.flat())
     const left = touched.flatMap((row) =>
       subtract([rangeOf(row)], now).map((range) => ({
         row,
@@ -145,7 +149,7 @@ async function closeGaps(
         missing: normalise(left.flatMap((one, i) => (one.row === row ? (missing[i] ?? []) : []))),
       }),
     )
-    return closingRows(gaps, all, wallMs())
+    return closingRows(gaps, all, wallMs(clock))
   })
   if (!isDry) await onKafka(() => sendGapRows(kafka, topics.gaps, rows, signal))
   for (const row of rows) onClosed(row)
@@ -170,38 +174,6 @@ async function rejectOtherStore(store: HistoryStore, { source, timeUnit }: Mark)
   const fix = 'Use the database or the archive of these topics.'
   rejectOtherExchange('The stored rows', stored.source, source, fix)
   rejectOtherTimeUnit('The stored rows', stored.timeUnit, timeUnit, fix)
-}
-
-/**
- * Waits until the store has every trade and ledger row that Kafka has: what was published and is not
- * stored yet must not be published again.
- *
- * @throws TapelineError `DATABASE` if it does not get further
- */
-async function untilStored(
-  { kafka, topics, withStore, onKafka, signal }: ImportOptions,
-  { onWaiting }: ImportEvents,
-): Promise<void> {
-  const wanted = [topics.trades, topics.gaps]
-  const ends = await onKafka(() => readEnds(kafka, 'tapeline-history', wanted))
-  let least = Number.POSITIVE_INFINITY
-  let sinceMs = performance.now()
-  for (;;) {
-    const unstored = await withStore((store) => store.unstored(ends))
-    if (unstored === 0) return
-    if (unstored < least) sinceMs = performance.now()
-    least = Math.min(least, unstored)
-    if (performance.now() - sinceMs > STALLED_MS)
-      throw new TapelineError(
-        'DATABASE',
-        `${countText(unstored)} messages of ${wanted.join(' and ')} are not stored, and none was for ${STALLED_MS / 1000} s`,
-        {
-          fix: 'Start the service that stores them (`consume`, or `archive` with --archive), and run this again.',
-        },
-      )
-    onWaiting(unstored)
-    await sleep(POLL_MS, signal)
-  }
 }
 
 function throwIfAborted({ signal }: ImportOptions, published: number): void {
