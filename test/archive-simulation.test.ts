@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { mulberry32, Random } from '../src/sandbox/simulator/market/random.ts'
+import { MemoryDisk } from './archive-simulation/memory-disk.ts'
+import { MemoryTopic } from './archive-simulation/memory-topic.ts'
+import { ArchiveProcess } from './archive-simulation/process.ts'
 import { type Defect, World } from './archive-simulation/world.ts'
+import { MemoryGroup } from './consumer-simulation/memory-group.ts'
+import { tradeValue } from './support/records.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
 
 const RUN_MS = 6 * 3_600_000
 
@@ -51,3 +58,26 @@ for (const [defect, expected] of DEFECTS) {
     assert.ok(found.length > 0)
   })
 }
+
+test('an archive is ready again once the end of a chain is written after a failure, without a new message', async () => {
+  const clock = new VirtualClock(Date.UTC(2026, 0, 1, 12))
+  const random = new Random(1, mulberry32)
+  const topic = new MemoryTopic('trades', 1, random)
+  const group = new MemoryGroup(clock, random, topic.partitions)
+  const disk = new MemoryDisk(random)
+  const one = new ArchiveProcess({
+    ...{ clock, random, topic, group, disk, engineDefect: null, sweepsAll: false },
+    onCommitted: () => {},
+    onPublished: () => {},
+  })
+  for (let id = 1; id <= 3; id++) topic.append(0, tradeValue({ t: id }), String(id))
+  await clock.advance(300_000)
+  topic.truncate(0, 2)
+  disk.failing = 1
+  await clock.advance(30_000)
+  const problem = () => one.archiver?.problem
+  assert.match(problem() ?? '', /Ending an incarnation failed/)
+  disk.failing = 0
+  await clock.advance(60_000)
+  assert.equal(problem(), null)
+})
