@@ -55,7 +55,7 @@ export class OpenSegments implements MessageBuffer {
   readonly #owned = new Map<string, Owned>()
   readonly #rows = new SegmentRows()
   /** Segments of a topic that was recreated: no other copy of their messages is left. */
-  #retired: Segment[] = []
+  readonly #retired = new Map<Segment, 'open' | 'writing'>()
   #isDraining = false
   #consumed = 0
 
@@ -95,7 +95,8 @@ export class OpenSegments implements MessageBuffer {
   retire(topic: string, topicId: string): void {
     for (const [key, state] of [...this.#owned]) {
       if (state.topic !== topic || state.topicId === topicId) continue
-      if (state.open !== null) this.#retired.push(state.open)
+      if (state.writing !== null) this.#retired.set(state.writing, 'writing')
+      if (state.open !== null) this.#retired.set(state.open, 'open')
       this.#owned.delete(key)
     }
   }
@@ -124,10 +125,7 @@ export class OpenSegments implements MessageBuffer {
 
   /** Bytes of all rows that are not committed. */
   get heldBytes(): number {
-    return (
-      this.#sum(({ open, writing }) => bytesOf(open) + bytesOf(writing)) +
-      this.#retired.reduce((sum, segment) => sum + bytesOf(segment), 0)
-    )
+    return this.#held.reduce((sum, segment) => sum + bytesOf(segment), 0)
   }
 
   get hasRoom(): boolean {
@@ -136,14 +134,12 @@ export class OpenSegments implements MessageBuffer {
 
   /** Messages that are not committed. */
   get pending(): number {
-    const retired = this.#retired.reduce((sum, { messages }) => sum + messages, 0)
-    return this.#sum(({ open, writing }) => (open?.messages ?? 0) + (writing?.messages ?? 0)) + retired
+    return this.#held.reduce((sum, { messages }) => sum + messages, 0)
   }
 
   /** When the oldest uncommitted message was taken in, on the monotonic clock; null without one. */
   get oldestMs(): number | null {
-    const held = [...this.#owned.values()].flatMap(({ open, writing }) => [open ?? [], writing ?? []].flat())
-    const opened = [...held, ...this.#retired].map(({ openedAtMs }) => openedAtMs)
+    const opened = this.#held.map(({ openedAtMs }) => openedAtMs)
     return opened.length === 0 ? null : Math.min(...opened)
   }
 
@@ -205,15 +201,19 @@ export class OpenSegments implements MessageBuffer {
 
   /** Seals and returns the next segment to write, which belongs to the writer until {@link committed}. */
   take(nowMs: number): Segment | null {
-    const retired = this.#retired.shift()
-    if (retired !== undefined) return retired
+    for (const [retired, state] of this.#retired) {
+      if (state === 'writing') continue
+      this.#retired.set(retired, 'writing')
+      return retired
+    }
     const ready = [...this.#owned.values()].filter(({ open, writing }) => open !== null && writing === null)
     const isDue = ({ open, restart }: Owned) =>
       this.#isDraining || restart !== null || isFull(open) || this.#dueInMs(open, nowMs) === 0
     // The oldest first: a store that is slower than the interval must not leave out small partitions.
     const openedMs = ({ open }: Owned) => open?.openedAtMs ?? nowMs
     const [oldest] = ready.filter(isDue).sort((a, b) => openedMs(a) - openedMs(b))
-    const isShort = this.#sum(({ open }) => bytesOf(open)) >= this.#options.sealBytes
+    const openBytes = [...this.#owned.values()].reduce((sum, { open }) => sum + bytesOf(open), 0)
+    const isShort = openBytes >= this.#options.sealBytes
     const state = oldest ?? (isShort ? ready.sort((a, b) => bytesOf(b.open) - bytesOf(a.open))[0] : undefined)
     if (state === undefined) return null
     ;[state.writing, state.open] = [state.open, null]
@@ -246,6 +246,7 @@ export class OpenSegments implements MessageBuffer {
   /** Notes that a taken segment is committed. Its rows must not be read any more. */
   committed(segment: Segment): void {
     this.#rows.release(segment)
+    this.#retired.delete(segment)
     const state = this.#owned.get(keyOf(segment))
     if (state?.writing !== segment) return
     state.writing = null
@@ -260,9 +261,14 @@ export class OpenSegments implements MessageBuffer {
   drop(segment: Segment): void {
     this.#rows.release(segment)
     if (this.#stateOf(segment)?.writing === segment) this.#owned.delete(keyOf(segment))
-    this.#retired = this.#retired.filter(
-      ({ topicId, partition }) => topicId !== segment.topicId || partition !== segment.partition,
-    )
+    for (const one of this.#retired.keys())
+      if (one.topicId === segment.topicId && one.partition === segment.partition) this.#retired.delete(one)
+  }
+
+  /** All segments that are not committed. */
+  get #held(): Segment[] {
+    const owned = [...this.#owned.values()].flatMap(({ open, writing }) => [open ?? [], writing ?? []].flat())
+    return [...owned, ...this.#retired.keys()]
   }
 
   /** The state of a partition under this id of its topic. */
@@ -290,11 +296,5 @@ export class OpenSegments implements MessageBuffer {
   #dueInMs(open: Segment | null, nowMs: number): number {
     const openedMs = open?.openedAtMs ?? Number.POSITIVE_INFINITY
     return Math.max(0, openedMs + this.#options.flushIntervalMs - nowMs)
-  }
-
-  #sum(of: (state: Owned) => number): number {
-    let sum = 0
-    for (const state of this.#owned.values()) sum += of(state)
-    return sum
   }
 }
