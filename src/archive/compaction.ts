@@ -40,8 +40,9 @@ export interface Published {
  * Whether everything of a day that Kafka had is in the segments.
  *
  * @param lastDate the last day of which there are rows that are not published
+ * @param committedAt when the last rows of the day were committed; milliseconds since the Unix epoch
  */
-export type IsOver = (date: string, lastDate: string) => boolean | Promise<boolean>
+export type IsOver = (date: string, lastDate: string, committedAt: number) => boolean | Promise<boolean>
 
 /**
  * Merges the segments of each day that is over into its published files. A day that was published
@@ -62,10 +63,11 @@ export async function compact(
   const before = await readChains(store)
   const lastDate = lastDateOf(before)
   const over = new Set<string>()
-  for (const [day, { table, date }] of daysOf(before))
+  for (const [day, { table, date, files }] of daysOf(before))
     await attempt(async () => {
       const isNew = (await newestDayList(store, table.name, date)) === null
-      if (isNew && (await isOver(date, lastDate))) over.add(day)
+      const committedAt = files.at(-1)?.committedAt ?? 0
+      if (isNew && (await isOver(date, lastDate, committedAt))) over.add(day)
     })
   // The answer may depend on a record that was added after the chains were read.
   const chains = over.size === 0 ? before : await readChains(store)

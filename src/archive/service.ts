@@ -137,7 +137,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       new Announcer({ kafka: config.kafka, ...config.announcer }, { store, duckDb: compactor, clock })
     const publishing = new Publishing({
       ...{ compaction, announcer, clock, graceMs: config.graceMs },
-      isOver: (date, lastDate) => days.isOver(date, lastDate),
+      isOver: (...of) => days.isOver(...of),
       onPublished: (one) => {
         counts.published(one)
         log.info(one, 'Published a day')

@@ -109,7 +109,7 @@ export class ArchiveProcess {
       // Two processes may believe that they publish.
       if (!archiver.isFirst && !random.chance(0.2)) continue
       try {
-        const published = await compact(ports, (date, lastDate) => days.isOver(date, lastDate))
+        const published = await compact(ports, (...of) => days.isOver(...of))
         if (published.length > 0) this.#ports.onPublished()
         if (marks !== null && life.monotonicMs() - marks.atMs >= GRACE_MS) {
           await sweep(store, this.#ports.sweepsAll ? withoutFolds(marks.of) : marks.of, life)
