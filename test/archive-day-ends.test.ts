@@ -28,7 +28,8 @@ async function parts(context: TestContext) {
     readings: 0,
     async archived(topic: string, nextOffset: number) {
       const chain = new CommitChain(store, { topic, topicId: TOPIC_ID, partition: 0 })
-      const { nextOffset: firstOffset } = (await chain.head()) ?? (await chain.begin({ firstOffset: 0, at: 0 }))
+      const { nextOffset: firstOffset } =
+        (await chain.head()) ?? (await chain.begin({ firstOffset: 0, at: 0 }))
       const record = { firstOffset, nextOffset, leaderEpoch: -1, lost: 0, committedAt: 0, files: [] }
       assert.ok(await chain.commit(1, { segment: randomUUID(), ...record }))
     },

@@ -194,8 +194,8 @@ test('a day is published once it is over, each row once, sorted by symbol, time 
   )
   const list = await newestDayList(all.store, 'raw_trades', '2024-08-09')
   assert.deepEqual(list?.symbols, {
-    BTCUSDT: { rows: 3, firstId: 1, lastId: 3, missingIds: 0 },
-    ETHUSDT: { rows: 1, firstId: 1, lastId: 1, missingIds: 0 },
+    BTCUSDT: [{ epoch: 0, rows: 3, firstId: 1, lastId: 3, missingIds: 0 }],
+    ETHUSDT: [{ epoch: 0, rows: 1, firstId: 1, lastId: 1, missingIds: 0 }],
   })
   assert.deepEqual(await compact(all, (date) => date === '2024-08-09'), [], 'nothing is published again')
 })
@@ -224,7 +224,7 @@ test('late rows change only the files of their symbols, and a published row stay
       ['XRPUSDT', 7n, '61837.63000000'],
     ],
   )
-  assert.deepEqual(list?.symbols['BTCUSDT'], { rows: 2, firstId: 1, lastId: 2, missingIds: 0 })
+  assert.deepEqual(list?.symbols['BTCUSDT'], [{ epoch: 0, rows: 2, firstId: 1, lastId: 2, missingIds: 0 }])
 })
 
 test('a segment ends at its age, at eight days, or as the largest when memory is short', async (context) => {

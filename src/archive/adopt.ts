@@ -8,7 +8,7 @@ import type { Clock } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { publishDay } from './compaction.ts'
 import { duckDbMerge } from './day-merge.ts'
-import { ledgerOf } from './manifests.ts'
+import { ledgerOf, refreshManifest } from './manifests.ts'
 
 export interface AdoptPorts {
   readonly store: ObjectStore
@@ -65,7 +65,12 @@ export async function adoptDay(
     const fresh = `SELECT * FROM ${given} ANTI JOIN (${known}) USING (${table.identity.join()})`
     const [added] = await duckDb.rows<{ rows: bigint }>(`SELECT count(*) AS rows FROM (${fresh})`)
     const done = { table: table.name, date, rows, added: Number(added?.rows ?? 0) }
-    if (done.added === 0) return { ...done, list: last?.number ?? null }
+    const ledger = await ledgerOf(ports, snapshot.chains)
+    if (done.added === 0) {
+      // The ledger may have got rows that the list does not know.
+      await refreshManifest(ports, ledger, table.name, date)
+      return { ...done, list: last?.number ?? null }
+    }
     const columns = table.columns.map(({ name }) => name).join()
     const folded = Object.fromEntries(snapshot.chains.map(({ path, foldedTo }) => [path, foldedTo]))
     const rowsOf = () => `SELECT ${columns}, 1 AS _rank, 0 AS _offset FROM (${fresh})`
@@ -74,7 +79,7 @@ export async function adoptDay(
       table,
       date,
       last,
-      await ledgerOf(ports, snapshot.chains),
+      ledger,
       // Later records are still to be merged; folded ones never are.
       { files: [], through: { ...folded, ...last?.through } },
     )

@@ -20,7 +20,7 @@ import {
 import { dayManifest, type Ledger } from '../foundation/archive/day-manifest.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { dayKey, type SegmentDay, segmentDays } from '../foundation/archive/segment-days.ts'
-import { type ArchiveTable, DAY_TABLES } from '../foundation/archive/tables.ts'
+import { type ArchiveTable, DAY_TABLES, TEXT_TABLES } from '../foundation/archive/tables.ts'
 import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { wallMs } from '../foundation/runtime/clock.ts'
 import type { CompactionPorts, DayToMerge, MergedDay } from './day-merge.ts'
@@ -91,8 +91,9 @@ export async function compact(
       lists.set(day, newest)
       if (newest !== null) await removeUnlisted(store, newest)
     })
-  for (const one of chains) await attempt(() => fold(store, one, lists))
-  await attempt(() => refreshManifests(ports, ledger))
+  const notRefreshed = await refreshManifests(ports, ledger)
+  errors.push(...notRefreshed)
+  for (const one of chains) await attempt(() => fold(store, one, lists, notRefreshed.length === 0))
   if (errors.length > 0) throw new AggregateError(errors, 'Not all days were published')
   return published
 }
@@ -132,13 +133,15 @@ function lastDateOf(chains: readonly ReadChain[]): string {
 }
 
 /**
- * Folds the records whose rows are all in published days. Those after the first other one wait. First
+ * Folds the records whose rows are all in published days. Those after the first other one wait. Records
+ * that are not folded have the new revisions of the ledger. First
  * removes files that no record names: the chain has passed them, so none ever will.
  */
 async function fold(
   store: ObjectStore,
   { chain, path, foldedTo, records }: ReadChain,
   lists: ReadonlyMap<string, DayList | null>,
+  isLedgerPublished: boolean,
 ): Promise<void> {
   let end: ChainHead | null = null
   for (const { incarnation, nextOffset, leaderEpoch, files } of records) {
@@ -146,7 +149,7 @@ async function fold(
     // Tables of texts are not published: their segments stay.
     const isPublished = files.every(
       ({ table, days }) =>
-        !DAY_TABLES.has(table) ||
+        (table === TEXT_TABLES.gaps.name ? isLedgerPublished : !DAY_TABLES.has(table)) ||
         Object.keys(days).every((date) => {
           const through = lists.get(dayKey({ table, date }))?.through[path]
           return through !== undefined && !isBefore(through, point)
@@ -217,7 +220,7 @@ export async function publishDay(
     through: added.through,
     duplicates: (last?.duplicates ?? 0) + duplicates,
     conflicts: [...(last?.conflicts ?? []), ...conflicts],
-    ...dayManifest({ ...last?.symbols, ...symbols }, ledger.get(table.name) ?? [], date),
+    ...dayManifest({ ...last?.symbols, ...symbols }, ledger.gaps.get(table.name) ?? [], date),
   })
   if (!isOurs) {
     await removeAll()

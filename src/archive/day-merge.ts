@@ -53,7 +53,7 @@ export interface CompactionPorts {
   readonly store: ObjectStore
   readonly clock: Pick<Clock, 'wallMicros'>
   readonly merge: MergeDay
-  /** Reads the ledger from the segments of these chains. */
+  /** Reads the ledger from the segments of these chains; records that are not folded have its new revisions. */
   readonly readLedger: (chains: readonly ChainRecords[]) => Promise<Ledger>
 }
 
@@ -96,8 +96,8 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
     await copies.add(replaced)
     await copies.verify(replaced)
     const all = withPublished(copies, table, added, replaced)
-    const replacedCounts = Object.entries(day.symbols).flatMap(([symbol, { rows }]) =>
-      replaced.some((file) => isIn(file, symbol)) ? [{ symbol, rows }] : [],
+    const replacedCounts = Object.entries(day.symbols).flatMap(([symbol, epochs]) =>
+      replaced.some((file) => isIn(file, symbol)) ? epochs.map(({ rows }) => ({ symbol, rows })) : [],
     )
     const counts = [...replacedCounts, ...addedCounts]
     const files: DayFile[] = []
@@ -178,7 +178,9 @@ async function writeDay(
     await copyTo(duckDb, firsts, path)
     figures = await symbolFigures(duckDb, table, path)
   })
-  const count = Object.values(figures).reduce((sum, one) => sum + one.rows, 0)
+  const count = Object.values(figures)
+    .flat()
+    .reduce((sum, { rows }) => sum + rows, 0)
   return { file: { ...stored, rows: count }, figures }
 }
 

@@ -1,20 +1,17 @@
-import { createDayList, type DayList, newestDayList } from '../foundation/archive/day-list.ts'
+import { createDayList, type DayList, newestDayList, publishedDates } from '../foundation/archive/day-list.ts'
 import {
-  changedDays,
+  type DayFigures,
   dayManifest,
   type Ledger,
-  readLedger,
-  type SymbolFigures,
+  readChangedDays,
+  readGaps,
 } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quotedPath } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
-import type { ArchiveTable } from '../foundation/archive/tables.ts'
+import { type ArchiveTable, TEXT_TABLES } from '../foundation/archive/tables.ts'
 import { type ChainRecords, textFiles, textRelation } from '../foundation/archive/text-relations.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
-
-/** A revision of the ledger changes the lists of its days within this time. */
-const REFRESH_MS = 2 * 86_400_000
 
 interface ManifestPorts {
   readonly store: ObjectStore
@@ -22,7 +19,7 @@ interface ManifestPorts {
   readonly clock: Pick<Clock, 'wallMicros'>
 }
 
-/** Reads the ledger of an archive. */
+/** Reads the ledger of an archive. Records that are not folded have its new revisions. */
 export async function ledgerOf(
   { store, duckDb }: Pick<ManifestPorts, 'store' | 'duckDb'>,
   chains: readonly ChainRecords[],
@@ -30,23 +27,54 @@ export async function ledgerOf(
   const files = await textFiles(store, chains, 'gaps')
   await using copies = new LocalCopies(store)
   await copies.add(files)
-  return await readLedger(duckDb, textRelation('gaps', files.length === 0 ? null : copies.read(files)))
+  const added = chains.flatMap(({ records }) =>
+    records.flatMap((one) => one.files.filter(({ table }) => table === TEXT_TABLES.gaps.name)),
+  )
+  const all = files.length === 0 ? null : copies.read(files)
+  return {
+    gaps: await readGaps(duckDb, textRelation('gaps', all)),
+    changed: all === null || added.length === 0 ? [] : await readChangedDays(duckDb, all, copies.read(added)),
+  }
 }
 
-/** Publishes a day again, with the same files, if the ledger says something else about it now. */
+/**
+ * Publishes days again, with the same files, if the ledger says something else about them now.
+ *
+ * @returns the errors of days for which that failed
+ */
 export async function refreshManifests(
+  ports: Pick<ManifestPorts, 'store' | 'clock'>,
+  ledger: Ledger,
+): Promise<unknown[]> {
+  const errors: unknown[] = []
+  for (const { table, date } of ledger.changed) {
+    try {
+      const dates = date === null ? await publishedDates(ports.store, table) : [date]
+      for (const one of dates) await refreshManifest(ports, ledger, table, one)
+    } catch (error) {
+      errors.push(error)
+    }
+  }
+  return errors
+}
+
+/** Does the same for one day, if it is published. */
+export async function refreshManifest(
   { store, clock }: Pick<ManifestPorts, 'store' | 'clock'>,
   ledger: Ledger,
+  table: string,
+  date: string,
 ): Promise<void> {
-  const nowMs = wallMs(clock)
-  for (const { table, date } of changedDays(ledger, nowMs - REFRESH_MS)) {
+  for (;;) {
     const last = await newestDayList(store, table, date)
-    if (last === null) continue
-    const manifest = dayManifest(last.symbols, ledger.get(table) ?? [], date)
+    if (last === null) return
+    const manifest = dayManifest(last.symbols, ledger.gaps.get(table) ?? [], date)
     const isSame =
       JSON.stringify([last.missing, last.verdict]) === JSON.stringify([manifest.missing, manifest.verdict])
-    if (!isSame)
-      await createDayList(store, { ...last, ...manifest, number: last.number + 1, publishedAt: nowMs })
+    if (isSame) return
+    // If another process has published the next list, it is read and compared in turn.
+    const next = { ...last, ...manifest, number: last.number + 1, publishedAt: wallMs(clock) }
+    if (await createDayList(store, next)) return
   }
 }
 
@@ -57,13 +85,19 @@ export async function symbolFigures(
   path: string,
 ): Promise<DayList['symbols']> {
   const id = identity.at(-1)
+  const file = `read_parquet(${quotedPath(path)})`
   const hasEpochs = columns.some(({ name }) => name === 'epoch')
-  const figures = await duckDb.rows<SymbolFigures & { symbol: string }>(
-    `SELECT symbol, sum(rows)::DOUBLE AS "rows", arg_min(first, epoch)::DOUBLE AS "firstId", arg_max(last, epoch)::DOUBLE AS "lastId",
-       ${hasEpochs ? 'sum(greatest(last - first + 1 - rows, 0))::DOUBLE' : 'NULL'} AS "missingIds"
-     FROM (SELECT symbol, ${hasEpochs ? 'epoch' : '0 AS epoch'}, count(*) AS rows, min(${id}) AS first, max(${id}) AS last
-           FROM read_parquet(${quotedPath(path)}) GROUP BY symbol, epoch)
-     GROUP BY symbol ORDER BY symbol`,
+  // An id may have two rows, of different times.
+  const ids = hasEpochs
+    ? `SELECT symbol, epoch, ${id} AS id, count(*) AS rows FROM ${file} GROUP BY ALL`
+    : `SELECT symbol, 0 AS epoch, ${id} AS id, 1 AS rows FROM ${file}`
+  const figures = await duckDb.rows<DayFigures & { symbol: string }>(
+    `SELECT symbol, epoch, sum(rows)::DOUBLE AS "rows", min(id)::DOUBLE AS "firstId", max(id)::DOUBLE AS "lastId",
+       ${hasEpochs ? '(max(id) - min(id) + 1 - count(*))::DOUBLE' : 'NULL'} AS "missingIds"
+     FROM (${ids}) GROUP BY symbol, epoch ORDER BY symbol, epoch`,
   )
-  return Object.fromEntries(figures.map(({ symbol, ...of }) => [symbol, of]))
+  const bySymbol = Map.groupBy(figures, ({ symbol }) => symbol)
+  return Object.fromEntries(
+    [...bySymbol].map(([symbol, epochs]) => [symbol, epochs.map(({ symbol: _, ...of }) => of)]),
+  )
 }

@@ -23,7 +23,7 @@ export const ARCHIVE_METRICS: Metrics<ArchiveStatus> = {
     read: ({ heldBytes }) => heldBytes,
   },
   tapeline_archive_oldest_uncommitted_seconds: {
-    help: 'Age of the oldest message that is read and not archived.',
+    help: 'Time since the oldest message that is not archived was read from Kafka.',
     read: ({ oldestUncommittedMs }) => oldestUncommittedMs / 1000,
   },
   tapeline_archive_rows_total: {

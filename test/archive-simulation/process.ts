@@ -101,7 +101,7 @@ export class ArchiveProcess {
       store,
       clock: life,
       merge: engine.mergeIn(store, files),
-      readLedger: async () => new Map(),
+      readLedger: async () => ({ gaps: new Map(), changed: [] }),
     }
     let marks: { readonly atMs: number; readonly of: SweepMarks } | null = null
     for (;;) {

@@ -264,7 +264,12 @@ export class World {
     const engine = new PlainEngine(this.disk)
     const merge = engine.mergeIn(this.#store, this.#files)
     await compact(
-      { store: this.#store, clock: this.clock, merge, readLedger: async () => new Map() },
+      {
+        store: this.#store,
+        clock: this.clock,
+        merge,
+        readLedger: async () => ({ gaps: new Map(), changed: [] }),
+      },
       () => true,
     )
   }

@@ -69,7 +69,7 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
       through: {},
       duplicates: 0,
       conflicts: [],
-      symbols: Object.fromEntries(symbols.map(({ symbol }) => [symbol, FIGURES])),
+      symbols: Object.fromEntries(symbols.map(({ symbol }) => [symbol, [FIGURES]])),
       missing: [],
       verdict: 'complete' as const,
     }
@@ -78,7 +78,7 @@ async function writeDays(all: ArchiveParts, connection: Queryable, type: EventTy
 }
 
 /** Nothing reads these figures but the manifest. */
-const FIGURES = { rows: 0, firstId: 0, lastId: 0, missingIds: null }
+const FIGURES = { epoch: 0, rows: 0, firstId: 0, lastId: 0, missingIds: null }
 
 const ms = (time: string) => `(extract(epoch FROM ${time}) * 1000)::bigint`
 

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { EVENT_TYPES } from '../market/event.ts'
+import { EVENT_TYPES, type EventType } from '../market/event.ts'
+import { countIds, type IdRange, subtract } from '../market/id-ranges.ts'
 import type { DuckDb } from './duckdb.ts'
 import { ARCHIVE_TABLES } from './tables.ts'
 
@@ -9,6 +10,7 @@ import { ARCHIVE_TABLES } from './tables.ts'
  */
 
 const DAY_MS = 86_400_000
+/** A window of an outage is hours long; more than a year is an error. */
 const MAX_DAYS = 366
 
 const id = z.int().min(0)
@@ -32,10 +34,16 @@ const MISSING = z.object({
 
 type Gap = z.infer<typeof MISSING>
 
-/** By table: the rows of the ledger, in their last revisions. */
-export type Ledger = ReadonlyMap<string, readonly Gap[]>
+export interface Ledger {
+  /** By table: the rows that are not filled, in their last revisions. */
+  readonly gaps: ReadonlyMap<string, readonly Gap[]>
+  /** The days about which new revisions may say something else. A date of null means any day. */
+  readonly changed: ReadonlyArray<{ readonly table: string; readonly date: string | null }>
+}
 
-const SYMBOL = z.object({
+const FIGURES = z.object({
+  /** Counts how often the exchange has restarted the ids; 0 for quotes. */
+  epoch: z.int().min(0),
   rows: z.int(),
   firstId: z.int(),
   lastId: z.int(),
@@ -43,10 +51,12 @@ const SYMBOL = z.object({
   missingIds: z.int().min(0).nullable(),
 })
 
-export type SymbolFigures = z.infer<typeof SYMBOL>
+/** The ids of a symbol and epoch in a day. */
+export type DayFigures = z.infer<typeof FIGURES>
 
 export const DAY_MANIFEST = {
-  symbols: z.record(z.string(), SYMBOL),
+  /** In the order of their epochs: nearly always one. */
+  symbols: z.record(z.string(), z.array(FIGURES)),
   /** Rows of the ledger that touch the day: the missing ids and times, and why. */
   missing: z.array(MISSING),
   /**
@@ -59,13 +69,13 @@ export const DAY_MANIFEST = {
 export type DayManifest = { readonly [Key in keyof typeof DAY_MANIFEST]: z.infer<(typeof DAY_MANIFEST)[Key]> }
 
 /** @param relation see `textRelation` */
-export async function readLedger(duckDb: DuckDb, relation: string): Promise<Ledger> {
+export async function readGaps(duckDb: DuckDb, relation: string): Promise<Ledger['gaps']> {
   const number = (column: string) => `${column}::DOUBLE AS ${column}`
   const time = (column: string) => `epoch_ms(${column})::DOUBLE AS ${column}`
   const rows = await duckDb.rows<Gap & { event_type: string }>(
     `SELECT gap_id, revision, symbol, event_type, epoch, ${number('from_id')}, ${number('to_id')}, ${time('from_time')},
        ${time('to_time')}, cause, status, reason, ${time('detected_at')}, ${time('updated_at')}
-     FROM (${relation}) ORDER BY gap_id`,
+     FROM (${relation}) WHERE status <> 'filled' ORDER BY gap_id`,
   )
   return new Map(
     EVENT_TYPES.map((type) => [
@@ -75,60 +85,68 @@ export async function readLedger(duckDb: DuckDb, relation: string): Promise<Ledg
   )
 }
 
+/**
+ * Returns the days of all revisions of the gaps that have new ones: also those that a gap touched before.
+ *
+ * @param all reads the files of all revisions
+ * @param added reads those of the new ones
+ */
+export async function readChangedDays(
+  duckDb: DuckDb,
+  all: string,
+  added: string,
+): Promise<Ledger['changed']> {
+  const ms = (field: string) => `(json->>'$.${field}')::BIGINT`
+  const rows = await duckDb.rows<{ event_type: EventType; day: number | null }>(
+    `SELECT DISTINCT event_type, unnest(CASE WHEN "from" IS NULL THEN [NULL]
+       ELSE range("from" // ${DAY_MS}, least("to" // ${DAY_MS}, "from" // ${DAY_MS} + ${MAX_DAYS}) + 1) END)::INTEGER AS day
+     FROM (SELECT json->>'$.event_type' AS event_type, coalesce(${ms('from_time')}, ${ms('to_time')}) AS "from",
+             coalesce(${ms('to_time')}, ${ms('from_time')}) AS "to"
+           FROM ${all} WHERE json->>'$.gap_id' IN (SELECT json->>'$.gap_id' FROM ${added}))
+     ORDER BY ALL`,
+  )
+  return rows.map(({ event_type, day }) => ({
+    table: ARCHIVE_TABLES[event_type].name,
+    date: day === null ? null : new Date(day * DAY_MS).toISOString().slice(0, 10),
+  }))
+}
+
 /** Compares the figures of a day with the ledger. */
 export function dayManifest(
-  symbols: Readonly<Record<string, SymbolFigures>>,
+  symbols: DayManifest['symbols'],
   ledger: readonly Gap[],
   date: string,
 ): DayManifest {
-  const missing = ledger.filter((gap) => gap.status !== 'filled' && touches(gap, symbols[gap.symbol], date))
-  const isUnexplained = Object.entries(symbols).some(([symbol, figures]) => {
-    const own = missing.filter((gap) => gap.symbol === symbol)
+  const missing = ledger.filter((gap) => touches(gap, symbols[gap.symbol] ?? [], date))
+  const ofSymbol = Map.groupBy(missing, ({ symbol }) => symbol)
+  const isUnexplained = Object.entries(symbols).some(([symbol, epochs]) => {
+    const own = ofSymbol.get(symbol) ?? []
     // A window does not say which ids it has.
     if (own.some(({ from_id }) => from_id === null)) return false
-    return (figures.missingIds ?? 0) > own.reduce((sum, gap) => sum + overlap(gap, figures), 0)
+    return epochs.some((figures) => (figures.missingIds ?? 0) > knownIds(own, figures))
   })
   const verdict = isUnexplained ? 'unexplained' : missing.length > 0 ? 'incomplete' : 'complete'
   return { symbols: { ...symbols }, missing, verdict }
 }
 
-/** The days that a revision since a time may have changed, by table; in milliseconds. */
-export function changedDays(ledger: Ledger, sinceMs: number): Array<{ table: string; date: string }> {
-  const days = [...ledger].flatMap(([table, gaps]) =>
-    gaps
-      .filter(({ updated_at }) => updated_at >= sinceMs)
-      .flatMap(({ from_time, to_time, detected_at }) =>
-        datesFrom(from_time ?? to_time ?? detected_at, to_time ?? from_time ?? detected_at).map(
-          (date) => `${table}/${date}`,
-        ),
-      ),
-  )
-  return [...new Set(days)].map((day) => {
-    const [table = '', date = ''] = day.split('/')
-    return { table, date }
-  })
-}
-
-/** UTC days from one time to another. A window of an outage is hours long; more than a year is an error. */
-function datesFrom(fromMs: number, toMs: number): string[] {
-  const first = Math.floor(fromMs / DAY_MS)
-  const count = Math.min(MAX_DAYS, Math.floor(toMs / DAY_MS) - first + 1)
-  return Array.from({ length: Math.max(0, count) }, (_, i) =>
-    new Date((first + i) * DAY_MS).toISOString().slice(0, 10),
-  )
-}
-
 /** Whether a gap is of a day: by its times, or else by the ids of the day's rows. */
-function touches(gap: Gap, figures: SymbolFigures | undefined, date: string): boolean {
+function touches(gap: Gap, epochs: readonly DayFigures[], date: string): boolean {
   const fromMs = Date.parse(date)
   const [from, to] = [gap.from_time ?? gap.to_time, gap.to_time ?? gap.from_time]
   if (from !== null && to !== null) return from < fromMs + DAY_MS && to >= fromMs
-  if (gap.from_id === null || gap.to_id === null || figures === undefined)
+  const { from_id, to_id } = gap
+  const figures = epochs.find(({ epoch }) => epoch === gap.epoch)
+  if (from_id === null || to_id === null || figures === undefined)
     return gap.detected_at >= fromMs && gap.detected_at < fromMs + DAY_MS
-  return gap.to_id >= figures.firstId - 1 && gap.from_id <= figures.lastId + 1
+  return to_id >= figures.firstId - 1 && from_id <= figures.lastId + 1
 }
 
-function overlap({ from_id, to_id }: Gap, { firstId, lastId }: SymbolFigures): number {
-  if (from_id === null || to_id === null) return 0
-  return Math.max(0, Math.min(to_id, lastId) - Math.max(from_id, firstId) + 1)
+/** How many ids between the first and the last of a day are in rows of the ledger. */
+function knownIds(gaps: readonly Gap[], { epoch, firstId, lastId }: DayFigures): number {
+  const known = gaps.flatMap((gap): IdRange[] => {
+    const { from_id, to_id } = gap
+    return gap.epoch !== epoch || from_id === null || to_id === null ? [] : [{ from: from_id, to: to_id }]
+  })
+  const all = [{ from: firstId, to: lastId }]
+  return countIds(all) - countIds(subtract(all, known))
 }

@@ -182,7 +182,7 @@ export interface ArchiveStatus {
   readonly deadLetters: number
   readonly pending: number
   readonly heldBytes: number
-  /** Age of the oldest message that is read and not committed. */
+  /** Time since the oldest message that is not committed was read from Kafka. */
   readonly oldestUncommittedMs: number
   readonly segments: number
   /** Committed rows, by table. */

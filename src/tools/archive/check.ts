@@ -204,7 +204,7 @@ class Check {
   }
 
   #compareSums(key: string, { files, symbols, through }: DayList): void {
-    const [ofFiles, ofSymbols] = [files, Object.values(symbols)].map((all) =>
+    const [ofFiles, ofSymbols] = [files, Object.values(symbols).flat()].map((all) =>
       all.reduce((sum, { rows }) => sum + rows, 0),
     )
     if (ofFiles !== ofSymbols)

@@ -86,7 +86,7 @@ export interface ArchiveView {
   readonly perSecond: number
   /** Messages in Kafka that are not in files; null while unknown. */
   readonly lag: number | null
-  /** Age of the oldest message that was read and is not in a file. */
+  /** Time since the oldest message that is not in a file was read from Kafka. */
   readonly oldestUncommittedMs: number
   readonly newestDay: string | null
 }

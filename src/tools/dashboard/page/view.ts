@@ -106,7 +106,7 @@ function showArchive({ archive, hasDatabase }: Snapshot): void {
     ['Bytes in files', bytesText(bytes)],
     ['Bytes a row', rows === 0 ? NONE : (bytes / rows).toFixed(1)],
     ['Not in files yet', countText(lag)],
-    ['The oldest of them', durationText(oldestUncommittedMs)],
+    ['Longest wait since read', durationText(oldestUncommittedMs)],
     ['Newest published day', newestDay ?? 'none yet'],
   ])
 }
