@@ -36,8 +36,13 @@ async function listOf({ store }: ArchiveParts) {
   return (await newestDayList(store, 'raw_trades', DATE)) ?? assert.fail('not published')
 }
 
-/** Commits a segment of the engine's rows: the ids of a day from 0 on, at a price. */
-async function plant({ store, duckDb }: ArchiveParts, rows: number, price: string): Promise<void> {
+/** Commits a segment of the engine's rows: the ids of a day from 0 on, at a price. Its record says `recorded`. */
+async function plant(
+  { store, duckDb }: ArchiveParts,
+  rows: number,
+  price: string,
+  recorded = rows,
+): Promise<void> {
   const partition = { topic: 'trades', topicId: TOPIC_ID, partition: 0 }
   const chain = new CommitChain(store, partition)
   const head = (await chain.head()) ?? (await chain.begin({ firstOffset: 0, at: 0 }))
@@ -52,7 +57,7 @@ async function plant({ store, duckDb }: ArchiveParts, rows: number, price: strin
   await chain.commit(incarnation, {
     ...{ segment: key, firstOffset: nextOffset, nextOffset: nextOffset + rows, leaderEpoch, lost: 0 },
     committedAt: Date.now(),
-    files: [{ table: 'raw_trades', key, rows, ...written, days: { [DATE]: rows } }],
+    files: [{ table: 'raw_trades', key, rows, ...written, days: { [DATE]: recorded } }],
   })
 }
 
@@ -111,6 +116,15 @@ test('rows that are committed while a day is found to be over are in its first l
     published.map(({ number, rows }) => [number, rows]),
     [[1, 2]],
   )
+})
+
+test('a segment with another number of rows of a day than its record says is not published', async () => {
+  await using archive = await createArchive()
+  await plant(archive, 3, '1', 4)
+  await assert.rejects(archive.publish(), ({ errors: [error] }: AggregateError) => {
+    assert.match(String(error), /_segments.* has 3 rows of 2024-08-09, and its record says 4/)
+    return true
+  })
 })
 
 test('an altered segment is not published, and its name is in the error', async () => {
