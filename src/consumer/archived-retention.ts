@@ -62,12 +62,12 @@ interface Compared {
 }
 
 /** Chunks past `RETENTION_DAYS` that stay, by table of the database. */
-interface KeptChunks {
+export interface KeptChunks {
   readonly waiting: Readonly<Record<OldChunk['table'], number>>
   readonly differing: Readonly<Record<OldChunk['table'], number>>
 }
 
-const NOTHING_KEPT: KeptChunks = {
+export const NOTHING_KEPT: KeptChunks = {
   waiting: { trades: 0, book_ticker: 0 },
   differing: { trades: 0, book_ticker: 0 },
 }

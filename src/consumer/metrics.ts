@@ -3,7 +3,7 @@ import { EVENT_TYPES, TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSE_NAMES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type Metrics, quantiles, type Series } from '../foundation/telemetry/metrics.ts'
 import type { ConsumerStatus } from '../foundation/telemetry/status.ts'
-import type { ArchivedRetention } from './archived-retention.ts'
+import { type ArchivedRetention, type KeptChunks, NOTHING_KEPT } from './archived-retention.ts'
 import type { WriteCounts } from './batch-writer.ts'
 import type { Environment } from './environment-probe.ts'
 import type { Worker } from './worker.ts'
@@ -147,9 +147,9 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
     read: ({ environment }) => environment.database?.unresolvedDeadLetters,
   },
   tapeline_consumer_overdue_chunks: {
-    help: 'Days past RETENTION_DAYS that stay: the archive has not confirmed them (waiting) or has other rows (differs). Absent without RETENTION_ARCHIVED_ONLY.',
+    help: 'Days past RETENTION_DAYS that stay: the archive has not confirmed them (waiting) or has other rows (differs). 0 without RETENTION_ARCHIVED_ONLY.',
     labels: ['table', 'reason'],
-    read: ({ archived }) => archived && overdueSeries(archived.kept),
+    read: ({ archived }) => overdueSeries(archived?.kept ?? NOTHING_KEPT),
   },
   tapeline_consumer_topic_retention_seconds: {
     help: 'Retention time of a topic, read every ten minutes; absent where this user may not read it.',
@@ -164,7 +164,7 @@ function ofPartition({ topic, partition }: TopicPartition, value: number | null)
   return value === null ? [] : [{ labels: { topic, partition: String(partition) }, value }]
 }
 
-function overdueSeries({ waiting, differing }: ArchivedRetention['kept']): Series {
+function overdueSeries({ waiting, differing }: KeptChunks): Series {
   return [
     ...Object.entries(waiting).map(([table, value]) => ({ labels: { table, reason: 'waiting' }, value })),
     ...Object.entries(differing).map(([table, value]) => ({ labels: { table, reason: 'differs' }, value })),
