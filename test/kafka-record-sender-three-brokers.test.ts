@@ -37,7 +37,8 @@ test('K1 K2 acknowledges every send once while brokers are killed one after the 
   const brokers = cluster.brokers.split(',')
   const producer = kafkaPort(connectionTo(brokers)).producer('tapeline-test', 'lz4')
   const reader = new PartitionFetcher(connectionTo(brokers), 'tapeline-test', [...TOPICS])
-  await reader.connect()
+  // A broker may learn of new topics later than the one that has created them.
+  await until('the topics on every broker', () => reader.connect().then(() => true))
   let sent = 0
   /** One record for each partition of both topics. */
   const send = async () => {
