@@ -59,7 +59,7 @@ test('an archive without a database is shown as such everywhere, survives a kill
     await refused.exit()
     assert.match(refused.output(), /no database[\s\S]*--archive/, args[0])
   }
-  await using sql = run('sql', '--archive', '--csv', 'SELECT count(*) > 500 FROM raw_trades')
+  await using sql = run('sql', '--archive', '--csv', 'SELECT count(*) > 0 FROM raw_trades')
   await sql.assertExit(0)
   assert.match(sql.output(), /^t$/m)
   first.signal('SIGKILL')
