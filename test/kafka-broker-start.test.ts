@@ -82,6 +82,19 @@ test('reports a port in use with the fix, before it starts anything', async () =
   })
 })
 
+test('of two brokers that start on one port at once, one has it, and the other names it', async () => {
+  const first = await start(0)
+  await first.stop()
+  const starts = ['one', 'other'].map((name) =>
+    startKafkaBroker({ distributionDir, dataDir: join(folder, name), port: first.port }),
+  )
+  const outcomes = await within(90_000, 'both', () => Promise.allSettled(starts))
+  for (const one of outcomes) if (one.status === 'fulfilled') brokers.push(one.value)
+  const refused = outcomes.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []))
+  assert.equal(refused.length, 1)
+  assert.match(String(refused[0]), new RegExp(`port ${first.port} .* taken`))
+})
+
 test('an aborted start leaves no broker process', async () => {
   const stop = new AbortController()
   let pid = 0

@@ -92,7 +92,7 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   // Kill it at once instead of after the next probe: this process may be about to exit.
   using _ = signal && addAbortListener(signal, broker.kill)
   try {
-    await answering(brokers, broker, options)
+    await answering(port, await clusterIdIn(paths.data), broker, options)
   } catch (error) {
     broker.kill()
     await broker.exited
@@ -137,14 +137,27 @@ async function runJava(
   return (await spawnLogged('java', [...jvm, ...classpath, mainClass, ...args], options)).running
 }
 
-/** Waits until the broker answers requests. An open port is not enough. */
+/** The id that the formatted data directory carries. */
+async function clusterIdIn(logDir: string): Promise<string> {
+  const text = await readFile(join(logDir, 'meta.properties'), 'utf8')
+  return /^cluster\.id=(.+)$/m.exec(text)?.[1]?.trim() ?? ''
+}
+
+/**
+ * Waits until the broker answers requests. An open port is not enough, and neither is an answer: a
+ * broker that was started at the same time may have taken the port.
+ */
 async function answering(
-  brokers: string,
+  port: number,
+  clusterId: string,
   broker: RunningProcess,
   { dataDir, signal }: KafkaBrokerOptions,
 ): Promise<void> {
-  const outcome = await untilReady(() => answers(brokers), broker, { timeoutMs: READY_TIMEOUT_MS, signal })
+  const brokers = `127.0.0.1:${port}`
+  const isReady = () => answers(brokers, clusterId)
+  const outcome = await untilReady(isReady, broker, { timeoutMs: READY_TIMEOUT_MS, signal })
   if (outcome === null) return
+  if (outcome !== 'late' && !(await isPortFree(port))) throw portTaken(port)
   if (outcome !== 'late') throw await brokerEnded('Kafka ended while it started', outcome, dataDir)
   const silent = `Kafka does not answer at ${brokers} within ${READY_TIMEOUT_MS / 1000} s`
   throw new TapelineError('ENVIRONMENT', silent, {
@@ -152,7 +165,7 @@ async function answering(
   })
 }
 
-async function answers(brokers: string): Promise<boolean> {
+async function answers(brokers: string, clusterId: string): Promise<boolean> {
   const admin = new Admin({
     clientId: 'tapeline-probe',
     bootstrapBrokers: [brokers],
@@ -161,7 +174,8 @@ async function answers(brokers: string): Promise<boolean> {
     timeout: PROBE_TIMEOUT_MS,
   })
   try {
-    await admin.metadata({ topics: [] })
+    const { id } = await admin.metadata({ topics: [] })
+    if (id !== clusterId) return false
     // Makes the broker create the topic of group offsets: until then there is no coordinator.
     await admin.findCoordinator({ keyType: FindCoordinatorKeyTypes.GROUP, keys: [PROBE_GROUP] })
     return true
