@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { LateAnswer } from '../src/foundation/kafka/broker-connections.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { sqlStateOf } from '../src/foundation/store/sql-state.ts'
 import { openTestDatabase } from './support/database.ts'
 import { SQLSTATES } from './support/sqlstates.ts'
 import { failureOf } from './support/wait-for.ts'
@@ -43,6 +45,11 @@ test('F1 classifies real database errors, condition by condition', async () => {
     assert.equal(Reflect.get(Object(error), 'code'), state)
     assert.equal(failureKind(error), expected(state), state)
   }
+})
+
+test('F1 takes no code of our own for an SQLSTATE', () => {
+  for (const code of ['KAFKA', 'INPUT', 'STORE'] as const)
+    assert.equal(sqlStateOf(new TapelineError(code, 'x', { fix: 'y' })), null)
 })
 
 test('F2 treats an unreachable database as temporarily unavailable', async () => {

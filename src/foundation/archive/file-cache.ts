@@ -3,7 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { link, mkdir, readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { describeError, isTapelineError, TapelineError } from '../runtime/errors.ts'
+import { codeOf, describeError, isTapelineError, nullIfMissing, TapelineError } from '../runtime/errors.ts'
 import type { FileContent } from './object-store.ts'
 
 /** A process touches its folder this often; one that has not done so for long has ended. */
@@ -152,7 +152,7 @@ export class FileCache {
     const others = join(this.#folder, 'processes')
     for (const name of await readdir(others)) {
       const path = join(others, name)
-      const found = await orNull(stat(path))
+      const found = await nullIfMissing(stat(path))
       if (found !== null && Date.now() - found.mtimeMs > ABANDONED_MS)
         await rm(path, { recursive: true, force: true })
     }
@@ -160,7 +160,7 @@ export class FileCache {
 
   /** @returns false if the file is not here, or not whole */
   async #use(cached: string, path: string, expected: FileContent | undefined): Promise<boolean> {
-    if ((await orNull(link(cached, path).then(() => true))) === null) return false
+    if ((await nullIfMissing(link(cached, path).then(() => true))) === null) return false
     const { size, mtime } = await stat(path)
     if (expected !== undefined && size !== expected.bytes) {
       await rm(cached, { force: true })
@@ -255,7 +255,7 @@ export class FileCache {
     const files = []
     for (const name of await readdir(this.#files)) {
       const path = join(this.#files, name)
-      const found = await orNull(stat(path))
+      const found = await nullIfMissing(stat(path))
       if (found !== null)
         files.push({ path, ...{ bytes: found.size, atMs: found.atimeMs, links: found.nlink } })
     }
@@ -290,17 +290,4 @@ function damaged(id: string, why: string): TapelineError {
   return new TapelineError('ARCHIVE', `The archive is damaged at ${id}: ${why}`, {
     fix: 'Restore the file from a copy of the archive.',
   })
-}
-
-async function orNull<Result>(work: Promise<Result>): Promise<Result | null> {
-  try {
-    return await work
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return null
-    throw error
-  }
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error ? Reflect.get(error, 'code') : undefined
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
+import { codeOf, nullIfMissing } from '../runtime/errors.ts'
 import { type LocalFiles, localFiles } from './local-files.ts'
 import type { ObjectStore } from './object-store.ts'
 
@@ -41,7 +42,7 @@ export function openFolderStore(path: string, files: LocalFiles = localFiles): O
     await files.syncFolder(dirname(target))
   }
   const filesIn = async (under: string): Promise<string[]> => {
-    const entries = await orNull(files.entries(pathOf(under)))
+    const entries = await nullIfMissing(files.entries(pathOf(under)))
     const found = await Promise.all(
       (entries ?? []).map(({ name, isFolder }) =>
         isFolder ? filesIn(`${under}/${name}`) : [`${under}/${name}`],
@@ -87,13 +88,13 @@ export function openFolderStore(path: string, files: LocalFiles = localFiles): O
       }
     },
     async read(key) {
-      return orNull(files.read(pathOf(key)))
+      return nullIfMissing(files.read(pathOf(key)))
     },
     async list(under, after = '') {
       return (await filesIn(under)).filter((key) => key > after).sort()
     },
     async folders(under) {
-      const entries = await orNull(files.entries(pathOf(under)))
+      const entries = await nullIfMissing(files.entries(pathOf(under)))
       const names = (entries ?? []).flatMap(({ name, isFolder }) => (isFolder ? [name] : []))
       return names.filter((name) => name !== LOST_AND_FOUND).sort()
     },
@@ -106,7 +107,7 @@ export function openFolderStore(path: string, files: LocalFiles = localFiles): O
     async removeStale(nowMs) {
       for (const { name } of await files.entries(stagingFolder)) {
         const staged = join(stagingFolder, name)
-        const changedAtMs = (await orNull(files.changedAtMs(staged))) ?? nowMs
+        const changedAtMs = (await nullIfMissing(files.changedAtMs(staged))) ?? nowMs
         if (nowMs - changedAtMs > STALE_MS) await files.remove(staged)
       }
     },
@@ -123,17 +124,4 @@ async function syncParent(folder: string, files: LocalFiles): Promise<void> {
   } catch (error) {
     if (codeOf(error) !== 'EACCES' && codeOf(error) !== 'EPERM') throw error
   }
-}
-
-async function orNull<Result>(work: Promise<Result>): Promise<Result | null> {
-  try {
-    return await work
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return null
-    throw error
-  }
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error ? Reflect.get(error, 'code') : undefined
 }

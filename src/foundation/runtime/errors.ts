@@ -60,6 +60,21 @@ export function isFinal(error: unknown): error is TapelineError {
   return isTapelineError(error) && error.code !== 'STORE'
 }
 
+/** The code that Node, a driver or a library gave an error; undefined if it has none. */
+export function codeOf(error: unknown): unknown {
+  return error instanceof Error ? Reflect.get(error, 'code') : undefined
+}
+
+/** The result, or null if the file does not exist. */
+export async function nullIfMissing<Result>(work: Promise<Result>): Promise<Result | null> {
+  try {
+    return await work
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null
+    throw error
+  }
+}
+
 /** Describes anything that was thrown in one line, with the fix if it has one. */
 export function describeWithFix(error: unknown): string {
   const fix = isTapelineError(error) && error.fix !== '' ? `. ${error.fix}` : ''

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
-import { describeError, TapelineError } from '../runtime/errors.ts'
+import { codeOf, describeError, TapelineError } from '../runtime/errors.ts'
 import { withoutPassword } from '../runtime/without-password.ts'
 import { contradictions } from './contradictions.ts'
 import {
@@ -66,7 +66,7 @@ function readDotEnv(cwd: string, problems: string[]): Record<string, string> {
   try {
     return definedOnly(parseEnv(readFileSync(join(cwd, '.env'), 'utf8')))
   } catch (error) {
-    if (error instanceof Error && Reflect.get(error, 'code') === 'ENOENT') return {}
+    if (codeOf(error) === 'ENOENT') return {}
     problems.push(`Reading .env failed: ${describeError(error)}`)
     return {}
   }

@@ -1,4 +1,4 @@
-import { describeError } from '../runtime/errors.ts'
+import { codeOf, describeError, isTapelineError } from '../runtime/errors.ts'
 
 /** SQLSTATEs (PostgreSQL manual, appendix A) that are used in several places. */
 export const SQLSTATE = {
@@ -15,8 +15,9 @@ export const SQLSTATE = {
 
 /** Returns the SQLSTATE of an error; null if the error is not from the server. */
 export function sqlStateOf(error: unknown): string | null {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : null
-  // EPIPE and similar codes have five letters too; no SQLSTATE class begins with an E.
+  // Our own codes may have five letters, too.
+  const code = isTapelineError(error) ? null : codeOf(error)
+  // And so has EPIPE; no SQLSTATE class begins with an E.
   return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : null
 }
 

@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { pipeline, Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { createGunzip } from 'node:zlib'
-import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
+import { codeOf, describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 
 /** Consecutive lines of a file. `firstNumber` is the number of the first line, counted from 1. */
 export interface LineBatch {
@@ -99,7 +99,7 @@ const FILE_ERRORS: Readonly<Record<string, readonly [what: string, fix: string]>
 
 /** Describes errors of the file system and zlib that concern the file. */
 function asCaptureError(path: string, cause: unknown): unknown {
-  const code: unknown = cause instanceof Error ? Reflect.get(cause, 'code') : undefined
+  const code = codeOf(cause)
   if (typeof code !== 'string') return cause
   const [what, fix] =
     FILE_ERRORS[code] ??

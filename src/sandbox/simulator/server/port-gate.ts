@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { sleep } from '../../../foundation/runtime/backoff.ts'
-import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
+import { codeOf, describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 
 export const HOST = '127.0.0.1'
 const PORT_RETRY_MS = 100
@@ -34,7 +34,7 @@ export class PortGate {
         if (address !== null && typeof address === 'object') this.#port = address.port
         return
       } catch (error) {
-        const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
+        const code = codeOf(error)
         if (code === 'EADDRINUSE' && performance.now() < deadline) {
           await sleep(PORT_RETRY_MS)
           continue
