@@ -50,3 +50,25 @@ test('one command runs the whole pipeline, other commands find it, and leftovers
   assert.match(second.output(), /kafka \(process \d+\), left over from a killed run/)
   assert.match(second.output(), /BTCUSDT/)
 })
+
+test('two that start at once have a Kafka each', { timeout: 240_000 }, async () => {
+  const start = async () => {
+    const env = {
+      INGEST_PORT: String(await freePort()),
+      CONSUMER_PORT: String(await freePort()),
+      DASHBOARD_PORT: String(await freePort()),
+    }
+    return startTapeline(['up', '--simulate', '--for', '3s'], {
+      cwd: mkdtempSync(join(tmpdir(), 'up-')),
+      env,
+    })
+  }
+  await using one = await start()
+  await using other = await start()
+  const brokers = []
+  for (const up of [one, other]) {
+    await up.assertExit(0, START_TIMEOUT_MS)
+    brokers.push(/Kafka [\d.]+ on (\S+)/.exec(up.output())?.[1])
+  }
+  assert.ok(brokers[0] !== undefined && brokers[0] !== brokers[1], brokers.join())
+})

@@ -10,7 +10,7 @@ import {
 import { isCaughtUp, unreadBy } from '../../foundation/telemetry/status.ts'
 import { KAFKA_VERSION } from '../kafka-broker/kafka-distribution.ts'
 import type { Exit, RunningProcess } from '../processes/child-process.ts'
-import { freePort, nextFreePort, requirePort } from '../processes/free-ports.ts'
+import { freePort, isPortFree, nextFreePort, requirePort } from '../processes/free-ports.ts'
 import type { LogFollower } from '../processes/log-follower.ts'
 import { cleanUpLeftOvers, ROLES, type Role, writeEndpoints } from '../processes/process-registry.ts'
 import { type Part, Supervisor } from '../processes/supervisor.ts'
@@ -184,7 +184,14 @@ export class LocalStack {
       KAFKA_PORT,
       (other) => `Kafka listens on ${other}. To use the broker on that port, set KAFKA_BROKERS.`,
     )
-    const broker = await this.#run('kafka', kafkaPart(this.#context, port), `127.0.0.1:${port}`)
+    const broker = await this.#run('kafka', kafkaPart(this.#context, port), `127.0.0.1:${port}`).catch(
+      async (error: unknown) => {
+        // Another `up` that started at the same moment has it now.
+        if (this.#supervisor.stopping.aborted || (await isPortFree(port))) throw error
+        return null
+      },
+    )
+    if (broker === null) return this.#startKafka()
     this.#environment['KAFKA_BROKERS'] = broker.brokers
     display.ready('kafka', `Kafka ${KAFKA_VERSION} on ${broker.brokers}`)
   }
