@@ -78,7 +78,7 @@ async function results(market: AuditedMarket): Promise<Record<string, unknown>> 
     .filter((name) => name.endsWith('.csv'))
     .map((name) => readFileSync(join(folder, name), 'utf8'))
   const { rows: candles } = await database.query(
-    "SELECT * FROM candles('BTCUSDT', '1 day', '2026-01-01', '2026-01-05')",
+    "SELECT * FROM candles('BTCUSDT', '1 day', '2026-01-01', '2026-01-05') ORDER BY bucket",
   )
   const query = 'SELECT * FROM raw_trades ORDER BY symbol, trade_id LIMIT 20'
   await using command = startTapeline(['sql', query], { env: { DATABASE_URL: url } })
