@@ -81,7 +81,7 @@ export const DEFINITIONS = {
   ARCHIVE_CACHE: optional(kind.path),
   ARCHIVE_CACHE_MB: required(kind.integer(1, 1 << 30), '10240'),
   ARCHIVE_FLUSH_INTERVAL_MS: required(kind.integer(100, 86_400_000), '300000'),
-  ARCHIVE_MEMORY_MB: required(kind.integer(64, 1 << 20), '384'),
+  ARCHIVE_MEMORY_MB: required(kind.integer(64, 1 << 20), '320'),
   ARCHIVE_GRACE_MINUTES: required(kind.integer(1, 100_000), '60'),
   /** Unset: a folder in the archive, or in the cache if it is in a bucket. */
   ARCHIVE_TEMP: optional(kind.path),
