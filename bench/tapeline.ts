@@ -20,6 +20,7 @@ type TopicSetting =
   | 'KAFKA_PARTITIONS'
   | 'KAFKA_TRADES_TOPIC'
   | 'KAFKA_BOOK_TICKER_TOPIC'
+  | 'KAFKA_DEPTH_TOPIC'
   | 'KAFKA_GAPS_TOPIC'
   | 'KAFKA_CHECKPOINTS_TOPIC'
   | 'KAFKA_DEAD_LETTERS_TOPIC'
@@ -35,6 +36,7 @@ export async function layTapeline(
     KAFKA_BROKERS: place.brokers,
     KAFKA_TRADES_TOPIC: `${prefix}.trades`,
     KAFKA_BOOK_TICKER_TOPIC: `${prefix}.book_ticker`,
+    KAFKA_DEPTH_TOPIC: `${prefix}.depth`,
     KAFKA_GAPS_TOPIC: `${prefix}.gaps`,
     KAFKA_CHECKPOINTS_TOPIC: `${prefix}.checkpoints`,
     KAFKA_DEAD_LETTERS_TOPIC: `${prefix}.dead_letters`,

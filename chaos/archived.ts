@@ -10,7 +10,7 @@ import { z } from 'zod'
 import { CommitChain, chainsOf } from '../src/foundation/archive/commit-chain.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import { ARCHIVE_TABLES, type ArchiveColumn } from '../src/foundation/archive/tables.ts'
-import { EVENT_TYPES, isTradeType } from '../src/foundation/market/event.ts'
+import { isTradeType, TICK_TYPES } from '../src/foundation/market/event.ts'
 import { TextReader } from '../src/foundation/store/text-reader.ts'
 import { installedReaders } from '../test/support/python-readers.ts'
 
@@ -47,7 +47,7 @@ export async function checkArchive(folder: string, databaseUrl: string): Promise
   try {
     const rows: Record<string, number> = {}
     const tables: Record<string, object> = {}
-    for (const type of EVENT_TYPES) {
+    for (const type of TICK_TYPES) {
       const { name, columns, identity } = ARCHIVE_TABLES[type]
       const files = records.flatMap((record) => record.files.filter((file) => file.table === name))
       const expected = join(scratch, `${name}.txt`)
@@ -72,7 +72,7 @@ export async function checkArchive(folder: string, databaseUrl: string): Promise
 /** Writes one line per row of a table: its values as texts, without those that are null. */
 async function writeRows(
   url: string,
-  type: (typeof EVENT_TYPES)[number],
+  type: (typeof TICK_TYPES)[number],
   columns: readonly ArchiveColumn[],
   path: string,
 ): Promise<number> {

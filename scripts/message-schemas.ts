@@ -2,9 +2,10 @@
 import { stringify } from 'yaml'
 import { z } from 'zod'
 import { HEADER } from '../src/foundation/kafka/headers.ts'
+import type { EventTopic } from '../src/foundation/kafka/message-decoder.ts'
 import { MESSAGES } from '../src/foundation/kafka/message-schemas.ts'
 import { schemaHeader } from '../src/foundation/kafka/schema-of.ts'
-import { EVENT_DECLARATIONS, EVENT_TYPES, isTradeType } from '../src/foundation/market/event.ts'
+import { EVENT_DECLARATIONS, EVENT_TYPES, hasEpoch } from '../src/foundation/market/event.ts'
 import { RECORDING_KEY } from '../src/foundation/market/recording.ts'
 import { TIME_UNITS } from '../src/foundation/market/time-unit.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
@@ -37,7 +38,7 @@ function fileOf(schema: string): string {
 }
 
 /** The schemas of the events in a topic. */
-function eventSchemas(topic: 'trades' | 'bookTicker'): string[] {
+function eventSchemas(topic: EventTopic): string[] {
   return SCHEMAS.filter((schema) => {
     const type = EVENT_TYPE_OF.get(schema)
     return type !== undefined && EVENT_DECLARATIONS[type].topic === topic
@@ -62,7 +63,7 @@ const text = { type: 'string' } as const
 
 function message(name: string) {
   const type = EVENT_TYPE_OF.get(name)
-  const epoch = type !== undefined && isTradeType(type)
+  const epoch = type !== undefined && hasEpoch(type)
   return {
     name: fileOf(name),
     summary: aboutOf(name),
@@ -163,6 +164,11 @@ function asyncApi(): string {
           'Best bid and ask, in the same order.',
           eventSchemas('bookTicker'),
         ),
+        depth: channel(
+          address('KAFKA_DEPTH_TOPIC'),
+          'Changes of order books, and snapshots of them, in the same order. Only if STREAM_TYPES contains depth.',
+          eventSchemas('depth'),
+        ),
         deadLetters: {
           address: address('KAFKA_DEAD_LETTERS_TOPIC'),
           description: 'Messages that could not be stored, byte for byte. Never deleted.',
@@ -179,7 +185,7 @@ function asyncApi(): string {
         ]),
       },
       operations: Object.fromEntries(
-        ['trades', 'bookTicker', 'gaps'].flatMap((name) => [
+        ['trades', 'bookTicker', 'depth', 'gaps'].flatMap((name) => [
           [
             `send-${name}`,
             {

@@ -16,6 +16,9 @@ import {
 const TRADE =
   '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}'
 
+const DIFF =
+  '{"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,"u":50093239202,"b":[["61737.63000000","0.00000000"],["61730.17000000","1.50000000"]],"a":[]}'
+
 function interpret(text: string): Frame {
   return new FrameReader(null).read(Buffer.from(text))
 }
@@ -60,10 +63,16 @@ test("reads an event identically in the exchange's layout and in any other", () 
     ['btcusdt@trade', TRADE],
     ['btcusdt@aggTrade', aggTrade],
     ['币安人生usdt@bookTicker', quote],
+    ['btcusdt@depth@100ms', DIFF],
   ] as const) {
     const read = (text: string) => {
       const { stream, event } = eventOf(text)
       const { type, symbol, id, eventTimeMs, tradeTimeMs, firstTradeId, lastTradeId, isBuyerMaker } = event
+      if (type === 'depth') {
+        const { firstId, bytes, bidsStart, bidsEnd, asksStart, asksEnd } = event
+        const sides = [bytes.toString('utf8', bidsStart, bidsEnd), bytes.toString('utf8', asksStart, asksEnd)]
+        return { stream, type, symbol: symbol.text, firstId, id, eventTimeMs, sides }
+      }
       const { price, quantity, askPrice, askQuantity } = event
       const shared = { stream, type, symbol: symbol.text, id, price, quantity }
       if (type === 'bookTicker') return { ...shared, askPrice, askQuantity }
@@ -162,7 +171,7 @@ test('rejects events that cannot be stored, with the reason, and forwards unknow
   assert.deepEqual(frame('[]'), rejected('data is not an object'))
   assert.deepEqual(frame(TRADE, 'ethusdt@trade'), rejected('s is not the symbol of the stream'))
   assert.deepEqual(frame(TRADE, 'btcusdt@aggTrade'), rejected('e is not aggTrade'))
-  assert.deepEqual(frame(TRADE, 'btcusdt@depth@100ms'), { kind: 'ignored', reason: 'stream type not taken' })
+  assert.deepEqual(frame(TRADE, 'btcusdt@depth'), { kind: 'ignored', reason: 'stream type not taken' })
   const latin1 = Buffer.from(
     `{"stream":"btcusdt@trade","data":${TRADE.replace('}', ',"x":"\xff"}')}}`,
     'latin1',

@@ -16,7 +16,7 @@ import { column, columns } from './support/columns.ts'
 import { type OpenDatabase, openTestDatabase } from './support/database.ts'
 import { bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 
-const TOPICS = { trades: 't', bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const TOPICS = { trades: 't', bookTicker: 'q', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const FAILED_AT_MS = 1723161255343
 
 function letter(offset: number, payload: Buffer | null, fields: Partial<DeadLetterRow> = {}): DeadLetterRow {

@@ -24,7 +24,7 @@ const TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
 const STREAM = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 }
 const START = JSON.stringify({ ...STREAM, id: 1010, timeMs: 1_767_225_600_000 })
 
-const TOPICS = { trades: 't', bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const TOPICS = { trades: 't', bookTicker: 'q', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 
 /** Changes with findings of every check of verify. */
 const DAMAGE: readonly (readonly string[])[] = [

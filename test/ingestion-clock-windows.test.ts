@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type EventType, streamName } from '../src/foundation/market/event.ts'
+import { type StreamType, streamName } from '../src/foundation/market/event.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
@@ -22,7 +22,7 @@ function at(text: string): number {
 function scene(clockAheadMs: () => number | null = () => null) {
   const { ledger, rows } = ledgerAlone(NOON_MS)
   const continuity = new Continuity<StreamEvent>(ledger, clockAheadMs)
-  const observe = (type: EventType, id: number, receiptMs: number) => {
+  const observe = (type: StreamType, id: number, receiptMs: number) => {
     const stream = streamName(SYMBOL, type)
     continuity.observe({ stream, symbol: SYMBOL, type, id, timeMs: receiptMs, receiptMs, connection: 1 })
   }

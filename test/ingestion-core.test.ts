@@ -13,7 +13,7 @@ import { coreAlone, outgoing } from './support/core-alone.ts'
 import { ledgerAlone } from './support/ledger-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
-const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const TOPICS = { trades: 't', bookTicker: 'b', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const METADATA = new Map([
   ['t', { id: '1', partitions: 3 }],
   ['b', { id: '2', partitions: 5 }],

@@ -5,7 +5,7 @@ import type { RecordFetcher } from '../src/foundation/kafka/kafka-port.ts'
 import { recoverParts } from '../src/ingestion/checkpoint/recovery.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
-const NAMES = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const NAMES = { trades: 't', bookTicker: 'b', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const METADATA = new Map(Object.values(NAMES).map((name) => [name, { id: name, partitions: 0 }]))
 
 test('a start that Kafka interrupts closes the clients that it had opened', async () => {

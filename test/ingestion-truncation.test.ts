@@ -17,7 +17,7 @@ import { bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'
-const NAMES = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const NAMES = { trades: 't', bookTicker: 'b', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const METADATA = new Map(['t', 'b', 'g', 'c'].map((topic) => [topic, { id: topic, partitions: 1 }]))
 const RECEIPT_MS = 1723161255000
 const LOG = pino({ level: 'silent' })

@@ -7,7 +7,15 @@ import { ABSENT } from '../src/foundation/market/event-fields.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { column, columns } from './support/columns.ts'
-import { aggTradeValue, bookTickerValue, eventsOf, gapRow, record, tradeValue } from './support/records.ts'
+import {
+  aggTradeValue,
+  bookTickerValue,
+  eventsOf,
+  eventValue,
+  gapRow,
+  record,
+  tradeValue,
+} from './support/records.ts'
 
 const SCHEMA = { schema: 'trade/1' }
 const PARTITION = { topic: 't', topicId: '00000000-0000-0000-0000-000000000001', partition: 0 }
@@ -120,6 +128,48 @@ test('stops at a schema newer than it knows instead of rejecting the message', (
       'schema is not one of this topic',
     )
   }
+})
+
+test('decodes depth updates and snapshots, and rejects those that no book can use', () => {
+  const decoder = new Decoder()
+  const decode = (
+    type: 'depth' | 'depthSnapshot',
+    fields: object = {},
+    headers: Record<string, string> = {},
+  ) => decoder.decode('depth', record(eventValue(type, { ...fields }), null, headers))
+  const depth = { schema: 'depth/1', epoch: '2' }
+  assert.equal(decode('depth', { U: 5, u: 9 }, depth), null)
+  const { firstId, id, epoch, bidCount, askCount, eventTimeUs, exchangeTimeMs } = decoder.event
+  assert.deepEqual([firstId, id, epoch, bidCount, askCount], [5, 9, 2, 1, 0])
+  assert.deepEqual([eventTimeUs, exchangeTimeMs], [1_723_161_255_343_000, 1_723_161_255_343])
+  assert.equal(decode('depthSnapshot', { lastUpdateId: 9 }, { schema: 'depthSnapshot/1' }), null)
+  assert.deepEqual([decoder.event.firstId, decoder.event.id, decoder.event.limit], [9, 9, 5000])
+  assert.equal(decoder.event.exchangeTimeMs, null)
+  // Without a header the event's name tells the type.
+  for (const type of ['depth', 'depthSnapshot'] as const) {
+    assert.equal(decode(type), null)
+    assert.equal(decoder.event.type, type)
+  }
+  const wrong: Array<[string, object]> = [
+    ['U is above u', { U: 10, u: 9 }],
+    ['U is not an id', { U: undefined }],
+    ['b is not a list of levels', { b: [['1', '2', '3']] }],
+    ['b is not a list of levels', { b: [['-1', '2']] }],
+    ['a is not a list of levels', { a: [['1', 2]] }],
+    ['a is not a list of levels', { a: null }],
+    ['e is not depthUpdate', { e: 'depth' }],
+    ['E is not a time in milliseconds', { E: undefined, source: 'backfill' }],
+  ]
+  for (const [reason, fields] of wrong) assert.equal(decode('depth', fields, depth), reason)
+  assert.equal(decode('depth', {}, { ...depth, epoch: 'x' }), 'epoch is not a number from 0 to 1023')
+  const snapshot = { schema: 'depthSnapshot/1' }
+  for (const limit of [0, 5001, '5'])
+    assert.equal(decode('depthSnapshot', { limit }, snapshot), 'limit is not a number of levels')
+  assert.equal(decode('depth', {}, { schema: 'trade/1' }), 'schema is not one of this topic')
+  assert.throws(
+    () => decode('depth', {}, { schema: 'depth/3' }),
+    (error) => isTapelineError(error, 'SCHEMA'),
+  )
 })
 
 test('D5 stores the epoch of an id sequence, and rejects an invalid one', () => {

@@ -50,12 +50,13 @@ interface Right {
 const TOPICS = ['trades', 'book_ticker', 'gaps', 'checkpoints', 'dead_letters'].map(
   (name) => `binance.${name}`,
 )
+const DEPTH = 'binance.depth'
 const ARCHIVED_DAYS = 'binance.archived_days'
 const topics = (user: User, operation: AclOperationLabel, names: readonly string[]): Right[] =>
   names.map((name) => ({ user, operation, resource: 'topic', name }))
 
 const OPERATOR: readonly Right[] = (['CREATE', 'DESCRIBE', 'DESCRIBE_CONFIGS'] as const).flatMap(
-  (operation) => topics('operator', operation, [...TOPICS, ARCHIVED_DAYS]),
+  (operation) => topics('operator', operation, [...TOPICS, DEPTH, ARCHIVED_DAYS]),
 )
 const INGESTION: readonly Right[] = [
   ...topics('ingestion', 'WRITE', TOPICS),
@@ -200,7 +201,7 @@ async function use({ operation, name }: Right, connection: KafkaConnection): Pro
 function needed(user: User): NeededRights {
   if (user === 'consumer') return neededRights(consumerConfig(settingsOf(user)))
   if (user === 'archive') return archiveRights(archiveConfig(settingsOf(user)))
-  return { topics: topicRights(ingestionConfig(settingsOf(user)).topics) }
+  return { topics: topicRights(ingestionConfig(settingsOf(user))) }
 }
 
 /** Repeats the work until Kafka refuses it. */

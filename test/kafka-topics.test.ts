@@ -68,16 +68,16 @@ test('creates the topics once, reports one with other settings and leaves it unc
   const init = (extra: Record<string, string>) =>
     initTopics(loadSettings({ ...topics.env, ...extra }, { cwd: tmpdir() }))
   const states = async () => (await init({ KAFKA_RETENTION_HOURS: '48' })).map(({ state }) => state)
-  assert.deepEqual(await states(), Array(5).fill('created'))
-  assert.deepEqual(await states(), Array(5).fill('present'))
-  const [trades, , gaps, checkpoints] = await init({ KAFKA_RETENTION_HOURS: '24', KAFKA_PARTITIONS: '6' })
+  assert.deepEqual(await states(), Array(6).fill('created'))
+  assert.deepEqual(await states(), Array(6).fill('present'))
+  const [trades, , , gaps, checkpoints] = await init({ KAFKA_RETENTION_HOURS: '24', KAFKA_PARTITIONS: '6' })
   assert.deepEqual(trades?.differences, [
     'partitions is 3, expected 6',
     'retention.ms is 172800000, expected 86400000',
   ])
   assert.deepEqual(gaps?.differences, ['partitions is 3, expected 6'])
   assert.equal(checkpoints?.state, 'differs')
-  assert.deepEqual(await states(), Array(5).fill('present'), 'nothing was changed')
+  assert.deepEqual(await states(), Array(6).fill('present'), 'nothing was changed')
 })
 
 test('reports how many replicas are too many', async () => {

@@ -253,6 +253,7 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
   const names = {
     trades: TRADES,
     bookTicker: BOOK_TICKER,
+    depth: '',
     gaps: GAPS,
     checkpoints: CHECKPOINTS,
     deadLetters: '',

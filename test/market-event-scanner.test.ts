@@ -5,6 +5,7 @@ import {
   declarationOf,
   EVENT_TYPES,
   type EventType,
+  isTickType,
   isTradeType,
   type Role,
   TRADE_TYPES,
@@ -12,8 +13,9 @@ import {
 import { EventFields, LATE_SOURCES, lateSource } from '../src/foundation/market/event-fields.ts'
 import { EventScanner } from '../src/foundation/market/event-scanner.ts'
 import { isTimeUs } from '../src/foundation/market/fields.ts'
+import { LevelCursor } from '../src/foundation/market/levels.ts'
 import { readPayload } from '../src/foundation/market/payload.ts'
-import { NO_CAPTURE, realFrames } from './support/real-capture.ts'
+import { depthFrames, NO_CAPTURE, NO_DEPTH_CAPTURE, realFrames } from './support/real-capture.ts'
 
 const id = fc.oneof(fc.nat(20), fc.maxSafeNat())
 const timeMs = fc.integer({ min: Date.UTC(2017, 0, 1), max: Date.UTC(2100, 0, 1) - 1 })
@@ -28,10 +30,17 @@ const timeUs = fc.tuple(timeMs, fc.nat(999)).map(([ms, us]) => ms * 1000 + us)
 /** The same event in either unit. */
 const times = fc.oneof(fc.record({ E: timeMs, T: timeMs }), fc.record({ E: timeUs, T: timeUs }))
 
+const levels = fc.array(fc.tuple(decimal, decimal), { maxLength: 4 })
+
 /** Events in the declared layout. */
 function eventsOf(type: EventType): fc.Arbitrary<Record<string, unknown>> {
-  const { layout } = declarationOf(type)
+  const { layout, eventName } = declarationOf(type)
+  const hasRange = layout.some(([, role]) => role === 'firstId')
   const values = fc.record({
+    range: fc.tuple(fc.nat(20), fc.oneof(fc.nat(20), fc.nat(2 ** 52))),
+    bids: levels,
+    asks: levels,
+    limit: fc.integer({ min: 1, max: 5000 }),
     times,
     symbol,
     id,
@@ -41,11 +50,15 @@ function eventsOf(type: EventType): fc.Arbitrary<Record<string, unknown>> {
   return fc.tuple(values, fc.nat(1e6), fc.boolean(), fc.boolean()).map(([some, more, maker, unused]) => {
     const decimals = [...some.decimals]
     const byRole = (role: Role): unknown => {
-      if (role === 'type') return type
+      if (role === 'type') return eventName
       if (role === 'eventTime') return some.times.E
       if (role === 'tradeTime') return some.times.T
       if (role === 'symbol') return some.symbol
-      if (role === 'id') return some.id
+      if (role === 'firstId') return some.range[0]
+      if (role === 'id') return hasRange ? some.range[0] + some.range[1] : some.id
+      if (role === 'bids') return some.bids
+      if (role === 'asks') return some.asks
+      if (role === 'limit') return some.limit
       if (role === 'firstTradeId') return some.first
       if (role === 'lastTradeId') return some.first + more
       if (role === 'isBuyerMaker') return maker
@@ -79,7 +92,7 @@ function parsed(bytes: Buffer, isStamped: boolean): unknown {
     return null
   }
   const fields = Object(data)
-  const type = EVENT_TYPES.find((one) => one === fields.e) ?? 'bookTicker'
+  const type = EVENT_TYPES.find((one) => declarationOf(one).eventName === fields.e) ?? 'bookTicker'
   const event = new EventFields()
   if (readPayload(type, fields, event) !== null) return null
   event.receivedUs = fields.ingestion_timestamp_us
@@ -90,13 +103,45 @@ function parsed(bytes: Buffer, isStamped: boolean): unknown {
 
 /** What the fields of an event say, wherever its decimals are. */
 function valuesOf(event: EventFields, isStamped: boolean): unknown {
-  const { type, id, price, quantity, receivedUs, source } = event
+  const { type, id, firstId, receivedUs, source } = event
   assert.equal(event.symbol.bytes.toString(), event.symbol.text)
   const received = isStamped ? { receivedUs, source } : {}
-  const shared = { type, id, symbol: event.symbol.text, price, quantity, ...received }
-  if (!isTradeType(type)) return { ...shared, ask: [event.askPrice, event.askQuantity] }
-  const { timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker } = event
-  return { ...shared, timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker }
+  const shared = { type, id, firstId, symbol: event.symbol.text, ...received }
+  const { timeUnit, eventTimeUs } = event
+  if (!isTickType(type)) {
+    const { bytes } = event
+    const bids = levelsOf(bytes, event.bidsStart, event.bidsEnd)
+    const asks = levelsOf(bytes, event.asksStart, event.asksEnd)
+    assert.deepEqual([bids.length, asks.length], [event.bidCount, event.askCount])
+    const more = type === 'depth' ? { timeUnit, eventTimeUs } : { limit: event.limit }
+    return { ...shared, bids, asks, ...more }
+  }
+  const { price, quantity } = event
+  if (!isTradeType(type)) return { ...shared, price, quantity, ask: [event.askPrice, event.askQuantity] }
+  const { tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker } = event
+  return {
+    ...shared,
+    price,
+    quantity,
+    timeUnit,
+    eventTimeUs,
+    tradeTimeUs,
+    firstTradeId,
+    lastTradeId,
+    isBuyerMaker,
+  }
+}
+
+function levelsOf(bytes: Buffer, start: number, end: number): string[][] {
+  const found: string[][] = []
+  const cursor = new LevelCursor()
+  cursor.begin(bytes, start, end)
+  while (cursor.next())
+    found.push([
+      bytes.toString('latin1', cursor.priceStart, cursor.priceEnd),
+      bytes.toString('latin1', cursor.quantityStart, cursor.quantityEnd),
+    ])
+  return found
 }
 
 /** Reads the bytes among others, as they are in a batch. */
@@ -197,6 +242,53 @@ test('leaves any other layout to JSON.parse', () => {
   assert.equal(scan(scanner, Buffer.alloc(0), false), null)
   const latin1 = Buffer.from(GOOD.replace('BTCUSDT', 'BTC\xc4USDT'), 'latin1')
   assert.equal(scan(scanner, latin1, false), null, 'not UTF-8')
+})
+
+const DIFF =
+  '{"e":"depthUpdate","E":1723161255343,"s":"BTCUSDT","U":7,"u":9,"b":[["1.0","2"],["3","0.0"]],"a":[]}'
+
+test('leaves depth in any other layout to JSON.parse', () => {
+  const scanner = new EventScanner()
+  assert.notEqual(scan(scanner, Buffer.from(DIFF), false), null)
+  const others: Readonly<Record<string, readonly string[]>> = {
+    '"U":7': ['"U":10', '"U":-7', '"U":"7"'],
+    '["1.0","2"]': [
+      '["1.0","2",[]]',
+      '["1.0"]',
+      '["-1.0","2"]',
+      '["1.0",2]',
+      '["1.0", "2"]',
+      '',
+      '["1.0","2"],',
+    ],
+    '"a":[]': ['"a":[[]]', '"a":null', '"a":[],"b":[]', '"a":['],
+  }
+  for (const [from, changes] of Object.entries(others)) {
+    assert.ok(DIFF.includes(from), `${from} occurs in the event`)
+    for (const to of changes) {
+      const bytes = Buffer.from(DIFF.replace(from, to))
+      assert.equal(scan(scanner, bytes, false), null, bytes.toString())
+    }
+  }
+})
+
+test('reads recorded depth updates, which chain', { skip: NO_DEPTH_CAPTURE }, async () => {
+  const scanner = new EventScanner()
+  let [diffs, levels, last] = [0, 0, 0]
+  for await (const { line } of depthFrames()) {
+    if (!line.includes('@depth@100ms"')) continue
+    const bytes = Buffer.from(line.slice(line.indexOf('"data":') + 7, -1))
+    const row = scan(scanner, bytes, false)
+    assert.notEqual(row, null, line)
+    assert.deepEqual(row, parsed(bytes, false))
+    const { firstId, id, bidCount, askCount } = scanner.fields
+    if (diffs > 0) assert.equal(firstId, last + 1)
+    last = id
+    diffs++
+    levels += bidCount + askCount
+  }
+  assert.equal(diffs, 3451)
+  assert.ok(levels > 30 * diffs, `${levels} levels`)
 })
 
 test('reads every event of a minute of the real market', { skip: NO_CAPTURE }, async () => {

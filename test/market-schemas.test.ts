@@ -32,6 +32,16 @@ const anything = fc.oneof(
   fc.constantFrom('BTCUSDT', 'btcusdt', 'ΑΒΓ', '币安', 'A B', 'A\0'),
   fc.constantFrom(1483228800000, 1483228799999, 4102444799999, 4102444800000),
   fc.constantFrom<unknown>(1723161255343, 1723161255343999, 1723161255, 4102444799999999, 4102444800000000),
+  fc.constantFrom<unknown>(
+    5000,
+    5001,
+    [['1', '2']],
+    [['1', '2', '3']],
+    [['1']],
+    [['1', 2]],
+    [['-1', '2']],
+    [null],
+  ),
   fc.integer(),
   fc.string(),
 )
@@ -53,7 +63,7 @@ for (const [schema, message] of Object.entries(MESSAGES)) {
         const reason = new Decoder().decode(topic, record(value, null, { schema }))
         // A schema cannot express that the first is not above the last, or which letters are
         // upper-case.
-        if (reason === 'f is above l') return
+        if (reason === 'f is above l' || reason === 'U is above u') return
         const isLower = typeof data['s'] === 'string' && data['s'] !== data['s'].toUpperCase()
         const stored = reason === null
         assert.equal(message.safeParse(data).success, stored, `zod and ${reason}: ${value}`)
@@ -95,7 +105,9 @@ test('the AsyncAPI document lists every message and topic', () => {
   assert.equal(document.asyncapi, '3.0.0')
   assert.deepEqual(
     Object.values<{ address: string }>(document.channels).map(({ address }) => address),
-    ['binance.trades', 'binance.book_ticker', 'binance.dead_letters', 'binance.checkpoints', 'binance.gaps'],
+    ['trades', 'book_ticker', 'depth', 'dead_letters', 'checkpoints', 'gaps'].map(
+      (name) => `binance.${name}`,
+    ),
   )
   for (const { payload } of Object.values<{ payload: { $ref?: string } }>(document.components.messages))
     if (payload.$ref !== undefined) readFileSync(join(DOCS, 'schemas', payload.$ref))

@@ -9,6 +9,7 @@ import { coreAlone } from '../../test/support/core-alone.ts'
 const namesWith = (prefix: string) => ({
   trades: `${prefix}trades`,
   bookTicker: `${prefix}book_ticker`,
+  depth: `${prefix}depth`,
   gaps: `${prefix}gaps`,
   checkpoints: `${prefix}checkpoints`,
   deadLetters: `${prefix}dead_letters`,

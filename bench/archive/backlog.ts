@@ -30,6 +30,7 @@ async function nameExchange({ admin, brokers }: Place, { env }: TapelinePipeline
     {
       trades: env.KAFKA_TRADES_TOPIC,
       bookTicker: env.KAFKA_BOOK_TICKER_TOPIC,
+      depth: env.KAFKA_DEPTH_TOPIC,
       gaps: env.KAFKA_GAPS_TOPIC,
       checkpoints: topic,
       deadLetters: env.KAFKA_DEAD_LETTERS_TOPIC,

@@ -83,6 +83,7 @@ async function messagesOf(recording: string): Promise<Record<TopicKind, FetchedM
   const messages: Record<TopicKind, FetchedMessage[]> = {
     trades: [],
     bookTicker: [],
+    depth: [],
     gaps: [],
     deadLetters: [],
   }

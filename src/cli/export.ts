@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { EVENT_TYPES, type EventType } from '../foundation/market/event.ts'
+import { TICK_TYPES, type TickType } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
@@ -22,7 +22,7 @@ interface ExportFlags {
   readonly day?: string
   readonly from?: string
   readonly to?: string
-  readonly type: readonly EventType[]
+  readonly type: readonly TickType[]
   readonly format: 'parquet' | 'csv'
   readonly out: string
   readonly force?: true
@@ -46,8 +46,8 @@ export function exportCommand(): Command {
     .option('--from <day>', 'the first of several days; each has its own files')
     .option('--to <day>', 'the last of them; default: yesterday')
     .addOption(
-      new Option('--type <list>', EVENT_TYPES.join(', '))
-        .default([...EVENT_TYPES], 'all')
+      new Option('--type <list>', TICK_TYPES.join(', '))
+        .default([...TICK_TYPES], 'all')
         .argParser(parseTypes),
     )
     .addOption(
@@ -197,11 +197,11 @@ function daysOf({ day, from, to }: ExportFlags, nowMs: number): Day[] {
   })
 }
 
-function parseTypes(text: string): EventType[] {
+function parseTypes(text: string): TickType[] {
   const names = text.split(',').map((name) => name.trim())
-  const types = EVENT_TYPES.filter((type) => names.includes(type))
+  const types = TICK_TYPES.filter((type) => names.includes(type))
   if (types.length !== new Set(names).size)
-    throw new InvalidArgumentError(`Expected a comma list of ${EVENT_TYPES.join(', ')}.`)
+    throw new InvalidArgumentError(`Expected a comma list of ${TICK_TYPES.join(', ')}.`)
   return types
 }
 
@@ -216,7 +216,7 @@ function makeFolder(path: string): void {
 }
 
 /** Shows the progress in place, only on a terminal. */
-function progress(): (type: EventType, rows: number) => void {
+function progress(): (type: TickType, rows: number) => void {
   if (!process.stderr.isTTY) return () => {}
   return (type, rows) => drawOn(process.stderr, `\r${type}: ${countText(rows)} rows\u001b[K\r`)
 }

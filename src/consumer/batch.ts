@@ -2,7 +2,7 @@ import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
-import { byEventType, isTradeType } from '../foundation/market/event.ts'
+import { byEventType, isStreamType } from '../foundation/market/event.ts'
 import { ABSENT, type EventFields, type KnownSymbol } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import type { Recording } from '../foundation/market/recording.ts'
@@ -114,6 +114,7 @@ export class Batch {
       this.origins.gaps.add(partition, message, Number.NaN, Number.NaN)
       return
     }
+    if (kind === 'depth') throw new TypeError('The consumer does not read the topic of order books')
     const table = kind === 'trades' ? 'trades' : 'book_ticker'
     this.rows[table].add(event)
     const { source, receivedUs } = event
@@ -161,6 +162,7 @@ export class FirstEvents {
     // A backfilled or imported trade is late, so it does not show where the stream resumed.
     if (event.source !== 'stream') return
     const { type: eventType, epoch, id } = event
+    if (!isStreamType(eventType)) return
     const met = this.#met[eventType]
     if (met.has(event.symbol)) return
     met.add(event.symbol)
@@ -169,7 +171,7 @@ export class FirstEvents {
     if (this.#seen.has(key)) return
     this.#seen.add(key)
     const { cause, to } = this.#loss
-    const timeMs = isTradeType(eventType) ? event.tradeTimeMs : Math.floor(event.receivedUs / 1000)
+    const timeMs = event.exchangeTimeMs ?? Math.floor(event.receivedUs / 1000)
     const loss = `${lossKey(this.#loss)}:${to}`
     batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
     this.noteIn(batch)

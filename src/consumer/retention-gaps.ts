@@ -1,4 +1,4 @@
-import { type EventType, isTradeType } from '../foundation/market/event.ts'
+import { isTradeType, type StreamType } from '../foundation/market/event.ts'
 import { type Gap, gapId } from '../foundation/market/gap.ts'
 import type { LastStored } from '../foundation/store/last-stored.ts'
 import type { LossCause } from '../foundation/store/losses.ts'
@@ -8,7 +8,7 @@ import type { SequenceStart } from '../foundation/store/meta.ts'
 /** The first event of a symbol and type after messages expired unread. */
 export interface FirstAfterLoss {
   readonly symbol: string
-  readonly eventType: EventType
+  readonly eventType: StreamType
   /** 0 for bookTicker, which has none. */
   readonly epoch: number
   /** Its trade id or update id. */

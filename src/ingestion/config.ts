@@ -1,5 +1,5 @@
 import type { TopicRight } from '../foundation/kafka/access.ts'
-import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
+import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import { CLOCK_LIMITS } from './messages/receipt-clock.ts'
 
@@ -46,10 +46,14 @@ export function ingestionConfig(settings: Settings) {
 }
 
 /** The rights that ingestion needs per topic. At start it also reads back what it has written. */
-export function topicRights(names: TopicNames): ReadonlyMap<string, readonly TopicRight[]> {
+export function topicRights({
+  topics: names,
+  eventTypes,
+}: Pick<IngestionConfig, 'topics' | 'eventTypes'>): ReadonlyMap<string, readonly TopicRight[]> {
   return new Map<string, readonly TopicRight[]>([
     [names.trades, ['READ', 'WRITE']],
     [names.bookTicker, ['READ', 'WRITE']],
+    ...(eventTypes.includes('depth') ? [[names.depth, ['READ', 'WRITE']] as const] : []),
     [names.checkpoints, ['READ', 'WRITE']],
     [names.gaps, ['READ', 'WRITE']],
     [names.deadLetters, ['WRITE']],

@@ -2,7 +2,7 @@ import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { type EventFrame, type Frame, FrameReader } from '../foundation/binance/stream-frame.ts'
 import { backfillJson, type RestTrade } from '../foundation/binance/trade-rest.ts'
 import { otherUnit } from '../foundation/binance/venue.ts'
-import { isTradeType, SECOND_UNDER_ID, streamName } from '../foundation/market/event.ts'
+import { SECOND_UNDER_ID, streamName } from '../foundation/market/event.ts'
 import { ABSENT } from '../foundation/market/event-fields.ts'
 import type { IdRange } from '../foundation/market/id-ranges.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
@@ -125,15 +125,13 @@ export class Core implements BackfillPorts {
   }
 
   #observe(frame: EventFrame, stamp: ReceiptStamp, connection: number, nowMs: number): void {
-    const { stream, event, data } = frame
-    const { type, id, lastTradeId, eventTimeUs, tradeTimeUs } = event
+    const { stream, type, event, data } = frame
+    const { id, lastTradeId, eventTimeUs } = event
     const symbol = event.symbol.text
     const receiptMs = stamp.ms
-    const isTrade = isTradeType(type)
-    const timeMs = isTrade ? Math.floor(tradeTimeUs / 1000) : receiptMs
+    const timeMs = event.exchangeTimeMs ?? receiptMs
     this.rates.seen(stream, id, nowMs, connection)
-    if (isTrade && eventTimeUs !== ABSENT)
-      this.#eventToReceipt.record(receiptMs - Math.floor(eventTimeUs / 1000), nowMs)
+    if (eventTimeUs !== ABSENT) this.#eventToReceipt.record(receiptMs - Math.floor(eventTimeUs / 1000), nowMs)
     const offered = { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs, data, stamp }
     this.#merge.offer(offered, nowMs)
   }

@@ -1,4 +1,3 @@
-import { isTradeType } from '../foundation/market/event.ts'
 import { type ByteSlice, ownCopy } from '../foundation/runtime/bytes.ts'
 import type { Continuity, StreamEvent } from './continuity/continuity.ts'
 import {
@@ -68,7 +67,7 @@ export class Forwarder {
     const { router, clockOffset, queue } = this.#options
     const route = router.route(stream, symbol, type, epoch)
     const slice = this.#values.write(data, this.#suffix.of(stamp))
-    const aheadMs = isTradeType(type) ? null : clockOffset.aheadMs
+    const aheadMs = type === 'bookTicker' ? clockOffset.aheadMs : null
     // Integers are stored without a heap object.
     const clockAheadMs = aheadMs === null ? undefined : Math.round(aheadMs)
     const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs, clockAheadMs)

@@ -70,7 +70,12 @@ export class LedgerPublisher {
       at: Math.floor(ports.clock.wallMicros() / 1000),
       source,
       time_unit: timeUnit,
-      topics: { trades: names.trades, bookTicker: names.bookTicker, gaps: names.gaps },
+      topics: {
+        trades: names.trades,
+        bookTicker: names.bookTicker,
+        ...(eventTypes.includes('depth') ? { depth: names.depth } : {}),
+        gaps: names.gaps,
+      },
       shard: `${shard.index}/${shard.count}`,
       event_types: [...eventTypes],
       symbols: [...symbols].sort(),

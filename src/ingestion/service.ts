@@ -108,7 +108,7 @@ export class Ingestion {
       log,
     )
     this.#producer = new KafkaProducer(config, ports, log)
-    this.#liveness = kafkaLiveness(ports, [...topicRights(config.topics).keys()], this.#producer, log)
+    this.#liveness = kafkaLiveness(ports, [...topicRights(config).keys()], this.#producer, log)
   }
 
   /** Resolves with the error that ended it; never resolves when it is stopped. */
@@ -173,7 +173,7 @@ export class Ingestion {
     const { signal } = this.#stopping
     const [gate, patience] = [this.#gate, this.#patience]
     const topics = await patience.until('Kafka', () =>
-      this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
+      this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(this.#config) }),
     )
     const { source, timeUnit } = await patience.until('The exchange', () =>
       askIdentity(this.#ports, gate, this.#config, signal),

@@ -1,11 +1,11 @@
 import { EXCHANGE_IDENTITY_KEY } from '../foundation/kafka/exchange-identity-mark.ts'
 import type { KafkaPort } from '../foundation/kafka/kafka-port.ts'
 import { readRange } from '../foundation/kafka/read-range.ts'
-import { type EventType, streamName } from '../foundation/market/event.ts'
+import { type StreamType, streamName } from '../foundation/market/event.ts'
 import type { RestCaller } from './backfill/rest-caller.ts'
 
 /** Returns the stream names of symbols and event types, grouped by symbol. */
-export function streamNames(symbols: Iterable<string>, eventTypes: readonly EventType[]): string[] {
+export function streamNames(symbols: Iterable<string>, eventTypes: readonly StreamType[]): string[] {
   return [...symbols].flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
 }
 

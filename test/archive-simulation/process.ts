@@ -74,7 +74,14 @@ export class ArchiveProcess {
     const log = this.#ports.logger ?? LOG
     const archiver = new Archiver(
       {
-        topics: { trades: topic.name, bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' },
+        topics: {
+          trades: topic.name,
+          bookTicker: 'q',
+          depth: 'o',
+          gaps: 'g',
+          checkpoints: 'c',
+          deadLetters: 'd',
+        },
         ...{
           flushIntervalMs: 120_000,
           bufferBytes: 64 << 20,

@@ -11,7 +11,14 @@ import type { MemoryGroup } from './memory-group.ts'
 import type { MemoryLog } from './memory-log.ts'
 
 const CONFIG: WorkerConfig = {
-  topics: { trades: 'trades', bookTicker: 'quotes', gaps: 'gaps', checkpoints: '-', deadLetters: 'letters' },
+  topics: {
+    trades: 'trades',
+    bookTicker: 'quotes',
+    depth: 'depth',
+    gaps: 'gaps',
+    checkpoints: '-',
+    deadLetters: 'letters',
+  },
   batchSize: 50,
   flushIntervalMs: 2000,
   fetchMaxWaitMs: 500,

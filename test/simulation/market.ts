@@ -1,4 +1,4 @@
-import { byTradeType, type EventType, streamName, type TradeType } from '../../src/foundation/market/event.ts'
+import { byTradeType, streamName, type TickType, type TradeType } from '../../src/foundation/market/event.ts'
 import {
   frameWriter,
   type QuoteEvent,
@@ -263,7 +263,7 @@ function tradeOf(
   }
 }
 
-function eventOf(symbol: string, type: EventType, event: TradeEvent | QuoteEvent): MarketEvent {
+function eventOf(symbol: string, type: TickType, event: TradeEvent | QuoteEvent): MarketEvent {
   return {
     stream: streamName(symbol, type),
     frame: Buffer.from(frameWriter(symbol, type)(event)),

@@ -18,7 +18,7 @@ import { Market } from './market.ts'
 import { SimulatedRest } from './rest.ts'
 import { StoredEvents } from './stored-events.ts'
 
-const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const TOPICS = { trades: 't', bookTicker: 'b', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const LOG = pino({ level: 'silent' })
 
 const MINUTE_MS = 60_000

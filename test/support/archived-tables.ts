@@ -6,7 +6,7 @@ import { quoted } from '../../src/foundation/archive/duckdb.ts'
 import { localFiles } from '../../src/foundation/archive/local-files.ts'
 import { ARCHIVE_TABLES, COLUMN_KINDS } from '../../src/foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../../src/foundation/archive/text-relations.ts'
-import { EVENT_TYPES, type EventType, isTradeType } from '../../src/foundation/market/event.ts'
+import { isTradeType, TICK_TYPES, type TickType } from '../../src/foundation/market/event.ts'
 import type { Queryable } from '../../src/foundation/store/database.ts'
 import { csvLine } from '../../src/foundation/store/text-reader.ts'
 import { type ArchiveParts, createArchive } from './archive-parts.ts'
@@ -17,14 +17,14 @@ import { type ArchiveParts, createArchive } from './archive-parts.ts'
  */
 export async function archiveOf(connection: Queryable): Promise<ArchiveParts> {
   const archive = await createArchive()
-  for (const type of EVENT_TYPES) await writeDays(archive, connection, type)
+  for (const type of TICK_TYPES) await writeDays(archive, connection, type)
   await writeTexts(archive, connection, 'gaps', GAPS)
   await writeTexts(archive, connection, 'recordings', RECORDINGS)
   await writeTexts(archive, connection, 'dead_letters', DEAD_LETTERS)
   return archive
 }
 
-async function writeDays(all: ArchiveParts, connection: Queryable, type: EventType): Promise<void> {
+async function writeDays(all: ArchiveParts, connection: Queryable, type: TickType): Promise<void> {
   const { name: table, columns, identity } = ARCHIVE_TABLES[type]
   const [from, which] = isTradeType(type) ? ['trades', `event_type = '${type}'`] : ['book_ticker', 'true']
   const texts = columns.map(({ name }) => `${name}::text`)

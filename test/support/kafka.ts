@@ -11,6 +11,7 @@ export type TestTopics = ReturnType<typeof uniqueTopics>
 const TOPIC_SETTINGS = {
   KAFKA_TRADES_TOPIC: 'trades',
   KAFKA_BOOK_TICKER_TOPIC: 'book_ticker',
+  KAFKA_DEPTH_TOPIC: 'depth',
   KAFKA_GAPS_TOPIC: 'gaps',
   KAFKA_CHECKPOINTS_TOPIC: 'checkpoints',
   KAFKA_DEAD_LETTERS_TOPIC: 'dead_letters',
@@ -36,14 +37,14 @@ export function uniqueTopics(prefix = 'test') {
   const remove = () => deleteTopics(`${unique}.`)
   return {
     prefix: unique,
-    /** Settings for a command's environment: names of the five topics, the brokers and a group. */
+    /** Settings for a command's environment: names of the six topics, the brokers and a group. */
     env: { ...topics, KAFKA_BROKERS: brokers().join(), KAFKA_GROUP_ID: `${unique}-group` },
     delete: remove,
     [Symbol.asyncDispose]: remove,
   }
 }
 
-/** The five topics under unique names, created with the broker's default configuration. */
+/** The six topics under unique names, created with the broker's default configuration. */
 export async function createTestTopics(
   options: { prefix?: string; partitions?: number } = {},
 ): Promise<TestTopics> {

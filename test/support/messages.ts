@@ -57,6 +57,7 @@ export function markValue(
   const topics = {
     trades: name('TRADES'),
     bookTicker: name('BOOK_TICKER'),
+    depth: name('DEPTH'),
     gaps: name('GAPS'),
     checkpoints: name('CHECKPOINTS'),
     deadLetters: name('DEAD_LETTERS'),

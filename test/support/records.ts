@@ -48,9 +48,17 @@ export function bookTickerValue(fields: Readonly<Record<string, unknown>> = {}):
 /** An event of any type in Kafka's format, with the same options. */
 export function eventValue(type: EventType, fields: Readonly<Record<string, unknown>> = {}): Buffer {
   const byRole: Readonly<Record<Role, unknown>> = {
-    ...{ type, eventTime: TRADE.E, tradeTime: TRADE.T, symbol: TRADE.s, id: 1, price: TRADE.p },
+    ...{
+      type: declarationOf(type).eventName,
+      eventTime: TRADE.E,
+      tradeTime: TRADE.T,
+      symbol: TRADE.s,
+      id: 1,
+      price: TRADE.p,
+    },
     ...{ quantity: TRADE.q, askPrice: TRADE.p, askQuantity: TRADE.q, firstTradeId: 1, lastTradeId: 1 },
-    ...{ isBuyerMaker: true, unused: true },
+    ...{ isBuyerMaker: true, unused: true, firstId: 1, limit: 5000 },
+    ...{ bids: [[TRADE.p, TRADE.q]], asks: [] },
   }
   const { ingestion_timestamp, ingestion_timestamp_us } = TRADE
   const event = Object.fromEntries(declarationOf(type).layout.map(([name, role]) => [name, byRole[role]]))

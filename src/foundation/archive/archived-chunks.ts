@@ -1,4 +1,4 @@
-import { EVENT_TYPES, isTradeType } from '../market/event.ts'
+import { isTradeType, TICK_TYPES } from '../market/event.ts'
 import type { Queryable } from '../store/database.ts'
 import { type RowFigures, rowHash } from './row-hash.ts'
 import { ARCHIVE_TABLES } from './tables.ts'
@@ -45,7 +45,7 @@ export function daysOf({ start, end }: OldChunk): string[] | null {
 
 /** The archive's tables whose rows are in a table of the database. */
 export function archiveTablesOf(table: OldChunk['table']): string[] {
-  return EVENT_TYPES.filter((type) => isTradeType(type) === (table === 'trades')).map(
+  return TICK_TYPES.filter((type) => isTradeType(type) === (table === 'trades')).map(
     (type) => ARCHIVE_TABLES[type].name,
   )
 }
@@ -64,7 +64,7 @@ export async function dayRows(
   table: OldChunk['table'],
   date: string,
 ): Promise<SymbolRows[]> {
-  const types = EVENT_TYPES.filter((type) => isTradeType(type) === (table === 'trades'))
+  const types = TICK_TYPES.filter((type) => isTradeType(type) === (table === 'trades'))
   const time = table === 'trades' ? 'trade_time' : 'ingestion_timestamp'
   const figures: SymbolRows[] = []
   for (const type of types) {

@@ -1,4 +1,4 @@
-import { byEventType, declarationOf, type EventType, isTradeType } from '../market/event.ts'
+import { byTickType, declarationOf, isTradeType, type TickType } from '../market/event.ts'
 
 /*
  * The tables of the archive. Each event type has one; its columns are those of `export`
@@ -52,9 +52,9 @@ const NAMES = {
   aggTrade: 'agg_trades',
   blockTrade: 'block_trades',
   bookTicker: 'book_ticker',
-} as const satisfies Record<EventType, string>
+} as const satisfies Record<TickType, string>
 
-export const ARCHIVE_TABLES: Readonly<Record<EventType, ArchiveTable>> = byEventType((type) => ({
+export const ARCHIVE_TABLES: Readonly<Record<TickType, ArchiveTable>> = byTickType((type) => ({
   name: NAMES[type],
   columns: isTradeType(type) ? tradeColumns(type) : QUOTE_COLUMNS,
   identity: isTradeType(type)
@@ -63,14 +63,14 @@ export const ARCHIVE_TABLES: Readonly<Record<EventType, ArchiveTable>> = byEvent
   content: contentOf(type),
 }))
 
-function contentOf(type: EventType): readonly string[] {
+function contentOf(type: TickType): readonly string[] {
   if (!isTradeType(type)) return ['bid_price', 'bid_quantity', 'ask_price', 'ask_quantity']
   const names = tradeColumns(type).map(({ name }) => name)
   const all = ['price', 'quantity', 'first_trade_id', 'last_trade_id', 'is_buyer_maker']
   return all.filter((name) => names.includes(name))
 }
 
-function tradeColumns(type: EventType): readonly ArchiveColumn[] {
+function tradeColumns(type: TickType): readonly ArchiveColumn[] {
   const hasTiles = declarationOf(type).layout.some(([, role]) => role === 'firstTradeId')
   const tiles: readonly ArchiveColumn[] = [
     { name: 'first_trade_id', kind: 'id', isNullable: true },

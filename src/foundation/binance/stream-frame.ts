@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { type EventType, eventTypeOf, isTradeType, streamName } from '../market/event.ts'
+import { eventTypeOf, hasTimes, type StreamType, streamName } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isSymbol } from '../market/fields.ts'
@@ -29,6 +29,8 @@ export type Frame =
 export interface EventFrame {
   readonly kind: 'event'
   readonly stream: string
+  /** That of the event. */
+  readonly type: StreamType
   readonly event: Readonly<EventFields>
   /** The data object, byte for byte as received. */
   readonly data: ByteSlice
@@ -48,7 +50,7 @@ const NOT_UTF8 = 'not UTF-8'
 
 interface KnownStream {
   readonly name: string
-  readonly type: EventType
+  readonly type: StreamType
   readonly symbol: string
 }
 
@@ -93,7 +95,7 @@ export class FrameReader {
     const stream = this.#streams.of(bytes, ENVELOPE.length, nameEnd)
     if (stream === null || stream.type !== event.type || stream.symbol !== event.symbol.text) return null
     if (this.#isOtherUnit(event)) return null
-    return { kind: 'event', stream: stream.name, event, data: { bytes, start, end } }
+    return { kind: 'event', stream: stream.name, type: stream.type, event, data: { bytes, start, end } }
   }
 
   #parse(bytes: Buffer): Frame {
@@ -117,19 +119,18 @@ export class FrameReader {
     const reason = readPayload(type, data, event)
     if (reason !== null) return { kind: 'rejected', reason }
     const symbol = event.symbol.text
-    if (stream.length !== symbol.length + 1 + type.length || !stream.startsWith(symbol.toLowerCase())) {
+    if (stream !== streamName(symbol, type))
       return { kind: 'rejected', reason: 's is not the symbol of the stream' }
-    }
     if (this.#isOtherUnit(event)) return { kind: 'other unit', unit: event.timeUnit }
     const json = memberText(text, 'data')
     if (json === null) throw new Error(`No data member in ${text}`)
     this.parsedEvents++
     const copy = Buffer.from(json)
-    return { kind: 'event', stream, event, data: { bytes: copy, start: 0, end: copy.length } }
+    return { kind: 'event', stream, type, event, data: { bytes: copy, start: 0, end: copy.length } }
   }
 
   #isOtherUnit({ type, timeUnit }: EventFields): boolean {
-    return this.#unit !== null && timeUnit !== this.#unit && isTradeType(type)
+    return this.#unit !== null && timeUnit !== this.#unit && hasTimes(type)
   }
 }
 

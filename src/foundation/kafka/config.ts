@@ -19,6 +19,7 @@ export interface KafkaConnection {
 export interface TopicNames {
   readonly trades: string
   readonly bookTicker: string
+  readonly depth: string
   readonly gaps: string
   readonly checkpoints: string
   readonly deadLetters: string
@@ -28,6 +29,7 @@ export function topicNames(settings: Settings): TopicNames {
   return {
     trades: settings.KAFKA_TRADES_TOPIC,
     bookTicker: settings.KAFKA_BOOK_TICKER_TOPIC,
+    depth: settings.KAFKA_DEPTH_TOPIC,
     gaps: settings.KAFKA_GAPS_TOPIC,
     checkpoints: settings.KAFKA_CHECKPOINTS_TOPIC,
     deadLetters: settings.KAFKA_DEAD_LETTERS_TOPIC,

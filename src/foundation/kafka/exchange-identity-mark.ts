@@ -7,7 +7,7 @@ import type { TopicNames } from './config.ts'
 /** The key of the checkpoint that names the exchange of the data; a symbol has no `!`. */
 export const EXCHANGE_IDENTITY_KEY = '!source'
 
-const DATA_TOPICS = ['trades', 'bookTicker', 'gaps'] as const
+const DATA_TOPICS = ['trades', 'bookTicker', 'depth', 'gaps'] as const
 
 /** The identity of the topics that the checkpoints belong to. */
 const MARK = z.object({
@@ -15,15 +15,21 @@ const MARK = z.object({
   source: z.string().min(1),
   /** Unit of the trade and event times. */
   timeUnit: z.enum(TIME_UNITS).default(UNMARKED_TIME_UNIT),
-  topics: z.record(z.enum(DATA_TOPICS), z.string()),
+  /** Without `depth` in topics from before it could be recorded. */
+  topics: z.object({
+    trades: z.string(),
+    bookTicker: z.string(),
+    depth: z.string().optional(),
+    gaps: z.string(),
+  }),
 })
 export type Mark = z.infer<typeof MARK>
 
 export type ExchangeIdentity = Pick<Mark, 'source' | 'timeUnit'>
 
 export function markOf({ source, timeUnit }: ExchangeIdentity, topics: TopicNames): Mark {
-  const { trades, bookTicker, gaps } = topics
-  return { source, timeUnit, topics: { trades, bookTicker, gaps } }
+  const { trades, bookTicker, depth, gaps } = topics
+  return { source, timeUnit, topics: { trades, bookTicker, depth, gaps } }
 }
 
 /** @throws TapelineError `SOURCE` if it is invalid */
@@ -46,7 +52,9 @@ export function parseMark(text: string, topic: string): Mark {
  * `SOURCE`
  */
 export function rejectOtherTopics(topic: string, marked: Mark, own: Mark): void {
-  const differing = DATA_TOPICS.filter((name) => marked.topics[name] !== own.topics[name])
+  const differing = DATA_TOPICS.filter(
+    (name) => marked.topics[name] !== undefined && marked.topics[name] !== own.topics[name],
+  )
   if (differing.length === 0) return
   const [theirs, ours] = [marked, own].map(({ topics }) => differing.map((name) => topics[name]).join(', '))
   throw new TapelineError('SOURCE', `The checkpoints in ${topic} belong to ${theirs}, not to ${ours}`, {

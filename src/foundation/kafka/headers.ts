@@ -6,11 +6,11 @@ import { parseJson } from '../runtime/outside-text.ts'
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
   /**
-   * `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds),
-   * `bookTicker/1`, `gap/1`, `recording/1`: see `schema-of.ts`.
+   * `trade/2`, `aggTrade/2`, `depth/2` (times in microseconds), `trade/1`, `aggTrade/1`, `depth/1` (in
+   * milliseconds), `bookTicker/1`, `depthSnapshot/1`, `gap/1`, `recording/1`: see `schema-of.ts`.
    */
   schema: 'schema',
-  /** How often the exchange has restarted contiguous ids, as digits; absent means 0. */
+  /** How often the exchange has restarted the ids of trades or depth updates, as digits; absent means 0. */
   epoch: 'epoch',
   /** The first bookTicker after an outage: the ledger row of the outage, as JSON. */
   outage: 'outage',

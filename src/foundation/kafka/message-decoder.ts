@@ -1,5 +1,13 @@
 import { isUtf8 } from 'node:buffer'
-import { declarationOf, EVENT_TYPES, type EventType, isTradeType } from '../market/event.ts'
+import {
+  declarationOf,
+  EVENT_TYPES,
+  type EventDeclaration,
+  type EventType,
+  hasEpoch,
+  hasTimes,
+  isTradeType,
+} from '../market/event.ts'
 import { EventFields, LATE_SOURCES, lateSource } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isTimeUs } from '../market/fields.ts'
@@ -15,11 +23,15 @@ import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES
 const NOT_A_SOURCE = `source is neither ${LATE_SOURCES.join(' nor ')}`
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
-export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
+/** Topics of events. */
+export type EventTopic = EventDeclaration['topic']
+
+export type TopicKind = EventTopic | 'gaps' | 'deadLetters'
 
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
   trades: EVENT_TYPES.filter((type) => declarationOf(type).topic === 'trades'),
   bookTicker: EVENT_TYPES.filter((type) => declarationOf(type).topic === 'bookTicker'),
+  depth: EVENT_TYPES.filter((type) => declarationOf(type).topic === 'depth'),
   gaps: ['gap', 'recording'],
 }
 
@@ -29,7 +41,7 @@ const KNOWN_SCHEMAS = new Map(
 
 /** Decodes messages. The results stay in the fields until the next message. */
 export class Decoder {
-  /** For a message of `trades` or `bookTicker`. */
+  /** For a message of `trades`, `bookTicker` or `depth`. */
   readonly event = new EventFields()
   /** For a message of `gaps`: a ledger row, or an announcement of what is recorded. */
   gap: Gap | null = null
@@ -52,15 +64,14 @@ export class Decoder {
   }
 
   /** @returns false if it needs the slow path, which also gives the reason for a bad one */
-  #scan(kind: 'trades' | 'bookTicker', bytes: Buffer, start: number, end: number, headers: Headers): boolean {
+  #scan(kind: EventTopic, bytes: Buffer, start: number, end: number, headers: Headers): boolean {
     const { event } = this
     if (headers.epoch === null || !this.#scanner.readStamped(bytes, start, end)) return false
-    const isTrade = isTradeType(event.type)
-    event.epoch = isTrade ? headers.epoch : 0
+    event.epoch = hasEpoch(event.type) ? headers.epoch : 0
     if (declarationOf(event.type).topic !== kind) return false
     return (
       headers.schema === null ||
-      (headers.type === event.type && (!isTrade || headers.unit === event.timeUnit))
+      (headers.type === event.type && (headers.unit === event.timeUnit || !hasTimes(event.type)))
     )
   }
 
@@ -83,13 +94,13 @@ export class Decoder {
     const { ingestion_timestamp_us: receivedUs, source } = data
     if (!isTimeUs(receivedUs)) return NOT_STAMPED
     event.receivedUs = receivedUs
-    event.epoch = 0
-    if (!isTradeType(type)) return null
-    const late = lateSource(source)
-    if (source !== undefined && late === null) return NOT_A_SOURCE
-    if (epoch === null) return NOT_AN_EPOCH
-    event.source = late ?? 'stream'
-    event.epoch = epoch
+    if (isTradeType(type)) {
+      const late = lateSource(source)
+      if (source !== undefined && late === null) return NOT_A_SOURCE
+      event.source = late ?? 'stream'
+    }
+    if (hasEpoch(type) && epoch === null) return NOT_AN_EPOCH
+    event.epoch = hasEpoch(type) ? (epoch ?? 0) : 0
     return null
   }
 

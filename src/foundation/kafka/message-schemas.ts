@@ -1,7 +1,23 @@
 import { z } from 'zod'
-import { declarationOf, EVENT_TYPES, type EventType, INVALIDATED, ROLES, type Role } from '../market/event.ts'
+import {
+  declarationOf,
+  EVENT_TYPES,
+  type EventType,
+  INVALIDATED,
+  isTradeType,
+  ROLES,
+  type Role,
+} from '../market/event.ts'
 import { LATE_SOURCES } from '../market/event-fields.ts'
-import { decimalField, idField, symbolField, timeMsField, timeUsField } from '../market/fields.ts'
+import {
+  decimalField,
+  idField,
+  levelsField,
+  snapshotLimitField,
+  symbolField,
+  timeMsField,
+  timeUsField,
+} from '../market/fields.ts'
 import { GAP } from '../market/gap.ts'
 import { RECORDING } from '../market/recording.ts'
 import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
@@ -36,6 +52,10 @@ function fieldSchema(kind: (typeof ROLES)[Role]['kind'], unit: TimeUnit): z.ZodT
       return decimalField
     case 'flag':
       return z.boolean()
+    case 'levels':
+      return levelsField
+    case 'limit':
+      return snapshotLimitField
     default:
       return idField
   }
@@ -43,24 +63,24 @@ function fieldSchema(kind: (typeof ROLES)[Role]['kind'], unit: TimeUnit): z.ZodT
 
 /** The valid forms of an event: from a stream or without event time, with trade ids or invalidated. */
 function eventSchema(type: EventType, unit: TimeUnit): z.ZodType {
-  const { layout } = declarationOf(type)
+  const { layout, eventName } = declarationOf(type)
   const has = (kind: string) => layout.some(([, role]) => ROLES[role].kind === kind)
   const form = (isLate: boolean, isInvalidated: boolean) => {
     const shape: Record<string, z.ZodType> = {}
     for (const [name, role, about] of layout) {
       const { kind, about: text } = ROLES[role]
       if (kind === 'unused') continue
-      if (kind === 'type') shape[name] = z.literal(type)
+      if (kind === 'type') shape[name] = z.literal(eventName)
       else if (role === 'eventTime' && isLate) shape[name] = z.never().optional()
       else if (kind === 'tiles' && isInvalidated)
         shape[name] = z.literal(INVALIDATED).describe('The exchange has invalidated this row.')
       else shape[name] = fieldSchema(kind, unit).describe((about ?? text).replace('{unit}', unit))
     }
-    const source = !has('time') ? {} : { source: isLate ? LATE : LATE.optional() }
+    const source = !isTradeType(type) ? {} : { source: isLate ? LATE : LATE.optional() }
     return z.looseObject({ ...shape, ...source, ...RECEIPT })
   }
   const forms = [false, true].flatMap((isLate) =>
-    isLate && !has('time')
+    isLate && !isTradeType(type)
       ? []
       : [false, true].flatMap((isInvalidated) =>
           isInvalidated && !has('tiles') ? [] : [form(isLate, isInvalidated)],

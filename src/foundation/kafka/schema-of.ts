@@ -1,4 +1,4 @@
-import { EVENT_TYPES, type EventType, isTradeType } from '../market/event.ts'
+import { declarationOf, EVENT_TYPES, type EventType, hasTimes } from '../market/event.ts'
 import type { Fields } from '../market/payload.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
@@ -10,7 +10,7 @@ export type SchemaName = EventType | 'gap' | 'recording'
 
 /** A number rises with an incompatible change. Version 2 of an event has its times in microseconds. */
 export const LATEST_SCHEMA = {
-  ...(Object.fromEntries(EVENT_TYPES.map((type) => [type, isTradeType(type) ? 2 : 1])) as Record<
+  ...(Object.fromEntries(EVENT_TYPES.map((type) => [type, hasTimes(type) ? 2 : 1])) as Record<
     EventType,
     1 | 2
   >),
@@ -18,14 +18,14 @@ export const LATEST_SCHEMA = {
   recording: 1,
 } as const
 
-/** @param unit of the times of an event; quotes have none, and the ledger uses milliseconds */
+/** @param unit of the times of an event, if it has any; the ledger uses milliseconds */
 export function schemaHeader(name: SchemaName, unit: TimeUnit): string {
   return `${name}/${unit === 'microsecond' ? LATEST_SCHEMA[name] : 1}`
 }
 
 export interface MessageSchema {
   readonly name: SchemaName
-  /** The unit of a trade's times; undefined if only their digits tell it. */
+  /** The unit of an event's times; undefined if only their digits tell it. */
   readonly unit: TimeUnit | undefined
 }
 
@@ -41,7 +41,8 @@ export function schemaOf(
 ): MessageSchema | null {
   if (header === null) {
     const isLedger = allowed[0] === 'gap'
-    const shown = isLedger || allowed.length === 1 ? allowed[0] : allowed.find((name) => name === data['e'])
+    const shown =
+      isLedger || allowed.length === 1 ? allowed[0] : allowed.find((name) => nameIn(name) === data['e'])
     return shown === undefined ? null : { name: shown, unit: undefined }
   }
   const slash = header.indexOf('/')
@@ -56,4 +57,9 @@ export function schemaOf(
     )
   }
   return { name, unit: version === 1 ? 'millisecond' : 'microsecond' }
+}
+
+/** The value of an event's field `e`. */
+function nameIn(name: SchemaName): string | null {
+  return name === 'gap' || name === 'recording' ? null : declarationOf(name).eventName
 }

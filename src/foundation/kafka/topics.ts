@@ -57,6 +57,7 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
   const configs: Record<keyof TopicNames, Record<string, string>> = {
     trades: events,
     bookTicker: events,
+    depth: events,
     gaps: forEver,
     checkpoints: compacted,
     deadLetters: { ...forEver, 'max.message.bytes': String(DEAD_LETTER_MAX_BYTES) },

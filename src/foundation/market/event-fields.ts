@@ -1,4 +1,4 @@
-import type { EventType } from './event.ts'
+import { type EventType, isTradeType } from './event.ts'
 import type { TimeUnit } from './time-unit.ts'
 
 /** A validated symbol, as text and as the bytes used in Kafka and in rows. */
@@ -35,9 +35,11 @@ const NO_BYTES = Buffer.alloc(0)
 export class EventFields {
   type: EventType = 'trade'
   symbol: KnownSymbol = { text: '', bytes: NO_BYTES }
-  /** Trade id, aggregate trade id or update id. */
+  /** Trade id, aggregate trade id or (last) update id. */
   id = 0
-  /** Trades: the unit in which the times were given. */
+  /** The first update id that a depth update covers; otherwise {@link id}. */
+  firstId = 0
+  /** The unit in which the times were given, if it has any. */
   timeUnit: TimeUnit = 'microsecond'
   /** {@link ABSENT} unless it came from the stream: nothing else gives it. */
   eventTimeUs = ABSENT
@@ -56,6 +58,18 @@ export class EventFields {
   askPriceEnd = 0
   askQuantityStart = 0
   askQuantityEnd = 0
+  /**
+   * Levels of `depth` and `depthSnapshot`, for `levels.ts`: the bytes between the outer brackets of their
+   * arrays, and how many there are. Only of these types.
+   */
+  bidsStart = 0
+  bidsEnd = 0
+  bidCount = 0
+  asksStart = 0
+  asksEnd = 0
+  askCount = 0
+  /** depthSnapshot only: the levels per side that were requested. */
+  limit = 0
   /** Receipt by ingestion, in microseconds; only in stored messages. */
   receivedUs = 0
   source: EventSource = 'stream'
@@ -71,6 +85,12 @@ export class EventFields {
   /** Milliseconds, rounded down. */
   get tradeTimeMs(): number {
     return Math.floor(this.tradeTimeUs / 1000)
+  }
+
+  /** When it happened at the exchange: trade time, or event time of a depth update; null if it has neither. */
+  get exchangeTimeMs(): number | null {
+    if (isTradeType(this.type)) return this.tradeTimeMs
+    return this.type === 'depth' ? this.eventTimeMs : null
   }
 
   get price(): string {
@@ -93,7 +113,7 @@ export class EventFields {
   begin(type: EventType, timeUnit: TimeUnit): void {
     this.type = type
     this.timeUnit = timeUnit
-    this.eventTimeUs = this.firstTradeId = this.lastTradeId = ABSENT
+    this.firstId = this.eventTimeUs = this.firstTradeId = this.lastTradeId = ABSENT
     this.source = 'stream'
     this.bytes = NO_BYTES
     this.#decimals = 0
@@ -101,8 +121,7 @@ export class EventFields {
 
   /** Adds price, quantity, ask price and ask quantity, in this order. */
   addDecimal(text: string): void {
-    const start = this.bytes.length
-    this.bytes = Buffer.concat([this.bytes, Buffer.from(text, 'latin1')])
+    const start = this.#append(text)
     const end = this.bytes.length
     switch (this.#decimals++) {
       case 0:
@@ -121,5 +140,27 @@ export class EventFields {
         this.askQuantityStart = start
         this.askQuantityEnd = end
     }
+  }
+
+  /** Adds the levels of a side, as the exchange writes them. */
+  addLevels(side: 'bids' | 'asks', levels: ReadonlyArray<readonly [price: string, quantity: string]>): void {
+    const start = this.#append(levels.map(([price, quantity]) => `["${price}","${quantity}"]`).join())
+    const end = this.bytes.length
+    if (side === 'bids') {
+      this.bidsStart = start
+      this.bidsEnd = end
+      this.bidCount = levels.length
+    } else {
+      this.asksStart = start
+      this.asksEnd = end
+      this.askCount = levels.length
+    }
+  }
+
+  /** @returns where the text begins */
+  #append(text: string): number {
+    const start = this.bytes.length
+    this.bytes = Buffer.concat([this.bytes, Buffer.from(text, 'latin1')])
+    return start
   }
 }

@@ -1,8 +1,17 @@
 import { isUtf8 } from 'node:buffer'
 import { SharedBytes } from '../runtime/bytes.ts'
-import { declarationOf, EVENT_TYPES, type EventType, ROLES, type Role } from './event.ts'
+import { declarationOf, EVENT_TYPES, type EventType, isTradeType, ROLES, type Role } from './event.ts'
 import { ABSENT, EventFields, type KnownSymbol, LATE_SOURCES } from './event-fields.ts'
-import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } from './fields.ts'
+import {
+  decimalEnd,
+  FIRST_TIME_MS,
+  FIRST_TIME_US,
+  isSnapshotLimit,
+  isSymbol,
+  LAST_TIME_MS,
+  LAST_TIME_US,
+} from './fields.ts'
+import { LevelChecker } from './levels.ts'
 
 /*
  * The exchange writes each kind of event in one layout: fixed order, no spaces, no escapes. This
@@ -27,6 +36,10 @@ const READ = {
   lastTradeId: 10,
   isBuyerMaker: 11,
   unused: 12,
+  firstId: 13,
+  bids: 14,
+  asks: 15,
+  limit: 16,
 } as const satisfies Record<Exclude<Role, 'type'> | 'end', number>
 
 interface Step {
@@ -38,42 +51,52 @@ interface Step {
 interface Plan {
   readonly type: EventType
   readonly steps: readonly Step[]
-  /** The same event without event time, as REST and daily files give it; null if it has none anyway. */
+  /** The same event without event time, as REST and daily files give it; null if they do not. */
   readonly late: Plan | null
 }
+
+/** The characters around a value. */
+const ENCLOSING: Partial<Record<(typeof ROLES)[Role]['kind'], readonly [opening: string, closing: string]>> =
+  {
+    symbol: ['"', '"'],
+    decimal: ['"', '"'],
+    levels: ['[', ']'],
+  }
 
 /** Returns the literals between the values of a layout, up to the closing brace. */
 function planOf(type: EventType, isLate = false): Plan {
   const steps: Step[] = []
   let before = '{'
-  const { layout } = declarationOf(type)
-  const hasEventTime = layout.some(([, role]) => role === 'eventTime')
+  const { layout, eventName } = declarationOf(type)
   for (const [name, role] of layout) {
     if (isLate && role === 'eventTime') continue
     before += `"${name}":`
     if (role === 'type') {
-      before += `"${type}",`
+      before += `"${eventName}",`
       continue
     }
     const { kind } = ROLES[role]
-    const isText = kind === 'symbol' || kind === 'decimal'
-    steps.push({ literal: Buffer.from(before + (isText ? '"' : '')), read: READ[role] })
-    before = isText ? '",' : ','
+    const [opening, closing] = ENCLOSING[kind] ?? ['', '']
+    steps.push({ literal: Buffer.from(before + opening), read: READ[role] })
+    before = `${closing},`
   }
   steps.push({ literal: Buffer.from(before.slice(0, -1)), read: READ.end })
-  return { type, steps, late: hasEventTime && !isLate ? planOf(type, true) : null }
+  return { type, steps, late: isTradeType(type) && !isLate ? planOf(type, true) : null }
 }
 
-/** The first letter of the first name, or of the type if that is the first field: `{"u`, `{"e":"t`, `{"e":"a`. */
+/** The first letter of the first name: `{"u`. If that is `e`, the sixth of the event's name: `{"e":"depthU`. */
 const KEY_AT = 2
-const TYPE_AT = 6
+const TYPE_AT = 11
+const TYPE_LETTER = 5
 const LETTER_E = 0x65
 const BY_KEY: Array<Plan | undefined> = new Array(256).fill(undefined)
 const BY_TYPE: Array<Plan | undefined> = new Array(256).fill(undefined)
 for (const type of EVENT_TYPES) {
-  const [[name, role] = ['', 'unused']] = declarationOf(type).layout
-  const [plans, letter] = role === 'type' ? [BY_TYPE, type.charCodeAt(0)] : [BY_KEY, name.charCodeAt(0)]
-  if (plans[letter] !== undefined) throw new Error(`Two event types begin with the letter of ${type}`)
+  const { layout, eventName } = declarationOf(type)
+  const [[name, role] = ['', 'unused']] = layout
+  const letterOfType = `${eventName}"`.charCodeAt(TYPE_LETTER)
+  const [plans, letter] = role === 'type' ? [BY_TYPE, letterOfType] : [BY_KEY, name.charCodeAt(0)]
+  if (plans[letter] !== undefined) throw new Error(`Two event types have the letter of ${type}`)
   plans[letter] = planOf(type)
 }
 
@@ -85,13 +108,10 @@ const TRUE = Buffer.from('true')
 const FALSE = Buffer.from('false')
 
 const QUOTE = 0x22
-const DOT = 0x2e
 const ZERO = 0x30
 const CLOSING_BRACE = 0x7d
 /** Digits of 2⁵³ − 1, the largest integer that a double represents exactly. */
 const INTEGER_DIGITS = 16
-const WHOLE_DIGITS = 12
-const FRACTION_DIGITS = 8
 
 /** A symbol has at most 40 characters. */
 const SYMBOL_MAX_BYTES = 160
@@ -104,6 +124,7 @@ function planAt(bytes: Buffer, start: number): Plan | undefined {
 /** Reads events in the exchange's layout into {@link fields}, which are meaningless after a failure. */
 export class EventScanner {
   readonly fields: EventFields
+  readonly #levels = new LevelChecker()
   readonly #symbols = new SharedBytes<KnownSymbol | null>((bytes) => knownSymbol(bytes))
   #bytes: Buffer = Buffer.alloc(0)
   #at = 0
@@ -143,6 +164,7 @@ export class EventScanner {
     fields.bytes = bytes
     fields.source = 'stream'
     fields.type = plan.type
+    fields.firstId = ABSENT
     fields.eventTimeUs = ABSENT
     fields.firstTradeId = ABSENT
     fields.lastTradeId = ABSENT
@@ -179,7 +201,28 @@ export class EventScanner {
           break
         case READ.id:
           fields.id = this.#integer()
-          if (fields.id < 0) return false
+          if (fields.id < 0 || fields.firstId > fields.id) return false
+          if (fields.firstId === ABSENT) fields.firstId = fields.id
+          break
+        case READ.firstId:
+          fields.firstId = this.#integer()
+          if (fields.firstId < 0) return false
+          break
+        case READ.bids:
+          if (!this.#readLevels()) return false
+          fields.bidsStart = from
+          fields.bidsEnd = this.#at
+          fields.bidCount = this.#levels.count
+          break
+        case READ.asks:
+          if (!this.#readLevels()) return false
+          fields.asksStart = from
+          fields.asksEnd = this.#at
+          fields.askCount = this.#levels.count
+          break
+        case READ.limit:
+          fields.limit = this.#integer()
+          if (!isSnapshotLimit(fields.limit)) return false
           break
         case READ.eventTime:
           fields.eventTimeUs = this.#time()
@@ -265,26 +308,16 @@ export class EventScanner {
     return at === start || isPadded || value > Number.MAX_SAFE_INTEGER ? -1 : value
   }
 
-  /** Reads a decimal as `DECIMAL` in `fields.ts` defines it. */
   #decimal(): boolean {
-    const whole = this.#digits(WHOLE_DIGITS)
-    if (whole === 0) return false
-    if (this.#bytes[this.#at] !== DOT) return true
-    this.#at++
-    return this.#digits(FRACTION_DIGITS) > 0
+    const end = decimalEnd(this.#bytes, this.#at, this.#end)
+    this.#at = end
+    return end >= 0
   }
 
-  /** Skips digits. @returns how many; 0 if more than `most` */
-  #digits(most: number): number {
-    const bytes = this.#bytes
-    const start = this.#at
-    let at = start
-    for (; at < this.#end; at++) {
-      const digit = (bytes[at] ?? 0) - ZERO
-      if (digit < 0 || digit > 9) break
-    }
-    this.#at = at
-    return at - start > most ? 0 : at - start
+  #readLevels(): boolean {
+    const end = this.#levels.endOf(this.#bytes, this.#at, this.#end)
+    this.#at = end
+    return end >= 0
   }
 
   #symbol(): boolean {

@@ -10,6 +10,8 @@ export type Layout = ReadonlyArray<readonly [name: string, role: Role, about: st
  * What a field means. `kind` decides which values are valid (`fields.ts`); `about` is for the documents.
  *
  * - `tiles`: trade ids, or −1 in an aggTrade that the exchange has invalidated.
+ * - `levels`: an array of `["price","quantity"]`, which may be empty.
+ * - `limit`: how many levels per side a snapshot has at most.
  * - `unused`: a flag that is not stored.
  */
 export const ROLES = {
@@ -17,7 +19,9 @@ export const ROLES = {
   eventTime: { kind: 'time', about: 'Event time, {unit}s since the Unix epoch.' },
   tradeTime: { kind: 'time', about: 'Trade time, {unit}s since the Unix epoch.' },
   symbol: { kind: 'symbol', about: 'Symbol.' },
-  /** Trade id, aggregate trade id or update id. */
+  /** With `id`: the event covers all ids from this one on. */
+  firstId: { kind: 'id', about: 'First id.' },
+  /** Trade id, aggregate trade id or (last) update id. */
   id: { kind: 'id', about: 'Id.' },
   price: { kind: 'decimal', about: 'Price.' },
   quantity: { kind: 'decimal', about: 'Quantity.' },
@@ -26,6 +30,15 @@ export const ROLES = {
   firstTradeId: { kind: 'tiles', about: 'First trade id.' },
   lastTradeId: { kind: 'tiles', about: 'Last trade id, not below the first.' },
   isBuyerMaker: { kind: 'flag', about: 'Whether the buyer was the maker: the taker sold.' },
+  bids: {
+    kind: 'levels',
+    about: 'Bids as [price, quantity]; a quantity of 0 removes the level.',
+  },
+  asks: {
+    kind: 'levels',
+    about: 'Asks as [price, quantity]; a quantity of 0 removes the level.',
+  },
+  limit: { kind: 'limit', about: 'Levels per side that were requested.' },
   unused: { kind: 'unused', about: '' },
 } as const
 
@@ -58,6 +71,10 @@ export interface RestDeclaration {
 export interface EventDeclaration {
   /** For schemas and documents. */
   readonly about: string
+  /** The value of its field `e`, if it has one. */
+  readonly eventName: string
+  /** The last part of its stream's name, like `btcusdt@aggTrade`; null if no stream delivers it. */
+  readonly stream: string | null
   /** Whether it is recorded unless `STREAM_TYPES` says otherwise. */
   readonly isDefault: boolean
   /** The type whose rate stands in while this one's is unknown; null if none is as frequent. */
@@ -65,10 +82,19 @@ export interface EventDeclaration {
   /** Whether the ids of a newly listed symbol are known to begin at 0. */
   readonly beginsAtZero: boolean
   /**
-   * - `trades`: contiguous ids, in the table `trades`; what is missing is fetched over REST.
-   * - `bookTicker`: increasing ids with holes, in the table `book_ticker`; outages are windows of time.
+   * What its ids tell of missing events:
+   * - `contiguous`: each id is one above the id before;
+   * - `ranges`: an event covers the ids `firstId` to `id`, and begins one above the event before;
+   * - `increasing`: ids have holes, so an outage is a window of time;
+   * - `none`: it belongs to no sequence.
    */
-  readonly topic: 'trades' | 'bookTicker'
+  readonly ids: 'contiguous' | 'ranges' | 'increasing' | 'none'
+  /**
+   * - `trades`: trades, in the table `trades`; what is missing is fetched over REST.
+   * - `bookTicker`: quotes, in the table `book_ticker`.
+   * - `depth`: changes of order books, and whole books.
+   */
+  readonly topic: 'trades' | 'bookTicker' | 'depth'
   /** The exchange's own order; no spaces, no escapes. */
   readonly layout: Layout
   readonly rest: RestDeclaration | null
@@ -86,9 +112,12 @@ const REST_TRADE = { id: 'id', ...REST_AMOUNT, time: 'tradeTime', isBuyerMaker: 
 export const EVENT_DECLARATIONS = {
   trade: {
     about: 'A trade: the exchange’s object, byte for byte, and the time of its receipt.',
+    eventName: 'trade',
+    stream: 'trade',
     isDefault: true,
     similar: 'aggTrade',
     beginsAtZero: true,
+    ids: 'contiguous',
     topic: 'trades',
     layout: fieldsOf({ ...HEAD, ...TRADE, M: 'unused' }, { t: 'Trade id.' }),
     rest: {
@@ -102,9 +131,12 @@ export const EVENT_DECLARATIONS = {
   aggTrade: {
     about:
       'An aggregate trade, in the same form. It covers the trades f to l, and its quantity is their sum.',
+    eventName: 'aggTrade',
+    stream: 'aggTrade',
     isDefault: true,
     similar: 'trade',
     beginsAtZero: true,
+    ids: 'contiguous',
     topic: 'trades',
     layout: fieldsOf({ ...HEAD, ...AGGREGATE }, { a: 'Aggregate trade id.' }),
     rest: {
@@ -117,9 +149,12 @@ export const EVENT_DECLARATIONS = {
   },
   blockTrade: {
     about: 'A trade that two parties agreed on outside the order book, in the same form.',
+    eventName: 'blockTrade',
+    stream: 'blockTrade',
     isDefault: false,
     similar: null,
     beginsAtZero: false,
+    ids: 'contiguous',
     topic: 'trades',
     layout: fieldsOf({ ...HEAD, ...TRADE }, { t: 'Block trade id.' }),
     rest: {
@@ -132,9 +167,12 @@ export const EVENT_DECLARATIONS = {
   },
   bookTicker: {
     about: 'The best bid and ask, in the same form. Its only time is that of its receipt.',
+    eventName: 'bookTicker',
+    stream: 'bookTicker',
     isDefault: true,
     similar: 'trade',
     beginsAtZero: false,
+    ids: 'increasing',
     topic: 'bookTicker',
     layout: fieldsOf(
       { u: 'id', s: 'symbol', b: 'price', B: 'quantity', a: 'askPrice', A: 'askQuantity' },
@@ -142,41 +180,117 @@ export const EVENT_DECLARATIONS = {
     ),
     rest: null,
   },
+  depth: {
+    about:
+      'The levels of an order book that changed within 100 ms, in the same form. It covers the update ids U to u.',
+    eventName: 'depthUpdate',
+    stream: 'depth@100ms',
+    isDefault: false,
+    similar: 'trade',
+    beginsAtZero: false,
+    ids: 'ranges',
+    topic: 'depth',
+    layout: fieldsOf(
+      { ...HEAD, U: 'firstId', u: 'id', b: 'bids', a: 'asks' },
+      { U: 'First update id.', u: 'Last update id, not below the first.' },
+    ),
+    rest: null,
+  },
+  depthSnapshot: {
+    about: 'An order book as REST returned it, up to a number of levels per side.',
+    eventName: 'depthSnapshot',
+    stream: null,
+    isDefault: false,
+    similar: null,
+    beginsAtZero: false,
+    ids: 'none',
+    topic: 'depth',
+    layout: fieldsOf(
+      { e: 'type', s: 'symbol', lastUpdateId: 'id', limit: 'limit', bids: 'bids', asks: 'asks' },
+      {
+        lastUpdateId: 'The book contains the updates up to this id.',
+        bids: 'Bids as [price, quantity], the highest first.',
+        asks: 'Asks as [price, quantity], the lowest first.',
+      },
+    ),
+    rest: null,
+  },
 } as const satisfies Record<string, EventDeclaration>
 
-/** The stream types that Tapeline records; the last part of a stream name (`btcusdt@aggTrade`). */
+/** What a message can be. */
 export type EventType = keyof typeof EVENT_DECLARATIONS
 
-/** The types with contiguous ids, which are rows of `trades` and which REST has. */
-export type TradeType = {
-  [Type in EventType]: (typeof EVENT_DECLARATIONS)[Type]['topic'] extends 'trades' ? Type : never
+type TypesWith<Key extends keyof EventDeclaration, Value> = {
+  [Type in EventType]: (typeof EVENT_DECLARATIONS)[Type][Key] extends Value ? Type : never
 }[EventType]
+
+/** The types that streams deliver, and `STREAM_TYPES` may name. */
+export type StreamType = TypesWith<'stream', string>
+
+/** The rows of `trades`, all of which REST has. */
+export type TradeType = TypesWith<'topic', 'trades'>
+
+/** Trades and quotes: each event is one row with its prices; an event of `depth` has any number of levels. */
+export type TickType = TypesWith<'topic', 'trades' | 'bookTicker'>
+
+/** The types whose ids tell exactly what is missing, so that a gap is a range of ids. */
+export type SequencedType = TypesWith<'ids', 'contiguous' | 'ranges'>
 
 export const EVENT_TYPES = Object.keys(EVENT_DECLARATIONS) as [EventType, ...EventType[]]
 
-export const DEFAULT_EVENT_TYPES = EVENT_TYPES.filter((type) => EVENT_DECLARATIONS[type].isDefault)
+export const STREAM_TYPES = EVENT_TYPES.filter(isStreamType) as [StreamType, ...StreamType[]]
+
+export const DEFAULT_EVENT_TYPES = STREAM_TYPES.filter((type) => EVENT_DECLARATIONS[type].isDefault)
 
 export const TRADE_TYPES = EVENT_TYPES.filter(isTradeType) as [TradeType, ...TradeType[]]
 
+export const TICK_TYPES = EVENT_TYPES.filter(isTickType) as [TickType, ...TickType[]]
+
 export function declarationOf(type: EventType): EventDeclaration {
   return EVENT_DECLARATIONS[type]
+}
+
+export function isStreamType(type: EventType): type is StreamType {
+  return EVENT_DECLARATIONS[type].stream !== null
 }
 
 export function isTradeType(type: EventType): type is TradeType {
   return EVENT_DECLARATIONS[type].topic === 'trades'
 }
 
+export function isTickType(type: EventType): type is TickType {
+  return EVENT_DECLARATIONS[type].topic !== 'depth'
+}
+
+export function isSequenced(type: EventType): type is SequencedType {
+  const { ids } = EVENT_DECLARATIONS[type]
+  return ids === 'contiguous' || ids === 'ranges'
+}
+
+/** Whether its messages name how often the exchange had restarted the ids. */
+export function hasEpoch(type: EventType): boolean {
+  return EVENT_DECLARATIONS[type].ids !== 'increasing'
+}
+
+/** Whether the exchange gives it a time, so that the time unit matters. */
+export function hasTimes(type: EventType): boolean {
+  return declarationOf(type).layout.some(([, role]) => ROLES[role].kind === 'time')
+}
+
 export function byEventType<Value>(value: (type: EventType) => Value): Record<EventType, Value> {
   return Object.fromEntries(EVENT_TYPES.map((type) => [type, value(type)])) as Record<EventType, Value>
 }
 
-/** Returns a record with a value for each type with contiguous ids. */
 export function byTradeType<Value>(value: (type: TradeType) => Value): Record<TradeType, Value> {
   return Object.fromEntries(TRADE_TYPES.map((type) => [type, value(type)])) as Record<TradeType, Value>
 }
 
+export function byTickType<Value>(value: (type: TickType) => Value): Record<TickType, Value> {
+  return Object.fromEntries(TICK_TYPES.map((type) => [type, value(type)])) as Record<TickType, Value>
+}
+
 /** Returns the type whose rate stands in for this one's; null if none is as frequent. */
-export function similarTo(type: EventType): EventType | null {
+export function similarTo(type: StreamType): StreamType | null {
   return EVENT_DECLARATIONS[type].similar
 }
 
@@ -194,14 +308,17 @@ export function restOf(type: TradeType): RestDeclaration {
 }
 
 /** `trade` → `btcusdt@trade`. Stream names are lower-case; the exchange sends nothing for others. */
-export function streamName(symbol: string, type: EventType): string {
-  return `${symbol.toLowerCase()}@${type}`
+export function streamName(symbol: string, type: StreamType): string {
+  return `${symbol.toLowerCase()}@${EVENT_DECLARATIONS[type].stream}`
 }
 
+const TYPE_OF_STREAM = new Map(
+  STREAM_TYPES.map((type): [string, StreamType] => [EVENT_DECLARATIONS[type].stream, type]),
+)
+
 /** Returns the event type of a stream name; null for other streams. */
-export function eventTypeOf(stream: string): EventType | null {
-  const type = stream.slice(stream.indexOf('@') + 1)
-  return Object.hasOwn(EVENT_DECLARATIONS, type) ? (type as EventType) : null
+export function eventTypeOf(stream: string): StreamType | null {
+  return TYPE_OF_STREAM.get(stream.slice(stream.indexOf('@') + 1)) ?? null
 }
 
 /** Dead-letter reason of an event whose id another event has, as some of the exchange's aggregates do. */

@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { OUTSIDE_TEXT_MAX } from '../runtime/outside-text.ts'
-import { EVENT_TYPES } from './event.ts'
+import { STREAM_TYPES } from './event.ts'
 import { epochField, idField, symbolField, timeMsField } from './fields.ts'
 
 /*
- * A ledger row as its Kafka message (`schema` = `gap/1`, key = `gap_id`). Gaps of trades
+ * A ledger row as its Kafka message (`schema` = `gap/1`, key = `gap_id`). Gaps of trades and depth
  * are ranges of ids, except windows in which the ids are unknown. A gap of bookTicker is always a
  * window, since its updates are not numbered contiguously. Times are milliseconds since the Unix epoch.
  */
@@ -22,7 +22,7 @@ export const GAP = z
       .min(1)
       .max(2 ** 31 - 1),
     symbol: symbolField,
-    event_type: z.enum(EVENT_TYPES),
+    event_type: z.enum(STREAM_TYPES),
     epoch: epochField,
     from_id: idField.nullable(),
     to_id: idField.nullable(),

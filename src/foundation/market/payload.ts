@@ -1,6 +1,14 @@
-import { byEventType, declarationOf, type EventType, INVALIDATED, ROLES, type Role } from './event.ts'
-import { type EventFields, lateSource } from './event-fields.ts'
-import { isDecimal, isId, isSymbol, isTime } from './fields.ts'
+import {
+  byEventType,
+  declarationOf,
+  type EventType,
+  INVALIDATED,
+  isTradeType,
+  ROLES,
+  type Role,
+} from './event.ts'
+import { ABSENT, type EventFields, lateSource } from './event-fields.ts'
+import { isDecimal, isId, isSnapshotLimit, isSymbol, isTime } from './fields.ts'
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -13,7 +21,8 @@ export function isFields(value: unknown): value is Fields {
 /** If several fields are invalid, the first in this order is named. */
 const CHECK_ORDER: readonly Role[] = [
   ...(['type', 'symbol', 'price', 'quantity', 'askPrice', 'askQuantity'] as const),
-  ...(['tradeTime', 'isBuyerMaker', 'eventTime', 'id', 'firstTradeId', 'lastTradeId'] as const),
+  ...(['tradeTime', 'isBuyerMaker', 'eventTime', 'firstId', 'id', 'firstTradeId', 'lastTradeId'] as const),
+  ...(['limit', 'bids', 'asks'] as const),
 ]
 
 const checked = byEventType((type) =>
@@ -32,11 +41,12 @@ export function readPayload(
   unit = unitOf(type, data),
 ): string | null {
   into.begin(type, unit)
+  const { eventName } = declarationOf(type)
   for (const [name, role] of checked[type]) {
     const value = data[name]
     switch (ROLES[role].kind) {
       case 'type':
-        if (value !== type) return `${name} is not ${type}`
+        if (value !== eventName) return `${name} is not ${eventName}`
         break
       case 'symbol':
         if (!isSymbol(value)) return `${name} is not a symbol`
@@ -44,6 +54,12 @@ export function readPayload(
         break
       case 'id':
         if (!isId(value)) return `${name} is not an id`
+        if (role === 'firstId') {
+          into.firstId = value
+          break
+        }
+        if (into.firstId === ABSENT) into.firstId = value
+        else if (into.firstId > value) return 'U is above u'
         into.id = value
         break
       case 'decimal':
@@ -52,7 +68,7 @@ export function readPayload(
         break
       case 'time':
         // REST and daily files give no event time.
-        if (role === 'eventTime' && value === undefined && lateSource(data['source']) !== null) break
+        if (role === 'eventTime' && value === undefined && isLate(type, data)) break
         if (!isTime(value, unit)) return `${name} is not a time in ${unit}s`
         if (role === 'eventTime') into.eventTimeUs = value * MICROSECONDS_IN[unit]
         else into.tradeTimeUs = value * MICROSECONDS_IN[unit]
@@ -68,6 +84,14 @@ export function readPayload(
         if (typeof value !== 'boolean') return `${name} is not a boolean`
         into.isBuyerMaker = value
         break
+      case 'limit':
+        if (!isSnapshotLimit(value)) return `${name} is not a number of levels`
+        into.limit = value
+        break
+      case 'levels':
+        if (!isLevels(value)) return `${name} is not a list of levels`
+        into.addLevels(role === 'bids' ? 'bids' : 'asks', value)
+        break
       case 'unused':
         break
     }
@@ -75,9 +99,19 @@ export function readPayload(
   return null
 }
 
-/** Microseconds unless the trade time has the digits of milliseconds. */
+function isLevels(value: unknown): value is Array<[price: string, quantity: string]> {
+  const isLevel = (one: unknown) => Array.isArray(one) && one.length === 2 && one.every(isDecimal)
+  return Array.isArray(value) && value.every(isLevel)
+}
+
+function isLate(type: EventType, data: Fields): boolean {
+  return isTradeType(type) && lateSource(data['source']) !== null
+}
+
+/** Microseconds unless its trade time, or its only time, has the digits of milliseconds. */
 function unitOf(type: EventType, data: Fields): TimeUnit {
-  const [name] = declarationOf(type).layout.find(([, role]) => role === 'tradeTime') ?? []
+  const { layout } = declarationOf(type)
+  const [name] = layout.findLast(([, role]) => ROLES[role].kind === 'time') ?? []
   return name === undefined || isTime(data[name], 'microsecond') ? 'microsecond' : 'millisecond'
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { EVENT_TYPES } from './event.ts'
+import { STREAM_TYPES } from './event.ts'
 import { symbolField, timeMsField } from './fields.ts'
 import { TIME_UNITS } from './time-unit.ts'
 
@@ -20,10 +20,11 @@ export const RECORDING = z.object({
   at: timeMsField,
   source: text,
   time_unit: z.enum(TIME_UNITS),
-  topics: z.object({ trades: text, bookTicker: text, gaps: text }),
+  /** Without `depth` before it could be recorded. */
+  topics: z.object({ trades: text, bookTicker: text, depth: text.optional(), gaps: text }),
   /** `SHARD`. */
   shard: text,
-  event_types: z.array(z.enum(EVENT_TYPES)),
+  event_types: z.array(z.enum(STREAM_TYPES)),
   symbols: z.array(symbolField),
 })
 

@@ -4,6 +4,7 @@ import type { SettingName, SettingValues } from './definitions.ts'
 const TOPICS = [
   'KAFKA_TRADES_TOPIC',
   'KAFKA_BOOK_TICKER_TOPIC',
+  'KAFKA_DEPTH_TOPIC',
   'KAFKA_GAPS_TOPIC',
   'KAFKA_CHECKPOINTS_TOPIC',
   'KAFKA_DEAD_LETTERS_TOPIC',

@@ -34,6 +34,7 @@ export const DEFINITIONS = {
   KAFKA_BROKERS: required(kind.brokers, 'localhost:9092'),
   KAFKA_TRADES_TOPIC: required(kind.topicName, 'binance.trades'),
   KAFKA_BOOK_TICKER_TOPIC: required(kind.topicName, 'binance.book_ticker'),
+  KAFKA_DEPTH_TOPIC: required(kind.topicName, 'binance.depth'),
   KAFKA_GAPS_TOPIC: required(kind.topicName, 'binance.gaps'),
   KAFKA_CHECKPOINTS_TOPIC: required(kind.topicName, 'binance.checkpoints'),
   KAFKA_DEAD_LETTERS_TOPIC: required(kind.topicName, 'binance.dead_letters'),

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { EVENT_TYPES } from '../market/event.ts'
+import { STREAM_TYPES } from '../market/event.ts'
 import { SYMBOL } from '../market/fields.ts'
 
 /*
@@ -83,9 +83,9 @@ export const symbols = z
 
 export const streamTypes = z.string().transform((text, context) => {
   const names = new Set(list(text))
-  const types = EVENT_TYPES.filter((type) => names.has(type))
+  const types = STREAM_TYPES.filter((type) => names.has(type))
   if (types.length > 0 && types.length === names.size) return types
-  context.addIssue(`a comma list of ${EVENT_TYPES.join(', ')}`)
+  context.addIssue(`a comma list of ${STREAM_TYPES.join(', ')}`)
   return z.NEVER
 })
 

@@ -76,7 +76,7 @@ async function lastWithin(
   // A symbol in two partitions is requested twice.
   const streams = [...new Map(asked.map((one) => [streamOf(one), one])).values()]
   const trades = streams.filter(({ eventType }) => isTradeType(eventType))
-  const quotes = streams.filter(({ eventType }) => !isTradeType(eventType))
+  const quotes = streams.filter(({ eventType }) => eventType === 'bookTicker')
   const rows: LastStored[] = []
   if (trades.length > 0) {
     const values = [trades.map(({ symbol }) => symbol), trades.map(({ eventType }) => eventType), from]

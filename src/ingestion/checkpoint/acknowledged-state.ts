@@ -2,8 +2,8 @@ import { deleteTopic, keyOf } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import {
   byTradeType,
-  type EventType,
   isTradeType,
+  type TickType,
   TRADE_TYPES,
   type TradeType,
 } from '../../foundation/market/event.ts'
@@ -35,7 +35,7 @@ interface SymbolState {
 }
 
 /** The part of a checkpoint that describes a symbol. */
-export type SymbolMemory = Pick<Checkpoint, EventType | 'open_gaps' | 'pending_gaps'>
+export type SymbolMemory = Pick<Checkpoint, TickType | 'open_gaps' | 'pending_gaps'>
 
 /**
  * Tracks what Kafka has: events and ledger rows by symbol, and the offset of each partition.
@@ -115,7 +115,7 @@ export class AcknowledgedState {
     state.changed = true
     if (isTradeType(type)) state.sequences[type].record(epoch, id, timeMs)
     // Takes the last quote, not the one with the highest time: the clock may have been set back.
-    else {
+    else if (type === 'bookTicker') {
       const clock_ahead = clockAheadMs === undefined ? (state.bookTicker?.clock_ahead ?? null) : clockAheadMs
       state.bookTicker = { last_update_id: id, last_receipt: timeMs, clock_ahead }
     }

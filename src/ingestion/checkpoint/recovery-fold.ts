@@ -1,9 +1,9 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
-import { Decoder } from '../../foundation/kafka/message-decoder.ts'
+import { Decoder, type EventTopic } from '../../foundation/kafka/message-decoder.ts'
 import { keyOf, type Position, partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
-import { isTradeType } from '../../foundation/market/event.ts'
+import { isStreamType, isTradeType } from '../../foundation/market/event.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
@@ -183,22 +183,22 @@ export class RecoveryFold {
     return offsets.length === 0 ? null : Math.min(...offsets)
   }
 
-  event(kind: 'trades' | 'bookTicker', topic: string, message: FetchedMessage): void {
+  event(kind: EventTopic, topic: string, message: FetchedMessage): void {
     const { offset, key, headers } = message
     const symbol = key?.toString() ?? ''
     if (!this.#isBehind(symbol, topic, offset)) return
     // The consumer does not store what cannot be decoded either.
     if (this.#decoder.decode(kind, message) !== null) return
-    const { type, id, epoch, tradeTimeMs, receivedUs, symbol: known, source } = this.#decoder.event
-    if (known.text !== symbol) return
+    const { type, id, epoch, exchangeTimeMs, receivedUs, symbol: known, source } = this.#decoder.event
+    if (known.text !== symbol || !isStreamType(type)) return
     this.recoveredMessages++
-    const timeMs = isTradeType(type) ? tradeTimeMs : Math.floor(receivedUs / 1000)
+    const timeMs = exchangeTimeMs ?? Math.floor(receivedUs / 1000)
     const mark = { symbol, type, epoch, id, timeMs }
     if (source === 'archive') {
       this.memory.imported(mark)
       return
     }
-    if (!isTradeType(type)) {
+    if (type === 'bookTicker') {
       this.#noteQuote(topic, offset, mark)
       for (const row of headersNamed(HEADER.outage, headers)) this.#noteOutage(row)
     }

@@ -1,8 +1,9 @@
 import {
-  type EventType,
+  isSequenced,
   isTradeType,
   OF_ENDED_IDS,
   SECOND_UNDER_ID,
+  type StreamType,
   streamName,
   type TradeType,
 } from '../../foundation/market/event.ts'
@@ -23,7 +24,7 @@ import type { Observed } from './verdict.ts'
 export interface StreamEvent extends Observed {
   readonly stream: string
   readonly symbol: string
-  readonly type: EventType
+  readonly type: StreamType
   readonly receiptMs: number
   /** The outage that a quote ends. */
   outage?: Gap
@@ -47,7 +48,7 @@ const MEASURED_STEP_MS = 5000
 
 interface StreamState<Event extends StreamEvent> {
   readonly symbol: string
-  readonly type: EventType
+  readonly type: StreamType
   readonly sequence: Sequence<Event>
   readonly quotes: QuoteSequence
   /** Receipt of the last event; null before the first. */
@@ -91,7 +92,7 @@ export class Continuity<Event extends StreamEvent> {
   /** Returns the events to forward now, in order; several when a new sequence is recognised. */
   observe(event: Event): readonly Event[] {
     const state = this.#stateOf(event)
-    const isId = isTradeType(event.type)
+    const isId = isSequenced(event.type)
     const forwarded = isId ? this.#observeId(state, event) : this.#observeQuote(state, event)
     if (forwarded.length > 0) {
       state.lastReceiptMs = event.receiptMs
@@ -125,7 +126,7 @@ export class Continuity<Event extends StreamEvent> {
   forgetOldQuotes(nowMs: number): void {
     if (nowMs - this.#forgottenAtMs < FORGET_EVERY_MS) return
     this.#forgottenAtMs = nowMs
-    for (const { type, quotes } of this.#streams.values()) if (!isTradeType(type)) quotes.forgetOld()
+    for (const { type, quotes } of this.#streams.values()) if (type === 'bookTicker') quotes.forgetOld()
   }
 
   /** Notes that the exchange has ids up to `id` of a silent stream. */
@@ -184,7 +185,7 @@ export class Continuity<Event extends StreamEvent> {
     return this.#streams.get(stream) ?? this.#begin(symbol, type, {})
   }
 
-  #begin(symbol: string, type: EventType, known: Partial<StreamState<Event>>): StreamState<Event> {
+  #begin(symbol: string, type: StreamType, known: Partial<StreamState<Event>>): StreamState<Event> {
     const state: StreamState<Event> = {
       symbol,
       type,

@@ -1,4 +1,4 @@
-import { type EventType, isTradeType, streamName } from '../../foundation/market/event.ts'
+import { isTradeType, type StreamType, streamName } from '../../foundation/market/event.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
 import type { EventMark, OutgoingMessage } from '../messages/message.ts'
@@ -12,7 +12,7 @@ const ENTER_EVERY_MS = 60_000
 
 interface DiscardedStream {
   readonly symbol: string
-  readonly type: EventType
+  readonly type: StreamType
   readonly epoch: number
   readonly cause: GapCause
   readonly sinceMs: number
@@ -59,13 +59,13 @@ export class DiscardedEvents {
     if (last !== undefined && last.to === id - 1) one.ranges[one.ranges.length - 1] = { ...last, to: id }
     else one.ranges.push(range)
     this.#streams.set(stream, one)
-    if (!isTradeType(type)) this.#unfollowed.set(symbol, one)
+    if (type === 'bookTicker') this.#unfollowed.set(symbol, one)
   }
 
   /** Puts the window of discarded quotes into the next quote: the process may end before the ledger has it. */
   onKept(message: OutgoingMessage): void {
     const { mark } = message
-    if (mark === null || isTradeType(mark.type)) return
+    if (mark?.type !== 'bookTicker') return
     const discarded = this.#unfollowed.get(mark.symbol)
     if (discarded === undefined) return
     this.#unfollowed.delete(mark.symbol)

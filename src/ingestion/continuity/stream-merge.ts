@@ -1,4 +1,4 @@
-import { isTradeType } from '../../foundation/market/event.ts'
+import { isSequenced } from '../../foundation/market/event.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { StreamEvent } from './continuity.ts'
@@ -166,7 +166,7 @@ export class StreamMerge<Event extends StreamEvent> {
 
   #mustWait(state: StreamState<Event>, { id, type, connection }: Event): boolean {
     const others = [...state.legs.values()].filter(({ source }) => source.id !== connection)
-    if (!isTradeType(type)) {
+    if (!isSequenced(type)) {
       const leg = state.legs.get(connection)
       if (leg?.joining !== true) return false
       // Quotes have no contiguous ids: only an older connection's progress shows that it has caught
@@ -209,7 +209,7 @@ export class StreamMerge<Event extends StreamEvent> {
   /** Ends the wait for an older connection: no connection may have received what it did not deliver. */
   #endJoining(stream: string, state: StreamState<Event>, { type, connection }: Event): void {
     const leg = state.legs.get(connection)
-    if (leg === undefined || isTradeType(type) || !leg.joining) return
+    if (leg === undefined || isSequenced(type) || !leg.joining) return
     leg.joining = false
     this.#continuity.interrupted([stream], 'stall')
   }

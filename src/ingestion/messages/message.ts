@@ -5,7 +5,7 @@ import { partitionOf } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset, OutgoingRecord } from '../../foundation/kafka/record-sender.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
-import { declarationOf, type EventType } from '../../foundation/market/event.ts'
+import { declarationOf, type StreamType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
@@ -15,7 +15,7 @@ import type { ReceiptStamp } from './receipt-clock.ts'
 /** Identifies the event of a message, for use after its acknowledgement. */
 export interface EventMark {
   readonly symbol: string
-  readonly type: EventType
+  readonly type: StreamType
   readonly epoch: number
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
@@ -61,7 +61,7 @@ export type DiscardCause = Extract<GapCause, 'refused' | 'too large'>
 /** Destination and headers of a message; shared by all messages of a symbol and type. */
 export interface Route {
   readonly symbol: string
-  readonly type: EventType
+  readonly type: StreamType
   readonly topic: string
   readonly partition: number
   readonly key: Buffer
@@ -85,7 +85,7 @@ export class Router {
   }
 
   /** @param epoch how often the ids of the stream have restarted */
-  route(stream: string, symbol: string, type: EventType, epoch: number): Route {
+  route(stream: string, symbol: string, type: StreamType, epoch: number): Route {
     const known = this.#routes.get(stream)
     if (known?.epoch === epoch) return known
     const topic = this.#names[declarationOf(type).topic]

@@ -1,4 +1,4 @@
-import { EVENT_TYPES, streamName } from '../../foundation/market/event.ts'
+import { streamName, TICK_TYPES } from '../../foundation/market/event.ts'
 import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
 import type { Market } from './market/market.ts'
 import { MarketCursor } from './market/market-cursor.ts'
@@ -28,7 +28,7 @@ export class MarketFeed implements SubscriptionListener {
     this.#streams = streams
     this.#clock = streams.clock
     for (const symbol of markets.keys())
-      for (const type of EVENT_TYPES) this.#symbolOfStream.set(streamName(symbol, type), symbol)
+      for (const type of TICK_TYPES) this.#symbolOfStream.set(streamName(symbol, type), symbol)
     streams.listen(this)
   }
 

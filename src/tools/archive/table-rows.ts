@@ -1,12 +1,12 @@
 import { open } from 'node:fs/promises'
 import { ARCHIVE_TABLES, type ArchiveTable } from '../../foundation/archive/tables.ts'
-import { type EventType, isTradeType } from '../../foundation/market/event.ts'
+import { isTradeType, type TickType } from '../../foundation/market/event.ts'
 import { csvLine, type TextReader } from '../../foundation/store/text-reader.ts'
 
 const ROWS_AT_ONCE = 10_000
 
 /** The rows of a day, with the columns of the archive's table. */
-const QUERY = (type: EventType, { columns }: ArchiveTable) => {
+const QUERY = (type: TickType, { columns }: ArchiveTable) => {
   const [time] = columns
   // PostgreSQL prints booleans as `t`.
   const list = columns.map(({ name, kind }) => (kind === 'flag' ? `${name}::text` : name)).join()
@@ -28,7 +28,7 @@ const LEDGER = `SELECT ${ms('updated_at')}, json_build_object('gap_id', gap_id, 
  */
 export function writeTableRows(
   reader: TextReader,
-  type: EventType,
+  type: TickType,
   bounds: readonly [from: string, to: string],
   path: string,
   onRows: (count: number) => void,

@@ -2,5 +2,13 @@
 
 export type { Position } from '../../foundation/kafka/partition.ts'
 export { TapelineError } from '../../foundation/runtime/errors.ts'
-export type { AggTradeEvent, BookTickerEvent, MarketEvent, TradeEvent } from './market-event.ts'
+export type {
+  AggTradeEvent,
+  BookLevel,
+  BookTickerEvent,
+  DepthEvent,
+  DepthSnapshotEvent,
+  MarketEvent,
+  TradeEvent,
+} from './market-event.ts'
 export { type ReadOptions, readEvents } from './read-events.ts'

@@ -56,4 +56,32 @@ export interface BookTickerEvent extends Received {
   readonly askQuantity: string
 }
 
-export type MarketEvent = TradeEvent | AggTradeEvent | BookTickerEvent
+/** A level of an order book, with the exchange's digits. */
+export type BookLevel = readonly [price: string, quantity: string]
+
+interface OfBook extends Received {
+  readonly bids: readonly BookLevel[]
+  readonly asks: readonly BookLevel[]
+  /** Rises when the exchange restarts the update ids of this symbol. */
+  readonly epoch: number
+}
+
+/** The levels that changed. A quantity is the new one; 0 removes the level. */
+export interface DepthEvent extends OfBook {
+  readonly type: 'depth'
+  /** It covers the update ids from the first to the last. */
+  readonly firstUpdateId: number
+  readonly lastUpdateId: number
+  /** Microseconds since the Unix epoch. */
+  readonly eventTimeUs: number
+}
+
+/** An order book up to a number of levels per side; it contains the updates up to `lastUpdateId`. */
+export interface DepthSnapshotEvent extends OfBook {
+  readonly type: 'depthSnapshot'
+  readonly lastUpdateId: number
+  /** A side with fewer levels is complete. */
+  readonly limit: number
+}
+
+export type MarketEvent = TradeEvent | AggTradeEvent | BookTickerEvent | DepthEvent | DepthSnapshotEvent

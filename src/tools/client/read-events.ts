@@ -1,9 +1,10 @@
 import { kafkaSecurityError } from '../../foundation/kafka/broker-errors.ts'
 import type { FetchedPartition } from '../../foundation/kafka/codec/fetch-api.ts'
 import type { KafkaConnection } from '../../foundation/kafka/config.ts'
+import type { EventTopic } from '../../foundation/kafka/message-decoder.ts'
 import { keyOf, type Position } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
-import { declarationOf, EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
+import { declarationOf, type EventType, TICK_TYPES } from '../../foundation/market/event.ts'
 import { delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { readEvent } from './event.ts'
@@ -12,7 +13,7 @@ import type { MarketEvent } from './market-event.ts'
 export interface ReadOptions {
   /** `host:port` each. */
   readonly brokers: readonly string[]
-  /** Default: all. */
+  /** Default: all but `depth` and `depthSnapshot`. */
   readonly types?: readonly EventType[]
   /** Default: all. */
   readonly symbols?: readonly string[]
@@ -20,8 +21,8 @@ export interface ReadOptions {
   readonly from?: 'latest' | 'earliest' | readonly Position[]
   /** Ends the iterator. */
   readonly signal?: AbortSignal
-  /** Default: `binance.trades` and `binance.book_ticker`. */
-  readonly topics?: { readonly trades?: string; readonly bookTicker?: string }
+  /** Default: `binance.trades`, `binance.book_ticker` and `binance.depth`. */
+  readonly topics?: Partial<Readonly<Record<EventTopic, string>>>
   /** PEM texts; `{}` uses Node's certificate authorities. Default: plain text. */
   readonly tls?: NonNullable<KafkaConnection['tls']>
   readonly sasl?: NonNullable<KafkaConnection['sasl']>
@@ -123,9 +124,9 @@ function* eventsOf(
     const fix = isRight ? 'Check the rights of this user.' : 'Read with a newer version of the client.'
     throw new TapelineError('KAFKA', `${topic} ${partition} cannot be read: ${error}`, { fix })
   }
-  const wanted = options.types ?? EVENT_TYPES
+  const wanted: readonly EventType[] = options.types ?? TICK_TYPES
   const symbols = options.symbols?.map((symbol) => symbol.toUpperCase())
-  const kind = topic === names(options).bookTicker ? 'bookTicker' : 'trades'
+  const kind = kindOf(topic, options)
   for (const message of messages) {
     const { offset, leaderEpoch } = message
     if (offset < from) continue
@@ -165,12 +166,18 @@ async function gone(
   return new TapelineError('KAFKA', `${topic} ${partition} ${text}`, { fix })
 }
 
-function names({ topics = {} }: ReadOptions): { trades: string; bookTicker: string } {
-  return { trades: 'binance.trades', bookTicker: 'binance.book_ticker', ...topics }
+function names({ topics = {} }: ReadOptions): Record<EventTopic, string> {
+  return { trades: 'binance.trades', bookTicker: 'binance.book_ticker', depth: 'binance.depth', ...topics }
+}
+
+function kindOf(topic: string, options: ReadOptions): EventTopic {
+  const { bookTicker, depth } = names(options)
+  if (topic === bookTicker) return 'bookTicker'
+  return topic === depth ? 'depth' : 'trades'
 }
 
 /** The topics with the wanted types. */
 function topicsOf(options: ReadOptions): string[] {
-  const types = options.types ?? EVENT_TYPES
+  const types: readonly EventType[] = options.types ?? TICK_TYPES
   return [...new Set(types.map((type) => names(options)[declarationOf(type).topic]))]
 }

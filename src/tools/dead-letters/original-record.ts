@@ -30,7 +30,7 @@ export async function originalOf(
   topics: TopicNames,
 ): Promise<Original | NoOriginal> {
   if (letter.origin === 'ingestion') return restoreEvent(connection, letter)
-  const kind = (['trades', 'bookTicker', 'gaps'] as const).find((name) => topics[name] === topic)
+  const kind = (['trades', 'bookTicker', 'depth', 'gaps'] as const).find((name) => topics[name] === topic)
   if (kind !== undefined) return { kind, message: messageOf(letter.payload, letter.headers) }
   return { kind: 'hopeless', reason: `${topic} is not a topic of these settings (KAFKA_…_TOPIC)` }
 }
@@ -58,7 +58,8 @@ async function restoreEvent(
       const value = Buffer.from(withReceiptStamp(json, firstFailedAtMs, firstFailedAtMs * 1000))
       const { type, symbol, timeUnit, tradeTimeUs } = frame.event
       const schema = [HEADER.schema, schemaHeader(type, timeUnit)] as const
-      if (!isTradeType(type)) return { kind: 'bookTicker', message: messageOf(value, [schema]) }
+      if (type === 'bookTicker') return { kind: type, message: messageOf(value, [schema]) }
+      if (!isTradeType(type)) return { kind: 'failed', reason: `a rejected ${type} is not restored` }
       const epoch = await epochAt(connection, symbol.text, type, tradeTimeUs)
       const headers = epoch > 0 ? [schema, [HEADER.epoch, String(epoch)] as const] : [schema]
       return { kind: 'trades', message: messageOf(value, headers) }

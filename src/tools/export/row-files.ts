@@ -1,5 +1,5 @@
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
-import type { EventType } from '../../foundation/market/event.ts'
+import type { TickType } from '../../foundation/market/event.ts'
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import { COLUMNS, ID_COLUMN, TIME_COLUMN } from './columns.ts'
 import type { ExportedFile, RowPlace } from './manifest.ts'
@@ -22,7 +22,7 @@ const OPTIONS: Readonly<Record<Format, string>> = {
 /** Writes rows to a file, sorted by time and id. */
 export async function writeRowFile(
   duckDb: DuckDb,
-  type: EventType,
+  type: TickType,
   { from, isSorted }: EngineRows,
   format: Format,
   path: string,

@@ -1,6 +1,6 @@
 import { type CopiedPlace, CopiedRows } from '../../foundation/archive/copied-rows.ts'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
-import { type EventType, isTradeType } from '../../foundation/market/event.ts'
+import { isTradeType, type TickType } from '../../foundation/market/event.ts'
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { readFact } from '../../foundation/store/meta.ts'
@@ -60,7 +60,7 @@ export function tableStore(reader: TextReader, duckDb: DuckDb): DayStore {
 }
 
 /** @param after only rows after this one */
-function copyStatement(type: EventType, symbol: string, day: Day, after: CopiedPlace | null): string {
+function copyStatement(type: TickType, symbol: string, day: Day, after: CopiedPlace | null): string {
   const [time, id] = [TIME_COLUMN[type], ID_COLUMN[type]]
   const at = (text: string) => `timestamptz ${quoted(text)}`
   const [from, to] = day.bounds

@@ -1,4 +1,4 @@
-import type { EventType } from '../../foundation/market/event.ts'
+import type { StreamType } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
 
 /** A time in which something was recorded, milliseconds since the Unix epoch. */
@@ -8,7 +8,7 @@ export interface Period {
 }
 
 /** When each type of each symbol was recorded, the earliest period first; periods do not touch. */
-export type Announced = ReadonlyMap<string, ReadonlyMap<EventType, readonly Period[]>>
+export type Announced = ReadonlyMap<string, ReadonlyMap<StreamType, readonly Period[]>>
 
 /**
  * An announcement ends with the next one of its shard. One with another number of shards ends all earlier ones, since
@@ -17,14 +17,14 @@ export type Announced = ReadonlyMap<string, ReadonlyMap<EventType, readonly Peri
  * @param range nothing before or after it counts
  */
 export function announcedPeriods(recordings: readonly Recording[], range: Period): Announced {
-  const announced = new Map<string, Map<EventType, Period[]>>()
+  const announced = new Map<string, Map<StreamType, Period[]>>()
   for (const [at, recording] of recordings.entries()) {
     const next = recordings.slice(at + 1).find((later) => endsWith(recording, later))
     const fromMs = Math.max(recording.at, range.fromMs)
     const toMs = Math.min(next?.at ?? range.toMs, range.toMs)
     if (toMs < fromMs) continue
     for (const symbol of recording.symbols) {
-      const types = announced.get(symbol) ?? new Map<EventType, Period[]>()
+      const types = announced.get(symbol) ?? new Map<StreamType, Period[]>()
       for (const type of recording.event_types) types.set(type, joined(types.get(type), { fromMs, toMs }))
       announced.set(symbol, types)
     }

@@ -1,4 +1,4 @@
-import { type EventType, similarTo, TRADE_TYPES } from '../../foundation/market/event.ts'
+import { type StreamType, similarTo, TRADE_TYPES } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
 import { readRecordings } from '../../foundation/store/meta.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
@@ -19,7 +19,7 @@ const QUIET_MS = 60 * 60_000
 const NAMED_MAX = 5
 
 /** Time of the last row of each type; absent if none is stored. */
-type LastTimes = Partial<Record<EventType, number>>
+type LastTimes = Partial<Record<StreamType, number>>
 
 /**
  * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
@@ -57,7 +57,10 @@ export async function checkRecordings(
   return [
     ...differing('sources', 'exchanges', recordings, ({ source }) => source),
     ...differing('time units', 'time units', recordings, ({ time_unit }) => time_unit),
-    ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
+    ...differing('topics', 'topics', recordings, ({ topics: { trades, bookTicker, gaps } }) =>
+      [trades, bookTicker, gaps].join(', '),
+    ),
+    ...differing('topics', 'depth topics', recordings, ({ topics }) => topics.depth ?? null),
     ...ofSymbols,
     ...(silent.size === 0 || asksExchange ? [] : [notAsked([...silent])]),
   ]
@@ -80,16 +83,16 @@ function differing(
   kind: string,
   name: string,
   recordings: readonly Recording[],
-  of: (recording: Recording) => string,
+  of: (recording: Recording) => string | null,
 ): Remark[] {
-  const values = [...new Set(recordings.map(of))]
+  const values = [...new Set(recordings.flatMap((one) => of(one) ?? []))]
   if (values.length < 2) return []
   return [about(kind, 'failure', null, null, `rows come from several ${name}: ${values.join('; ')}`)]
 }
 
 function lastTimes(sequences: readonly Sequence[], quotes: readonly Quotes[]): Map<string, LastTimes> {
   const lasts = new Map<string, LastTimes>()
-  const note = (symbol: string, type: EventType, time: string) => {
+  const note = (symbol: string, type: StreamType, time: string) => {
     const known = lasts.get(symbol) ?? {}
     lasts.set(symbol, { ...known, [type]: Math.max(known[type] ?? 0, Date.parse(time)) })
   }
@@ -99,7 +102,7 @@ function lastTimes(sequences: readonly Sequence[], quotes: readonly Quotes[]): M
 }
 
 /** The types of each symbol that were recorded for a while, each with its end. */
-function recordedUntil(announced: Announced): Map<string, Map<EventType, number>> {
+function recordedUntil(announced: Announced): Map<string, Map<StreamType, number>> {
   const isLong = ({ fromMs, toMs }: Period) => toMs - fromMs >= TOGETHER_MS
   return new Map(
     [...announced].map(([symbol, types]) => [
@@ -116,7 +119,7 @@ function recordedUntil(announced: Announced): Map<string, Map<EventType, number>
 /** @param types with the end of each recording */
 function ofSymbol(
   symbol: string,
-  types: ReadonlyMap<EventType, number>,
+  types: ReadonlyMap<StreamType, number>,
   last: LastTimes,
   storedUntilMs: number,
 ): Remark[] {
@@ -155,7 +158,7 @@ function about(
   kind: string,
   severity: Finding['severity'],
   symbol: string | null,
-  eventType: EventType | null,
+  eventType: StreamType | null,
   summary: string,
 ): Remark {
   return finding({ check: 'recordings', kind, severity, symbol, eventType, summary })

@@ -2,7 +2,7 @@ import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.
 import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import { NO_ROWS, plus, type RowFigures, rowHash } from '../../foundation/archive/row-hash.ts'
 import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
-import { EVENT_TYPES, type EventType, isTradeType } from '../../foundation/market/event.ts'
+import { isTradeType, TICK_TYPES, type TickType } from '../../foundation/market/event.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import type { Watermark } from './report-types.ts'
@@ -60,7 +60,7 @@ export async function compareStores(
   const floors: Record<string, string> = {}
   const differences: StoreDifference[] = []
   let sum: RowFigures = NO_ROWS
-  for (const type of EVENT_TYPES) {
+  for (const type of TICK_TYPES) {
     const { name: table } = ARCHIVE_TABLES[type]
     const floorMs = isTradeType(type) ? dropped.trades : dropped.book_ticker
     const isCut = floorMs !== null && floorMs > (scope.fromMs ?? 0)
@@ -101,7 +101,7 @@ function byPlace(figures: readonly Figures[]): Map<string, RowFigures> {
   )
 }
 
-function tableFigures(type: EventType): string {
+function tableFigures(type: TickType): string {
   const table = ARCHIVE_TABLES[type]
   const time = table.columns[0]?.name ?? ''
   const [from, which] = isTradeType(type) ? ['trades', ` AND event_type = '${type}'`] : ['book_ticker', '']
@@ -109,7 +109,7 @@ function tableFigures(type: EventType): string {
     FROM ${from} WHERE ${inScope(time)}${which} GROUP BY 1, 2`
 }
 
-function archiveFigures(type: EventType, relation: string): string {
+function archiveFigures(type: TickType, relation: string): string {
   const table = ARCHIVE_TABLES[type]
   return `SELECT symbol, strftime(${table.columns[0]?.name}, '%Y-%m-%d') AS day, count(*) AS rows, sum(${rowHash('duckDb', table)}) AS hash
     FROM (${relation}) GROUP BY 1, 2`

@@ -1,4 +1,4 @@
-import { byEventType, EVENT_TYPES } from '../../../foundation/market/event.ts'
+import { byTickType, TICK_TYPES } from '../../../foundation/market/event.ts'
 import { BLOCK_MS, MAX_UPDATE_ID_STEP, type SymbolPlan } from './market-plan.ts'
 import { dealTrades, drawMoments } from './market-timing.ts'
 import { relativePriceAt } from './price-path.ts'
@@ -12,7 +12,7 @@ import { hash32, Random } from './random.ts'
 export interface MarketBlock {
   readonly plan: SymbolPlan
   readonly block: number
-  /** The order of sending: the next event of which type, as an index in `EVENT_TYPES`. */
+  /** The order of sending: the next event of which type, as an index in `TICK_TYPES`. */
   readonly wire: Uint8Array
   readonly aggTrades: {
     /** Index of its first trade. An additional entry ends the last one. */
@@ -40,7 +40,7 @@ export interface MarketBlock {
 }
 
 /** A type in the order of sending. */
-const CODE = byEventType((type) => EVENT_TYPES.indexOf(type))
+const CODE = byTickType((type) => TICK_TYPES.indexOf(type))
 
 /** Share of moments at which the price moves, and its relative movement per minute. */
 const MOVING_SHARE = 0.12

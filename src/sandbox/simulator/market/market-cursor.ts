@@ -1,4 +1,4 @@
-import { EVENT_TYPES, streamName } from '../../../foundation/market/event.ts'
+import { streamName, TICK_TYPES } from '../../../foundation/market/event.ts'
 import type { SymbolMarket } from './market.ts'
 import type { MarketBlock } from './market-block.ts'
 import { frameWriter } from './market-event.ts'
@@ -24,13 +24,13 @@ export class MarketCursor {
   #dueMs = 0
   #sent = 0
   /** By type: its number of sent events of the block. */
-  readonly #sentOf = EVENT_TYPES.map(() => 0)
+  readonly #sentOf = TICK_TYPES.map(() => 0)
 
   /** @param sinceMs skips frames with an earlier `E` */
   constructor(market: SymbolMarket, sinceMs: number) {
     const { symbol } = market.plan.instrument
     this.#market = market
-    this.#streams = EVENT_TYPES.map((type) => ({
+    this.#streams = TICK_TYPES.map((type) => ({
       name: streamName(symbol, type),
       write: frameWriter(symbol, type),
     }))
@@ -74,7 +74,7 @@ export class MarketCursor {
     const wanted = this.#streams.map(({ name }) => audience.has(name))
     for (; this.#sent < block.wire.length; this.#sent++) {
       const code = block.wire[this.#sent] ?? 0
-      const [type, stream, index] = [EVENT_TYPES[code], this.#streams[code], this.#sentOf[code]]
+      const [type, stream, index] = [TICK_TYPES[code], this.#streams[code], this.#sentOf[code]]
       if (type === undefined || stream === undefined || index === undefined) continue
       this.#dueMs = startMs + SERIES[type].eventMs(block, index)
       if (this.#dueMs > nowMs) return

@@ -1,10 +1,10 @@
 import {
   declarationOf,
-  type EventType,
   ROLES,
   type Role,
   restOf,
   streamName,
+  type TickType,
   type TradeType,
 } from '../../../foundation/market/event.ts'
 import { multiply } from './decimals.ts'
@@ -34,7 +34,7 @@ export interface QuoteEvent {
 }
 
 /** A writer of the frames of one combined stream; compiled, since it runs for every event. */
-export function frameWriter(symbol: string, type: EventType): (event: TradeEvent | QuoteEvent) => string {
+export function frameWriter(symbol: string, type: TickType): (event: TradeEvent | QuoteEvent) => string {
   const constants: Values = { type, symbol, unused: true }
   const parts: Array<readonly [before: string, role: Role]> = []
   let literal = `{"stream":${JSON.stringify(streamName(symbol, type))},"data":{`

@@ -1,4 +1,4 @@
-import { byTradeType, type EventType, type TradeType } from '../../../foundation/market/event.ts'
+import { byTradeType, type TickType, type TradeType } from '../../../foundation/market/event.ts'
 import { IdSequence } from './id-sequence.ts'
 import { type Instrument, instrumentOf, popularity } from './instruments.ts'
 import { hash32 } from './random.ts'
@@ -28,7 +28,7 @@ export interface MarketIdentity {
 export interface SymbolPlan {
   readonly seed: number
   readonly instrument: Instrument
-  readonly perBlock: Readonly<Record<EventType, number>>
+  readonly perBlock: Readonly<Record<TickType, number>>
   readonly firstIds: Readonly<Record<TradeType, number>>
   readonly firstUpdateId: number
   /** Update ids reserved for a block. It uses some of them, since real `u` has gaps. */
@@ -51,11 +51,11 @@ export function symbolIds({ firstIds }: SymbolPlan): SymbolIds {
 }
 
 /** The position of a block's first event among all of its type. Many blocks have no event. */
-export function eventsBefore({ perBlock }: SymbolPlan, type: EventType, block: number): number {
+export function eventsBefore({ perBlock }: SymbolPlan, type: TickType, block: number): number {
   return Math.floor(perBlock[type] * block)
 }
 
-export function blockOf(plan: SymbolPlan, type: EventType, position: number): number {
+export function blockOf(plan: SymbolPlan, type: TickType, position: number): number {
   let block = Math.floor(position / plan.perBlock[type])
   while (eventsBefore(plan, type, block + 1) <= position) block++
   return block

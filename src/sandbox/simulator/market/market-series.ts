@@ -1,4 +1,4 @@
-import type { EventType, TradeType } from '../../../foundation/market/event.ts'
+import type { TickType, TradeType } from '../../../foundation/market/event.ts'
 import type { MarketBlock } from './market-block.ts'
 import type { QuoteEvent, TradeEvent } from './market-event.ts'
 import { BLOCK_MS, blockStartMs, eventsBefore, type SymbolIds } from './market-plan.ts'
@@ -90,7 +90,7 @@ export const TRADE_SERIES: Readonly<Record<TradeType, TradeSeries>> = {
   },
 }
 
-export const SERIES: Readonly<Record<EventType, Series<TradeEvent | QuoteEvent>>> = {
+export const SERIES: Readonly<Record<TickType, Series<TradeEvent | QuoteEvent>>> = {
   ...TRADE_SERIES,
   bookTicker: {
     eventMs: ({ quotes }, index) => quotes.eventMs[index] ?? 0,

@@ -1,4 +1,4 @@
-import { EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
+import { TICK_TYPES, type TickType } from '../../../foundation/market/event.ts'
 import { type MarketBlock, makeBlock } from './market-block.ts'
 import {
   eventsBefore,
@@ -14,7 +14,7 @@ import { SERIES } from './market-series.ts'
 const KEPT_EVENTS = 1_500_000
 
 /** Types that `makeBlock` draws together, since they depend on each other. */
-const DENSE: ReadonlySet<EventType> = new Set(['trade', 'aggTrade', 'bookTicker'])
+const DENSE: ReadonlySet<TickType> = new Set(['trade', 'aggTrade', 'bookTicker'])
 
 export interface SymbolMarket {
   readonly plan: SymbolPlan
@@ -40,17 +40,17 @@ export function openMarket(identity: MarketIdentity): Market {
 /** Adds the events of the other types to the order of sending. */
 function withSparseTypes(block: MarketBlock): MarketBlock {
   const { plan } = block
-  const sparse = EVENT_TYPES.flatMap((type, code) => {
+  const sparse = TICK_TYPES.flatMap((type, code) => {
     if (DENSE.has(type)) return []
     const count = eventsBefore(plan, type, block.block + 1) - eventsBefore(plan, type, block.block)
     return Array.from({ length: count }, (_, index) => ({ code, atMs: SERIES[type].eventMs(block, index) }))
   }).sort((a, b) => a.atMs - b.atMs)
   if (sparse.length === 0) return block
-  const sent = EVENT_TYPES.map(() => 0)
+  const sent = TICK_TYPES.map(() => 0)
   const wire = new Uint8Array(block.wire.length + sparse.length)
   let next = 0
   for (const code of block.wire) {
-    const [type, index] = [EVENT_TYPES[code], sent[code] ?? 0]
+    const [type, index] = [TICK_TYPES[code], sent[code] ?? 0]
     sent[code] = index + 1
     const atMs = type === undefined ? 0 : SERIES[type].eventMs(block, index)
     while (sparse[0] !== undefined && sparse[0].atMs < atMs) wire[next++] = sparse.shift()?.code ?? 0

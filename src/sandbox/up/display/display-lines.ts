@@ -1,4 +1,4 @@
-import { DEFAULT_EVENT_TYPES, EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
+import { declarationOf, EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
 import { countText, plural } from '../../../foundation/telemetry/plural.ts'
 import {
   type ConsumerStatus,
@@ -169,7 +169,7 @@ function partLine({ name, health, detail }: PartView, style: Style): string {
 
 /** The types that are recorded by default, and those with rows. */
 function shownTypes(all: RowCounts): EventType[] {
-  return EVENT_TYPES.filter((type) => DEFAULT_EVENT_TYPES.includes(type) || all[type] > 0)
+  return EVENT_TYPES.filter((type) => declarationOf(type).isDefault || all[type] > 0)
 }
 
 /** Rows per symbol and table. With too many symbols, only the busiest are shown. */
