@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
   applied_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Migration 1: initial
+-- Migration 1: tables
 -- Tables, hypertables and views. All times are timestamptz in UTC.
 
 CREATE EXTENSION IF NOT EXISTS timescaledb;
@@ -73,6 +73,13 @@ SELECT trade_time, event_time, symbol, epoch, trade_id AS block_trade_id, price,
        CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
 FROM trades WHERE event_type = 'blockTrade';
 
+-- Quotes with the figures that are queried most: the mid price, and the spread in price and in
+-- basis points of the mid price. Computed on read.
+CREATE VIEW spreads AS
+SELECT ingestion_timestamp, symbol, update_id, bid_price, ask_price, (bid_price + ask_price) / 2 AS mid_price,
+       ask_price - bid_price AS spread, 20000 * (ask_price - bid_price) / nullif(bid_price + ask_price, 0) AS spread_bps
+FROM book_ticker;
+
 -- The ledger of gaps, mirrored from its topic; a row changes only to a higher revision.
 CREATE TABLE gaps (
   gap_id      text PRIMARY KEY,
@@ -93,21 +100,32 @@ CREATE TABLE gaps (
 );
 CREATE INDEX gaps_by_symbol ON gaps (symbol, event_type, from_id);
 
--- Messages that could not be stored, by their position in Kafka.
+-- Messages that could not be stored, by their position in Kafka. A broker that has lost the end of a
+-- partition writes other messages at the same offsets, under the same topic id. Then the position does
+-- not tell two dead letters apart, but their bytes do. A redelivered message has the same bytes.
 CREATE TABLE dead_letters (
-  topic        text        NOT NULL,
-  topic_id     uuid        NOT NULL,
-  partition    integer     NOT NULL,
-  kafka_offset bigint      NOT NULL,
-  origin       text        NOT NULL CHECK (origin IN ('ingestion', 'consumer')),
-  reason       text        NOT NULL,
-  key          bytea,
-  payload      bytea,
-  failed_at    timestamptz NOT NULL,
-  attempts     integer     NOT NULL DEFAULT 1,
-  resolved_at  timestamptz,
-  PRIMARY KEY (topic, topic_id, partition, kafka_offset)
+  topic           text        NOT NULL,
+  topic_id        uuid        NOT NULL,
+  partition       integer     NOT NULL,
+  kafka_offset    bigint      NOT NULL,
+  origin          text        NOT NULL CHECK (origin IN ('ingestion', 'consumer')),
+  reason          text        NOT NULL,
+  key             bytea,
+  payload         bytea,
+  headers         jsonb,
+  first_failed_at timestamptz,
+  failed_at       timestamptz NOT NULL,
+  attempts        integer     NOT NULL DEFAULT 1,
+  resolved_at     timestamptz,
+  digest          bytea       NOT NULL GENERATED ALWAYS AS (sha256(coalesce(sha256(key), '') || coalesce(sha256(payload), '\x00'))) STORED,
+  PRIMARY KEY (topic, topic_id, partition, kafka_offset, digest)
 );
+COMMENT ON COLUMN dead_letters.headers IS 'The message''s original headers, as [[name, value], ...]; null if they were not kept.';
+COMMENT ON COLUMN dead_letters.failed_at IS 'Time of the last failure.';
+COMMENT ON COLUMN dead_letters.first_failed_at IS 'Time of the first failure, if a retry has failed since; else null.';
+COMMENT ON COLUMN dead_letters.attempts IS 'Number of failures.';
+COMMENT ON COLUMN dead_letters.digest IS 'Digest of key and payload: one offset may have had two messages, one after the other.';
+CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset, digest) WHERE resolved_at IS NULL;
 
 -- The offset at which to resume each partition, written in the transaction that stored the messages
 -- before it. leader_epoch: the epoch of the leader that appended the message before next_offset; -1
@@ -121,23 +139,26 @@ CREATE TABLE consumer_offsets (
   updated_at  timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (topic, partition)
 );
-INSERT INTO schema_migrations (version, name) VALUES (1, 'initial');
 
--- Migration 2: dead_letter_retries
--- What a retry of a dead letter needs in addition to its key and value.
-ALTER TABLE dead_letters
-  ADD COLUMN headers         jsonb,
-  ADD COLUMN first_failed_at timestamptz;
-COMMENT ON COLUMN dead_letters.headers IS 'The message''s original headers, as [[name, value], ...]; null if they were not kept.';
-COMMENT ON COLUMN dead_letters.failed_at IS 'Time of the last failure.';
-COMMENT ON COLUMN dead_letters.first_failed_at IS 'Time of the first failure, if a retry has failed since; else null.';
-COMMENT ON COLUMN dead_letters.attempts IS 'Number of failures.';
-CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset) WHERE resolved_at IS NULL;
-INSERT INTO schema_migrations (version, name) VALUES (2, 'dead_letter_retries');
+-- RETENTION_ARCHIVED_ONLY drops days when the archive has the same rows.
+-- What was dropped, so that rows of the same day that are stored later can be compared together with
+-- them: the archive has both.
+CREATE TABLE dropped_days (
+  table_name text    NOT NULL,
+  day        date    NOT NULL,
+  symbol     text    NOT NULL,
+  rows       bigint  NOT NULL,
+  hash       numeric NOT NULL,
+  dropped_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (table_name, day, symbol)
+);
+COMMENT ON TABLE dropped_days IS 'Rows that RETENTION_ARCHIVED_ONLY has dropped, by table of the archive, UTC day and symbol.';
+COMMENT ON COLUMN dropped_days.hash IS 'Sum of the hashes of these rows, as in the archive.';
+INSERT INTO schema_migrations (version, name) VALUES (1, 'tables');
 
--- Migration 3: retention
--- RETENTION_DAYS. The function runs with its owner's rights: only the owner of a hypertable may
--- drop chunks, and a consumer should not need to be the owner.
+-- Migration 2: chunks
+-- RETENTION_DAYS, COMPRESS_AFTER_DAYS and RETENTION_ARCHIVED_ONLY. The functions run with their owner's
+-- rights: only the owner of a hypertable may drop chunks, and a consumer should not need to be the owner.
 
 -- Drops the chunks of trades and book_ticker that are entirely older than so many days. Records in
 -- meta, as retention:TABLE, the time before which rows were dropped. Days count from now or from
@@ -181,39 +202,6 @@ BEGIN
   END LOOP;
 END $$;
 
--- The caller cannot inject tables or functions through search_path; readers and writers do not wait
--- long for its locks.
-DO $$
-BEGIN
-  EXECUTE format('ALTER FUNCTION drop_old_chunks SET search_path = %I, %I, pg_temp', current_schema(),
-    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
-END $$;
-ALTER FUNCTION drop_old_chunks SET lock_timeout = '5s';
-REVOKE ALL ON FUNCTION drop_old_chunks FROM PUBLIC;
-INSERT INTO schema_migrations (version, name) VALUES (3, 'retention');
-
--- Migration 4: candles_and_compression
--- Candles of one symbol's trades from one time to before another. Epoch and trade id decide opening
--- and closing price: of trades in the same millisecond only the id tells the order. PostgreSQL
--- inlines this function, so it reads only the chunks and the part of the index between the two
--- times. The bounds are typed, so that a date is converted: TimescaleDB evaluates `time_bucket(…) <
--- date` as never true and returns no rows. `greatest` of one value is that value; it hides
--- time_bucket from this rule when a query compares the bucket with a date.
-CREATE FUNCTION candles(symbol text, width interval, from_time timestamptz, to_time timestamptz)
-RETURNS TABLE (bucket timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, quote_volume numeric,
-  trades bigint, taker_buy_volume numeric)
-LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-  SELECT greatest(time_bucket(candles.width, t.trade_time)), first(t.price, (t.epoch::bigint << 53) + t.trade_id), max(t.price),
-         min(t.price), last(t.price, (t.epoch::bigint << 53) + t.trade_id), sum(t.quantity), sum(t.price * t.quantity), count(*),
-         coalesce(sum(t.quantity) FILTER (WHERE NOT t.is_buyer_maker), 0)
-  FROM trades AS t
-  WHERE t.symbol = candles.symbol AND t.event_type = 'trade'
-    AND t.trade_time >= candles.from_time AND t.trade_time < candles.to_time
-  GROUP BY time_bucket(candles.width, t.trade_time);
-END;
-REVOKE ALL ON FUNCTION candles FROM PUBLIC;
-
 -- COMPRESS_AFTER_DAYS, if the licence includes compression; days count as in drop_old_chunks.
 -- Compresses one chunk per call, the oldest first, so locks last only briefly. Returns no
 -- row when none is left, or while another caller runs it.
@@ -254,225 +242,6 @@ BEGIN
   range_end := chunk.ends;
   RETURN NEXT;
 END $$;
-DO $$
-BEGIN
-  EXECUTE format('ALTER FUNCTION compress_next_chunk SET search_path = %I, %I, pg_temp', current_schema(),
-    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
-END $$;
-ALTER FUNCTION compress_next_chunk SET lock_timeout = '5s';
-REVOKE ALL ON FUNCTION compress_next_chunk FROM PUBLIC;
-INSERT INTO schema_migrations (version, name) VALUES (4, 'candles_and_compression');
-
--- Migration 5: roles
--- Three group roles to grant to login users: tapeline_migrator owns the schema and may change it,
--- tapeline_writer has the rights of the consumer and `dead-letters retry`, tapeline_reader reads
--- everything.
-
--- Creates missing roles and grants each its rights; safe to repeat. Roles belong to the whole
--- cluster: another database may create the same ones at this moment, and this user may not be
--- allowed to. Returns the statements that this user must not execute; run them as a user who may,
--- then call this again.
-CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-  here   constant name := current_schema();
-  wanted record;
-  role   name;
-BEGIN
-  PERFORM pg_advisory_xact_lock(7453910);
-  -- Always in this order: two databases that create the roles at once wait for each other, and must
-  -- not deadlock.
-  FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
-    CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
-    BEGIN
-      EXECUTE format('CREATE ROLE %I NOLOGIN', role);
-    EXCEPTION
-      WHEN duplicate_object OR unique_violation THEN NULL; -- Another database has just made it.
-      WHEN insufficient_privilege THEN RETURN NEXT format('CREATE ROLE %I NOLOGIN;', role);
-    END;
-  END LOOP;
-  IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('tapeline_migrator', 'tapeline_writer', 'tapeline_reader')) < 3 THEN
-    RETURN;
-  END IF;
-
-  FOR wanted IN SELECT v.role, v.privilege FROM (VALUES ('tapeline_migrator', 'CREATE'), ('tapeline_migrator', 'USAGE'),
-    ('tapeline_writer', 'USAGE'), ('tapeline_reader', 'USAGE')) AS v (role, privilege)
-    WHERE NOT has_schema_privilege(v.role, here, v.privilege)
-  LOOP
-    BEGIN
-      EXECUTE format('GRANT %s ON SCHEMA %I TO %I', wanted.privilege, here, wanted.role);
-    EXCEPTION
-      WHEN insufficient_privilege THEN
-        RETURN NEXT format('GRANT %s ON SCHEMA %I TO %I;', wanted.privilege, here, wanted.role);
-    END;
-  END LOOP;
-
-  -- A user who is no superuser must not give away ownership, and stays the owner and migrator.
-  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-    FOR wanted IN
-      SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
-      WHERE relnamespace = here::regnamespace AND relname IN ('trades', 'meta', 'schema_migrations')
-        AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
-    LOOP
-      BEGIN
-        -- The previous owner, perhaps a consumer, keeps its rights.
-        EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
-      EXCEPTION
-        WHEN unique_violation THEN NULL; -- Another database has just done it.
-      END;
-    END LOOP;
-    FOR wanted IN
-      SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
-      WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'gaps', 'dead_letters', 'consumer_offsets')
-      UNION ALL
-      SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
-      WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
-        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'candles', 'tapeline_roles')
-    LOOP
-      EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
-    END LOOP;
-  END IF;
-  IF pg_has_role(current_user, 'tapeline_migrator', 'USAGE') THEN
-    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE tapeline_migrator IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
-  END IF;
-  EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
-
-  -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
-  -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
-  -- statement would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, gaps, dead_letters,
-    consumer_offsets TO tapeline_reader';
-  EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
-  EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
-  EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
-  EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
-  EXECUTE 'GRANT UPDATE (attempts, reason, first_failed_at, failed_at, resolved_at) ON dead_letters TO tapeline_writer';
-  EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer) TO tapeline_writer';
-END $$;
-DO $$
-BEGIN
-  EXECUTE format('ALTER FUNCTION tapeline_roles SET search_path = %I, pg_temp', current_schema());
-END $$;
-REVOKE ALL ON FUNCTION tapeline_roles FROM PUBLIC;
-INSERT INTO schema_migrations (version, name) VALUES (5, 'roles');
-
--- Migration 6: losses
--- A broker that has lost the end of a partition writes other messages at the same offsets, under
--- the same topic id. Then the position does not tell two dead letters apart, but their bytes do. A
--- redelivered message has the same bytes.
-ALTER TABLE dead_letters ADD COLUMN digest bytea NOT NULL
-  GENERATED ALWAYS AS (sha256(coalesce(sha256(key), '') || coalesce(sha256(payload), '\x00'))) STORED;
-COMMENT ON COLUMN dead_letters.digest IS 'Digest of key and payload: one offset may have had two messages, one after the other.';
-ALTER TABLE dead_letters DROP CONSTRAINT dead_letters_pkey;
-ALTER TABLE dead_letters ADD PRIMARY KEY (topic, topic_id, partition, kafka_offset, digest);
-DROP INDEX dead_letters_unresolved;
-CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset, digest) WHERE resolved_at IS NULL;
-INSERT INTO schema_migrations (version, name) VALUES (6, 'losses');
-
--- Migration 7: spreads
--- Quotes with the figures that are queried most: the mid price, and the spread in price and in
--- basis points of the mid price. Computed on read.
-CREATE VIEW spreads AS
-SELECT ingestion_timestamp, symbol, update_id, bid_price, ask_price, (bid_price + ask_price) / 2 AS mid_price,
-       ask_price - bid_price AS spread, 20000 * (ask_price - bid_price) / nullif(bid_price + ask_price, 0) AS spread_bps
-FROM book_ticker;
-
--- As in migration 5, including the view.
-CREATE OR REPLACE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-  here   constant name := current_schema();
-  wanted record;
-  role   name;
-BEGIN
-  PERFORM pg_advisory_xact_lock(7453910);
-  -- Always in this order: two databases that create the roles at once wait for each other, and must
-  -- not deadlock.
-  FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
-    CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
-    BEGIN
-      EXECUTE format('CREATE ROLE %I NOLOGIN', role);
-    EXCEPTION
-      WHEN duplicate_object OR unique_violation THEN NULL; -- Another database has just made it.
-      WHEN insufficient_privilege THEN RETURN NEXT format('CREATE ROLE %I NOLOGIN;', role);
-    END;
-  END LOOP;
-  IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('tapeline_migrator', 'tapeline_writer', 'tapeline_reader')) < 3 THEN
-    RETURN;
-  END IF;
-
-  FOR wanted IN SELECT v.role, v.privilege FROM (VALUES ('tapeline_migrator', 'CREATE'), ('tapeline_migrator', 'USAGE'),
-    ('tapeline_writer', 'USAGE'), ('tapeline_reader', 'USAGE')) AS v (role, privilege)
-    WHERE NOT has_schema_privilege(v.role, here, v.privilege)
-  LOOP
-    BEGIN
-      EXECUTE format('GRANT %s ON SCHEMA %I TO %I', wanted.privilege, here, wanted.role);
-    EXCEPTION
-      WHEN insufficient_privilege THEN
-        RETURN NEXT format('GRANT %s ON SCHEMA %I TO %I;', wanted.privilege, here, wanted.role);
-    END;
-  END LOOP;
-
-  -- A user who is no superuser must not give away ownership, and stays the owner and migrator.
-  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-    FOR wanted IN
-      SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
-      WHERE relnamespace = here::regnamespace AND relname IN ('trades', 'meta', 'schema_migrations')
-        AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
-    LOOP
-      BEGIN
-        -- The previous owner, perhaps a consumer, keeps its rights.
-        EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
-      EXCEPTION
-        WHEN unique_violation THEN NULL; -- Another database has just done it.
-      END;
-    END LOOP;
-    FOR wanted IN
-      SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
-      WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'block_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
-      UNION ALL
-      SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
-      WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
-        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'candles', 'tapeline_roles')
-    LOOP
-      EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
-    END LOOP;
-  END IF;
-  IF pg_has_role(current_user, 'tapeline_migrator', 'USAGE') THEN
-    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE tapeline_migrator IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
-  END IF;
-  EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
-
-  -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
-  -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
-  -- statement would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, block_trades, spreads, gaps, dead_letters,
-    consumer_offsets TO tapeline_reader';
-  EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
-  EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
-  EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
-  EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
-  EXECUTE 'GRANT UPDATE (attempts, reason, first_failed_at, failed_at, resolved_at) ON dead_letters TO tapeline_writer';
-  EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer) TO tapeline_writer';
-END $$;
-INSERT INTO schema_migrations (version, name) VALUES (7, 'spreads');
-
--- Migration 8: archived_days
--- RETENTION_ARCHIVED_ONLY: days are dropped when the archive has the same rows.
-
--- What was dropped, so that rows of the same day that are stored later can be compared together with
--- them: the archive has both.
-CREATE TABLE dropped_days (
-  table_name text    NOT NULL,
-  day        date    NOT NULL,
-  symbol     text    NOT NULL,
-  rows       bigint  NOT NULL,
-  hash       numeric NOT NULL,
-  dropped_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (table_name, day, symbol)
-);
-COMMENT ON TABLE dropped_days IS 'Rows that RETENTION_ARCHIVED_ONLY has dropped, by table of the archive, UTC day and symbol.';
-COMMENT ON COLUMN dropped_days.hash IS 'Sum of the hashes of these rows, as in the archive.';
 
 -- Drops a chunk whose rows were just compared with the archive, and records what it had. The figures
 -- are an array of {table_name, day, symbol, rows, hash}. Returns false and drops nothing if it has
@@ -511,16 +280,57 @@ BEGIN
   WHERE stored.value::timestamptz < excluded.value::timestamptz;
   RETURN true;
 END $$;
-DO $$
-BEGIN
-  EXECUTE format('ALTER FUNCTION drop_archived_chunk SET search_path = %I, %I, pg_temp', current_schema(),
-    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
-END $$;
-ALTER FUNCTION drop_archived_chunk SET lock_timeout = '5s';
-REVOKE ALL ON FUNCTION drop_archived_chunk FROM PUBLIC;
 
--- As in migration 7, including the table and the function.
-CREATE OR REPLACE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
+-- Callers cannot inject tables or functions through search_path; readers and writers do not wait long
+-- for their locks.
+DO $$
+DECLARE
+  own  regprocedure;
+  home constant name := (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb');
+BEGIN
+  FOREACH own IN ARRAY '{drop_old_chunks(integer),compress_next_chunk(integer),
+    "drop_archived_chunk(text,timestamptz,timestamptz,bigint,jsonb)"}'::regprocedure[]
+  LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = %I, %I, pg_temp', own, current_schema(), home);
+    EXECUTE format('ALTER FUNCTION %s SET lock_timeout = %L', own, '5s');
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', own);
+  END LOOP;
+END $$;
+INSERT INTO schema_migrations (version, name) VALUES (2, 'chunks');
+
+-- Migration 3: candles
+-- Candles of one symbol's trades from one time to before another. Epoch and trade id decide opening
+-- and closing price: of trades in the same millisecond only the id tells the order. PostgreSQL
+-- inlines this function, so it reads only the chunks and the part of the index between the two
+-- times. The bounds are typed, so that a date is converted: TimescaleDB evaluates `time_bucket(…) <
+-- date` as never true and returns no rows. `greatest` of one value is that value; it hides
+-- time_bucket from this rule when a query compares the bucket with a date.
+CREATE FUNCTION candles(symbol text, width interval, from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (bucket timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, quote_volume numeric,
+  trades bigint, taker_buy_volume numeric)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT greatest(time_bucket(candles.width, t.trade_time)), first(t.price, (t.epoch::bigint << 53) + t.trade_id), max(t.price),
+         min(t.price), last(t.price, (t.epoch::bigint << 53) + t.trade_id), sum(t.quantity), sum(t.price * t.quantity), count(*),
+         coalesce(sum(t.quantity) FILTER (WHERE NOT t.is_buyer_maker), 0)
+  FROM trades AS t
+  WHERE t.symbol = candles.symbol AND t.event_type = 'trade'
+    AND t.trade_time >= candles.from_time AND t.trade_time < candles.to_time
+  GROUP BY time_bucket(candles.width, t.trade_time);
+END;
+REVOKE ALL ON FUNCTION candles FROM PUBLIC;
+INSERT INTO schema_migrations (version, name) VALUES (3, 'candles');
+
+-- Migration 4: roles
+-- Three group roles to grant to login users: tapeline_migrator owns the schema and may change it,
+-- tapeline_writer has the rights of the consumer and `dead-letters retry`, tapeline_reader reads
+-- everything.
+
+-- Creates missing roles and grants each its rights; safe to repeat. Roles belong to the whole
+-- cluster: another database may create the same ones at this moment, and this user may not be
+-- allowed to. Returns the statements that this user must not execute; run them as a user who may,
+-- then call this again.
+CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
   wanted record;
@@ -599,7 +409,12 @@ BEGIN
   EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer),
     drop_archived_chunk(text, timestamptz, timestamptz, bigint, jsonb) TO tapeline_writer';
 END $$;
-INSERT INTO schema_migrations (version, name) VALUES (8, 'archived_days');
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION tapeline_roles SET search_path = %I, pg_temp', current_schema());
+END $$;
+REVOKE ALL ON FUNCTION tapeline_roles FROM PUBLIC;
+INSERT INTO schema_migrations (version, name) VALUES (4, 'roles');
 
 -- The roles and their rights.
 SELECT tapeline_roles();

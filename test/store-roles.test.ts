@@ -188,26 +188,17 @@ describe('users who have one role each', options, () => {
   })
 
   test('a migrator updates an older schema, and the next migrator may change its objects', async () => {
-    // Two versions back: removes the objects of the newest migrations.
-    assert.deepEqual(
-      loadMigrations()
-        .slice(4)
-        .map(({ name }) => name),
-      ['roles', 'losses', 'spreads', 'archived_days'],
-    )
-    await server.database.query('DROP TABLE dropped_days')
-    await server.database.query('DROP FUNCTION drop_archived_chunk')
-    await server.database.query('DROP VIEW spreads')
-    await server.database.query('ALTER TABLE dead_letters DROP COLUMN digest')
-    await server.database.query(
-      'ALTER TABLE dead_letters ADD PRIMARY KEY (topic, topic_id, partition, kafka_offset)',
-    )
-    await server.database.query('CREATE INDEX dead_letters_unresolved ON dead_letters (topic)')
+    // One version back: removes the objects of the newest migration.
+    assert.deepEqual(loadMigrations().at(-1)?.name, 'roles')
+    const newest = loadMigrations().length
     await server.database.query('DROP FUNCTION tapeline_roles')
-    await server.database.query('DELETE FROM schema_migrations WHERE version > 4')
-    for (const expected of [/migrated from version 4 to 8/, /up to date, version 8/]) {
+    await server.database.query('DELETE FROM schema_migrations WHERE version = $1', [newest])
+    for (const expected of [
+      `migrated from version ${newest - 1} to ${newest}`,
+      `up to date, version ${newest}`,
+    ]) {
       const output = await run(['migrate'], { DATABASE_URL: await login('tapeline_migrator') })
-      assert.match(output, expected)
+      assert.ok(output.includes(expected), output)
       assert.doesNotMatch(output, /may not run these statements/)
     }
     const { rows } = await server.database.query(

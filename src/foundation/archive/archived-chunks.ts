@@ -100,7 +100,7 @@ function symbolRows({
   return { ...of, rows: Number(rows), hash: BigInt(hash) }
 }
 
-/** Drops a chunk with these rows (migration 8). @returns false if it has another number of rows now */
+/** Drops a chunk with these rows (`0002_chunks.sql`). @returns false if it has another number of rows now */
 export async function dropArchivedChunk(
   connection: Queryable,
   { table, start, end }: OldChunk,

@@ -7,7 +7,7 @@ export interface Dropped {
   readonly before: Date
 }
 
-/** Drops the oldest chunks beyond `keepDays` days (migration 3). Repeat it until the result is empty. */
+/** Drops the oldest chunks beyond `keepDays` days (`0002_chunks.sql`). Repeat it until the result is empty. */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
   const { rows } = await connection.query<Dropped>(
     'SELECT table_name AS "table", chunks, dropped_before AS before FROM drop_old_chunks($1)',
@@ -37,7 +37,7 @@ export interface CompressedChunk {
   readonly end: Date
 }
 
-/** Compresses the oldest chunk of more than `afterDays` days: see migration 4. Null when none is left. */
+/** Compresses the oldest chunk of more than `afterDays` days: see `0002_chunks.sql`. Null when none is left. */
 export async function compressNextChunk(
   connection: Queryable,
   afterDays: number,

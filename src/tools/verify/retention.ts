@@ -6,7 +6,7 @@ import { type CheckContext, inScope, isoText, scopeValues, TABLES, type Table } 
 export type Floors = Readonly<Record<Table, number | null>>
 
 /**
- * Retention drops whole chunks and records how far in `meta`, as `retention:TABLE` (migration 3).
+ * Retention drops whole chunks and records how far in `meta`, as `retention:TABLE` (`0002_chunks.sql`).
  * Older rows are gone, not missing. Rows of such a day may come back from a backfill or a dead
  * letter. They are isolated, and do not count as first rows.
  */

@@ -61,6 +61,13 @@ SELECT trade_time, event_time, symbol, epoch, trade_id AS block_trade_id, price,
        CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
 FROM trades WHERE event_type = 'blockTrade';
 
+-- Quotes with the figures that are queried most: the mid price, and the spread in price and in
+-- basis points of the mid price. Computed on read.
+CREATE VIEW spreads AS
+SELECT ingestion_timestamp, symbol, update_id, bid_price, ask_price, (bid_price + ask_price) / 2 AS mid_price,
+       ask_price - bid_price AS spread, 20000 * (ask_price - bid_price) / nullif(bid_price + ask_price, 0) AS spread_bps
+FROM book_ticker;
+
 -- The ledger of gaps, mirrored from its topic; a row changes only to a higher revision.
 CREATE TABLE gaps (
   gap_id      text PRIMARY KEY,
@@ -81,21 +88,32 @@ CREATE TABLE gaps (
 );
 CREATE INDEX gaps_by_symbol ON gaps (symbol, event_type, from_id);
 
--- Messages that could not be stored, by their position in Kafka.
+-- Messages that could not be stored, by their position in Kafka. A broker that has lost the end of a
+-- partition writes other messages at the same offsets, under the same topic id. Then the position does
+-- not tell two dead letters apart, but their bytes do. A redelivered message has the same bytes.
 CREATE TABLE dead_letters (
-  topic        text        NOT NULL,
-  topic_id     uuid        NOT NULL,
-  partition    integer     NOT NULL,
-  kafka_offset bigint      NOT NULL,
-  origin       text        NOT NULL CHECK (origin IN ('ingestion', 'consumer')),
-  reason       text        NOT NULL,
-  key          bytea,
-  payload      bytea,
-  failed_at    timestamptz NOT NULL,
-  attempts     integer     NOT NULL DEFAULT 1,
-  resolved_at  timestamptz,
-  PRIMARY KEY (topic, topic_id, partition, kafka_offset)
+  topic           text        NOT NULL,
+  topic_id        uuid        NOT NULL,
+  partition       integer     NOT NULL,
+  kafka_offset    bigint      NOT NULL,
+  origin          text        NOT NULL CHECK (origin IN ('ingestion', 'consumer')),
+  reason          text        NOT NULL,
+  key             bytea,
+  payload         bytea,
+  headers         jsonb,
+  first_failed_at timestamptz,
+  failed_at       timestamptz NOT NULL,
+  attempts        integer     NOT NULL DEFAULT 1,
+  resolved_at     timestamptz,
+  digest          bytea       NOT NULL GENERATED ALWAYS AS (sha256(coalesce(sha256(key), '') || coalesce(sha256(payload), '\x00'))) STORED,
+  PRIMARY KEY (topic, topic_id, partition, kafka_offset, digest)
 );
+COMMENT ON COLUMN dead_letters.headers IS 'The message''s original headers, as [[name, value], ...]; null if they were not kept.';
+COMMENT ON COLUMN dead_letters.failed_at IS 'Time of the last failure.';
+COMMENT ON COLUMN dead_letters.first_failed_at IS 'Time of the first failure, if a retry has failed since; else null.';
+COMMENT ON COLUMN dead_letters.attempts IS 'Number of failures.';
+COMMENT ON COLUMN dead_letters.digest IS 'Digest of key and payload: one offset may have had two messages, one after the other.';
+CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset, digest) WHERE resolved_at IS NULL;
 
 -- The offset at which to resume each partition, written in the transaction that stored the messages
 -- before it. leader_epoch: the epoch of the leader that appended the message before next_offset; -1
@@ -109,3 +127,18 @@ CREATE TABLE consumer_offsets (
   updated_at  timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (topic, partition)
 );
+
+-- RETENTION_ARCHIVED_ONLY drops days when the archive has the same rows.
+-- What was dropped, so that rows of the same day that are stored later can be compared together with
+-- them: the archive has both.
+CREATE TABLE dropped_days (
+  table_name text    NOT NULL,
+  day        date    NOT NULL,
+  symbol     text    NOT NULL,
+  rows       bigint  NOT NULL,
+  hash       numeric NOT NULL,
+  dropped_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (table_name, day, symbol)
+);
+COMMENT ON TABLE dropped_days IS 'Rows that RETENTION_ARCHIVED_ONLY has dropped, by table of the archive, UTC day and symbol.';
+COMMENT ON COLUMN dropped_days.hash IS 'Sum of the hashes of these rows, as in the archive.';

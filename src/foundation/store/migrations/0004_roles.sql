@@ -1,66 +1,12 @@
--- RETENTION_ARCHIVED_ONLY: days are dropped when the archive has the same rows.
+-- Three group roles to grant to login users: tapeline_migrator owns the schema and may change it,
+-- tapeline_writer has the rights of the consumer and `dead-letters retry`, tapeline_reader reads
+-- everything.
 
--- What was dropped, so that rows of the same day that are stored later can be compared together with
--- them: the archive has both.
-CREATE TABLE dropped_days (
-  table_name text    NOT NULL,
-  day        date    NOT NULL,
-  symbol     text    NOT NULL,
-  rows       bigint  NOT NULL,
-  hash       numeric NOT NULL,
-  dropped_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (table_name, day, symbol)
-);
-COMMENT ON TABLE dropped_days IS 'Rows that RETENTION_ARCHIVED_ONLY has dropped, by table of the archive, UTC day and symbol.';
-COMMENT ON COLUMN dropped_days.hash IS 'Sum of the hashes of these rows, as in the archive.';
-
--- Drops a chunk whose rows were just compared with the archive, and records what it had. The figures
--- are an array of {table_name, day, symbol, rows, hash}. Returns false and drops nothing if it has
--- another number of rows now: a row was stored meanwhile. From the count on nothing can be stored in
--- it until the transaction ends. The caller has the lock of drop_old_chunks.
-CREATE FUNCTION drop_archived_chunk(hypertable text, from_time timestamptz, to_time timestamptz, expected bigint, figures jsonb)
-RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-  chunk   record;
-  counted bigint;
-BEGIN
-  IF hypertable NOT IN ('trades', 'book_ticker') OR NOT from_time < to_time THEN
-    RAISE EXCEPTION 'there is no such chunk of %', hypertable USING ERRCODE = '22023';
-  END IF;
-  IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN false; END IF;
-  FOR chunk IN
-    SELECT format('%I.%I', c.chunk_schema, c.chunk_name) AS path FROM timescaledb_information.chunks c
-    WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = hypertable
-      AND c.range_start >= from_time AND c.range_end <= to_time
-  LOOP
-    EXECUTE 'LOCK TABLE ' || chunk.path || ' IN ACCESS EXCLUSIVE MODE';
-  END LOOP;
-  EXECUTE format('SELECT count(*) FROM %I WHERE %I >= $1 AND %2$I < $2', hypertable,
-    CASE hypertable WHEN 'trades' THEN 'trade_time' ELSE 'ingestion_timestamp' END) INTO counted USING from_time, to_time;
-  IF counted <> expected THEN RETURN false; END IF;
-  PERFORM drop_chunks(format('%I', hypertable)::regclass, older_than => to_time, newer_than => from_time);
-  INSERT INTO dropped_days AS stored (table_name, day, symbol, rows, hash)
-  SELECT f.table_name, f.day, f.symbol, f.rows, f.hash
-  FROM jsonb_to_recordset(figures) AS f (table_name text, day date, symbol text, rows bigint, hash numeric)
-  ON CONFLICT (table_name, day, symbol) DO UPDATE
-  SET rows = stored.rows + excluded.rows, hash = stored.hash + excluded.hash, dropped_at = excluded.dropped_at;
-  INSERT INTO meta AS stored (key, value)
-  VALUES ('retention:' || hypertable, to_char(to_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
-  ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
-  WHERE stored.value::timestamptz < excluded.value::timestamptz;
-  RETURN true;
-END $$;
-DO $$
-BEGIN
-  EXECUTE format('ALTER FUNCTION drop_archived_chunk SET search_path = %I, %I, pg_temp', current_schema(),
-    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
-END $$;
-ALTER FUNCTION drop_archived_chunk SET lock_timeout = '5s';
-REVOKE ALL ON FUNCTION drop_archived_chunk FROM PUBLIC;
-
--- As in migration 7, including the table and the function.
-CREATE OR REPLACE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
+-- Creates missing roles and grants each its rights; safe to repeat. Roles belong to the whole
+-- cluster: another database may create the same ones at this moment, and this user may not be
+-- allowed to. Returns the statements that this user must not execute; run them as a user who may,
+-- then call this again.
+CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
   wanted record;
@@ -139,3 +85,8 @@ BEGIN
   EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer),
     drop_archived_chunk(text, timestamptz, timestamptz, bigint, jsonb) TO tapeline_writer';
 END $$;
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION tapeline_roles SET search_path = %I, pg_temp', current_schema());
+END $$;
+REVOKE ALL ON FUNCTION tapeline_roles FROM PUBLIC;
