@@ -1,0 +1,68 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import type { Quote } from '../../src/foundation/order-book/book-check.ts'
+import type { Anchor, BookDiff } from '../../src/foundation/order-book/book-rows.ts'
+import { diffOf, type Pair, quoteOf, snapshotOf } from './book-rows.ts'
+
+/** Five minutes of BTCUSDT with depth, and a snapshot, next to the checkout. */
+const RECORDED_DEPTH = resolve(import.meta.dirname, '../../../shared/data/binance/spot-btc-2024-08-08.raw.gz')
+
+/** For the option `skip` of a test that needs it. */
+export const NO_RECORDED_DEPTH = existsSync(RECORDED_DEPTH)
+  ? false
+  : 'no recorded frames with depth next to this checkout'
+
+/** Limit of the snapshot's request. */
+const SNAPSHOT_LIMIT = 1000
+
+export interface RecordedDepth {
+  readonly diffs: BookDiff[]
+  readonly quotes: Quote[]
+  readonly anchor: Anchor
+}
+
+interface DepthUpdate {
+  readonly E: number
+  readonly U: number
+  readonly u: number
+  readonly b: Pair[]
+  readonly a: Pair[]
+}
+
+interface BookTicker {
+  readonly u: number
+  readonly b: string
+  readonly B: string
+  readonly a: string
+  readonly A: string
+}
+
+interface Snapshot {
+  readonly lastUpdateId: number
+  readonly bids: Pair[]
+  readonly asks: Pair[]
+}
+
+export function recordedDepth(): RecordedDepth {
+  const diffs: BookDiff[] = []
+  const quotes: Quote[] = []
+  let anchor: Anchor | null = null
+  for (const line of gunzipSync(readFileSync(RECORDED_DEPTH)).toString().trimEnd().split('\n')) {
+    const text = line.slice(line.indexOf(' ') + 1)
+    const receivedUs = Math.floor(Number(line.slice(0, line.indexOf(' '))) / 1000)
+    if (text.startsWith('{"stream":"btcusdt@depth@100ms"')) {
+      const { data }: { data: DepthUpdate } = JSON.parse(text)
+      const diff = diffOf(data.U, data.u, data.b, data.a, { eventTimeUs: data.E * 1000 })
+      diffs.push({ ...diff, receivedUs })
+    } else if (text.startsWith('{"stream":"btcusdt@bookTicker"')) {
+      const { data }: { data: BookTicker } = JSON.parse(text)
+      quotes.push(quoteOf(data.u, [data.b, data.B], [data.a, data.A]))
+    } else if (text.startsWith('{"lastUpdateId"')) {
+      const { lastUpdateId, bids, asks }: Snapshot = JSON.parse(text)
+      anchor = snapshotOf(lastUpdateId, bids, asks, { limit: SNAPSHOT_LIMIT, receivedUs })
+    }
+  }
+  if (anchor === null) throw new Error('the recorded frames have no snapshot')
+  return { diffs, quotes, anchor }
+}
