@@ -15,6 +15,7 @@ export const STAGES = [
   'decode',
   'produce',
   'insert',
+  'rebuild',
   'flat out',
   'steady',
   'drain',
@@ -23,8 +24,8 @@ export const STAGES = [
   ...ARCHIVE_STAGES,
 ] as const
 export type Stage = (typeof STAGES)[number]
-/** Stages that need many symbols, or minutes. */
-const ON_REQUEST: readonly Stage[] = ['scale', 'shards', ...ARCHIVE_STAGES]
+/** Stages that need many symbols, minutes, or recorded frames. */
+const ON_REQUEST: readonly Stage[] = ['rebuild', 'scale', 'shards', ...ARCHIVE_STAGES]
 
 export interface BenchOptions {
   readonly stages: readonly Stage[]
@@ -68,7 +69,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .addOption(
       new Option('--stages <list>', STAGES.join(', ')).argParser(list(STAGES)).default(
         STAGES.filter((stage) => !ON_REQUEST.includes(stage)),
-        'all but scale, shards, export and those of the archive',
+        'all but rebuild, scale, shards, export and those of the archive',
       ),
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))

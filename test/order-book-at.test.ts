@@ -211,6 +211,8 @@ test('O15 a book whose best price is outside the horizon is refused, unless an o
     describeRefusal(refusal),
     /^The best bid is outside the horizon 98 of the snapshot with update id 105/,
   )
+  const apart = await refusalIn(diffs.slice(1), [snapshotOf(50, BIDS, ASKS), SNAPSHOT], atTime(130_000))
+  assert.equal(apart.reason, 'outside the horizon', 'ids after the older one are missing')
   const wide = snapshotOf(100, [...BIDS, ['97', '4'], ['95', '1']], ASKS, { limit: 4 })
   const book = await bookIn(bookStore(diffs, [wide, SNAPSHOT]), atTime(130_000))
   assert.equal(book.anchor.lastUpdateId, 100)

@@ -7,12 +7,13 @@ import { payloads } from './frames.ts'
 import { liveAnHour } from './hour.ts'
 import { insertAll } from './insert.ts'
 import { produceAll } from './produce.ts'
+import { rebuildAll } from './rebuild.ts'
 import { timed } from './timed.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
 const [stage = '', count = '', brokers = '', databaseUrl = ''] = process.argv.slice(2)
-const frames = payloads(SYMBOLS, Number(count))
+const frames = stage === 'rebuild' ? [] : payloads(SYMBOLS, Number(count))
 
 async function run(): Promise<Record<string, number>> {
   switch (stage) {
@@ -29,6 +30,8 @@ async function run(): Promise<Record<string, number>> {
       return produceAll(frames, brokers)
     case 'insert':
       return insertAll(frames, databaseUrl)
+    case 'rebuild':
+      return rebuildAll(Number(count))
     // For manual use only: here the count is messages per second.
     case 'hour':
       return liveAnHour(Number(count))

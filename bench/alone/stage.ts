@@ -8,7 +8,7 @@ import type { Figures } from '../run.ts'
 const MAIN = resolve(import.meta.dirname, 'main.ts')
 const LIMIT_MS = 300_000
 
-export type StageAlone = 'decode' | 'produce' | 'insert'
+export type StageAlone = 'decode' | 'produce' | 'insert' | 'rebuild'
 
 /** Runs a stage in a separate process, and returns its upper limit with it. */
 export async function runAlone(place: Place, stage: StageAlone, messages: number): Promise<Figures> {

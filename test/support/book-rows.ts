@@ -22,14 +22,6 @@ export function levelsOf(pairs: readonly Pair[]): Levels {
   return columns
 }
 
-/** The levels as texts. */
-export function pairsOf({ prices, quantities, count, priceScale, quantityScale }: Levels): Pair[] {
-  return Array.from({ length: count }, (_, i) => [
-    String((prices[i] ?? 0) / 10 ** priceScale),
-    String((quantities[i] ?? 0) / 10 ** quantityScale),
-  ])
-}
-
 /** A diff; its event time follows from its last id unless it is given. */
 export function diffOf(
   firstUpdateId: number,

@@ -17,10 +17,9 @@ export function bookStore(diffs: readonly BookDiff[], anchors: readonly Anchor[]
       const index = inOrder.findLastIndex((diff) => isUpTo(diff, instant, newest))
       return { last: keyOf(inOrder[index]), next: keyOf(inOrder[index + 1]) }
     },
-    async *anchorsBefore(epoch, updateId) {
-      yield* anchors
-        .filter((anchor) => anchor.epoch === epoch && anchor.lastUpdateId <= updateId)
-        .sort((one, other) => other.lastUpdateId - one.lastUpdateId)
+    async anchorBefore(epoch, updateId) {
+      const before = anchors.filter((anchor) => anchor.epoch === epoch && anchor.lastUpdateId <= updateId)
+      return before.toSorted((one, other) => other.lastUpdateId - one.lastUpdateId)[0] ?? null
     },
     async snapshotFrom(epoch, updateId) {
       const [first] = anchors

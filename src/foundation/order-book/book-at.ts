@@ -19,13 +19,13 @@ export interface BookStore {
    * An update id counts as the last id of a diff.
    */
   diffsAround(instant: Instant): Promise<{ readonly last: DiffKey | null; readonly next: DiffKey | null }>
-  /** Anchors of an epoch with `lastUpdateId` at or below an id, the newest first. */
-  anchorsBefore(epoch: number, updateId: number): AsyncIterable<Anchor>
+  /** The newest anchor of an epoch with `lastUpdateId` at or below an id: a snapshot or a keyframe. */
+  anchorBefore(epoch: number, updateId: number): Promise<Anchor | null>
   /** The first snapshot (not derived) of an epoch with `lastUpdateId` at or above an id. */
   snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null>
   /**
    * Diffs of an epoch whose last update id is at or above an id, in batches, in the order of last and then first
-   * update id. A diff and its levels are valid until the next batch.
+   * update id. A diff and its levels are valid until the next one.
    */
   diffsFrom(epoch: number, updateId: number): AsyncIterable<Iterable<BookDiff>>
 }
@@ -104,12 +104,16 @@ export async function bookAt(store: BookStore, instant: Instant, limit = ALL): P
     } else if (next.firstUpdateId > last.lastUpdateId + 1) return holeBetween(store, last, next)
   }
   let refusal: BookRefusal | null = null
-  let tried = 0
-  for await (const anchor of store.anchorsBefore(last.epoch, last.lastUpdateId)) {
+  let upTo = last.lastUpdateId
+  for (let tried = 0; tried < MOST_ANCHORS; tried++) {
+    const anchor = await store.anchorBefore(last.epoch, upTo)
+    if (anchor === null) break
     const answer = await fromAnchor(store, anchor, last, next === null, limit)
-    if (answer.kind === 'book' || answer.reason !== 'outside the horizon') return answer
+    if (answer.kind === 'book') return answer
     refusal ??= answer
-    if (++tried === MOST_ANCHORS) break
+    if (answer.reason !== 'outside the horizon') break
+    // Keyframes of the same snapshot have the same horizon.
+    upTo = (anchor.derivedFrom ?? anchor).lastUpdateId - 1
   }
   if (refusal !== null) return refusal
   const first = await store.snapshotFrom(last.epoch, last.lastUpdateId + 1)

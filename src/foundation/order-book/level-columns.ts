@@ -1,3 +1,6 @@
+import { packedMaxBytes, packLevels, scalesOf, unpackLevels } from '../market/packed-levels.ts'
+import { decimalText } from './scaled-units.ts'
+
 const FIRST_CAPACITY = 64
 
 /** Price levels of one side of a row, in the exchange's order: the best first. Quantity 0 removes the level. */
@@ -18,6 +21,7 @@ export class LevelColumns implements Levels {
   count = 0
   prices = new Float64Array(FIRST_CAPACITY)
   quantities = new Float64Array(FIRST_CAPACITY)
+  readonly #add = (price: number, quantity: number): void => this.add(price, quantity)
 
   /** Empties the columns. */
   begin(priceScale: number, quantityScale: number): void {
@@ -30,6 +34,13 @@ export class LevelColumns implements Levels {
     if (this.count === this.prices.length) this.#grow()
     this.prices[this.count] = price
     this.quantities[this.count++] = quantity
+  }
+
+  /** Replaces the levels by those of a stored row. @throws a RangeError if they are damaged */
+  read(packed: Uint8Array): void {
+    const scales = scalesOf(packed)
+    this.begin(scales?.price ?? 0, scales?.quantity ?? 0)
+    unpackLevels(packed, this.#add)
   }
 
   #grow(): void {
@@ -50,4 +61,18 @@ export function largestOf(column: Float64Array, count: number): number {
   let largest = 0
   for (let i = 0; i < count; i++) largest = Math.max(largest, Math.abs(column[i] ?? 0))
   return largest
+}
+
+/** Packs levels for a stored row, with the smallest scales that hold them. */
+export function packColumns({ prices, quantities, count, priceScale, quantityScale }: Levels): Uint8Array {
+  const texts: string[] = []
+  for (let i = 0; i < count; i++)
+    texts.push(
+      `["${decimalText(prices[i] ?? 0, priceScale)}","${decimalText(quantities[i] ?? 0, quantityScale)}"]`,
+    )
+  const text = Buffer.from(texts.join(','))
+  const packed = Buffer.alloc(packedMaxBytes(count))
+  const end = packLevels(text, 0, text.length, packed, 0)
+  if (end < 0) throw new RangeError('A level has more than 2^53 - 1 units')
+  return packed.subarray(0, end)
 }
