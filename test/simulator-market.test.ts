@@ -34,7 +34,8 @@ const anyMarket = fc
     skew: fc.constantFrom(0, 1),
   })
   .map(({ symbol, ...identity }) => marketOf(symbol, { ...identity, symbols: SYMBOLS }))
-const isDense = (stream: string) => !stream.endsWith('@blockTrade')
+const isNotDepth = (stream: string) => !stream.includes('@depth')
+const isDense = (stream: string) => isNotDepth(stream) && !stream.endsWith('@blockTrade')
 const anyBlock = fc.integer({ min: 0, max: 3_000_000 })
 
 function marketOf(symbol: string, identity: Parameters<typeof openMarket>[0]): SymbolMarket {
@@ -53,7 +54,7 @@ function frames(
   fromMs: number,
   toMs: number,
   stepMs: number,
-  has = (_stream: string) => true,
+  has = isNotDepth,
 ): string[] {
   const cursor = new MarketCursor(market, fromMs)
   const sent: string[] = []
@@ -140,6 +141,11 @@ test('a restarted exchange sends the same frames that the stopped one would have
   )
 })
 
+const LEVELS = String.raw`(\["\d+\.\d\d000000","\d+\.\d{5}000"\],?)*`
+const DIFF = new RegExp(
+  String.raw`^{"e":"depthUpdate","E":\d{13},"s":"BTCUSDT","U":\d+,"u":\d+,"b":\[${LEVELS}\],"a":\[${LEVELS}\]}$`,
+)
+
 test("frames have the exchange's keys in its order, and decimals with 8 places", () => {
   const market = marketOf('BTCUSDT', { seed: 1, messagesPerSecond: 50, symbols: SYMBOLS, skew: 1 })
   const shapes = {
@@ -149,11 +155,17 @@ test("frames have the exchange's keys in its order, and decimals with 8 places",
       /^{"e":"aggTrade","E":\d{13},"s":"BTCUSDT","a":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","f":\d+,"l":\d+,"T":\d{13},"m":(true|false),"M":true}$/,
     'btcusdt@blockTrade':
       /^{"e":"blockTrade","E":\d{13},"s":"BTCUSDT","t":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","T":\d{13},"m":(true|false)}$/,
+    'btcusdt@depth@100ms': DIFF,
+    'btcusdt@depth': DIFF,
     'btcusdt@bookTicker':
       /^{"u":\d+,"s":"BTCUSDT","b":"\d+\.\d\d000000","B":"\d+\.\d{5}000","a":"\d+\.\d\d000000","A":"\d+\.\d{5}000"}$/,
   }
   const seen = new Set<string>()
-  for (const text of frames(market, blockStartMs(0), blockStartMs(60) - 1, 60_000)) {
+  const sent = [
+    ...frames(market, blockStartMs(0), blockStartMs(60) - 1, 60_000),
+    ...frames(market, blockStartMs(60), blockStartMs(61) - 1, 1_000, (stream) => stream.includes('@depth')),
+  ]
+  for (const text of sent) {
     const envelope = /^{"stream":"([^"]+)","data":(.*)}$/.exec(text)
     const shape = Object.entries(shapes).find(([stream]) => stream === envelope?.[1])
     assert.match(envelope?.[2] ?? text, shape?.[1] ?? /^$/)

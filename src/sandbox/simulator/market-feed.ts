@@ -1,5 +1,6 @@
 import { streamName, TICK_TYPES } from '../../foundation/market/event.ts'
 import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
+import { depthStreams } from './market/depth-cursor.ts'
 import type { Market } from './market/market.ts'
 import { MarketCursor } from './market/market-cursor.ts'
 import type { StreamServer, SubscriptionListener } from './server/stream-server.ts'
@@ -15,6 +16,7 @@ export class MarketFeed implements SubscriptionListener {
   readonly #markets: Market
   readonly #streams: StreamServer
   readonly #clock: Clock
+  readonly #depthGroups: number
   readonly #symbolOfStream = new Map<string, string>()
   readonly #openStreams = new Map<string, number>()
   readonly #cursors = new Map<string, MarketCursor>()
@@ -23,12 +25,16 @@ export class MarketFeed implements SubscriptionListener {
   #cancelTick: (() => void) | undefined
   #lastTickMs = 0
 
-  constructor(markets: Market, streams: StreamServer) {
+  /** @param depthGroups groups of connections, by their number in turn, that get depth diffs with separate cuts */
+  constructor(markets: Market, streams: StreamServer, depthGroups: number) {
     this.#markets = markets
     this.#streams = streams
     this.#clock = streams.clock
-    for (const symbol of markets.keys())
-      for (const type of TICK_TYPES) this.#symbolOfStream.set(streamName(symbol, type), symbol)
+    this.#depthGroups = depthGroups
+    for (const symbol of markets.keys()) {
+      const series = TICK_TYPES.map((type) => streamName(symbol, type))
+      for (const stream of [...series, ...depthStreams(symbol)]) this.#symbolOfStream.set(stream, symbol)
+    }
     streams.listen(this)
   }
 
@@ -42,7 +48,7 @@ export class MarketFeed implements SubscriptionListener {
   #begin(symbol: string, sinceMs: number): void {
     const market = this.#markets.get(symbol)
     if (this.#cursors.has(symbol) || market === undefined) return
-    this.#cursors.set(symbol, new MarketCursor(market, sinceMs))
+    this.#cursors.set(symbol, new MarketCursor(market, sinceMs, this.#depthGroups))
     if (this.#cancelTick !== undefined) return
     this.#lastTickMs = wallMs(this.#clock)
     this.#scheduleTick()
@@ -107,7 +113,10 @@ export class MarketFeed implements SubscriptionListener {
 
   #deliver(cursor: MarketCursor, nowMs: number): void {
     const audience = { has: (stream: string) => this.#streams.subscribers(stream) !== undefined }
-    cursor.deliver(nowMs, audience, (stream, text) => this.#streams.publish(stream, text))
+    cursor.deliver(nowMs, audience, (stream, text, group) => {
+      const isInGroup = ({ id }: { readonly id: number }) => id % this.#depthGroups === group
+      this.#streams.publish(stream, text, group === undefined ? undefined : isInGroup)
+    })
   }
 
   #makeBlocks(nowMs: number): void {

@@ -19,6 +19,10 @@ export interface SimulatedExchangeOptions extends ExchangeOptions {
   readonly skew?: number
   /** How far back REST reaches. Default: a day. */
   readonly historyMinutes?: number
+  /**
+   * Groups of connections, in turn, whose depth diffs are cut at different moments. Default: 1.
+   */
+  readonly depthGroups?: number
 }
 
 export const DEFAULT_SEED = 1
@@ -38,13 +42,14 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
     seed = DEFAULT_SEED,
     messagesPerSecond = DEFAULT_MESSAGES_PER_SECOND,
     skew = DEFAULT_SKEW,
+    depthGroups = 1,
   } = options
   const unique = new Set(symbols.map((symbol) => symbol.toUpperCase()))
   const identity = { symbols: [...unique], seed, messagesPerSecond, skew }
   const markets = openMarket(identity)
   const source = simulatedExchangeName(identity)
   const streams = new StreamServer({ source, ownTimeUnit: null, limits, clock })
-  const feed = new MarketFeed(markets, streams)
+  const feed = new MarketFeed(markets, streams, depthGroups)
   const past = new MarketHistory({ markets, historyMinutes, nowMs: () => wallMs(clock) })
   return openExchangeServer(options, {
     streams,

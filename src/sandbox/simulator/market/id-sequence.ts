@@ -38,6 +38,12 @@ export class IdSequence {
     return (this.#epochs[0]?.firstId ?? 0) + this.eventsBetween(0, position)
   }
 
+  /** The last position before the ids restart after this one; infinite in the latest epoch. */
+  lastOfEpochAt(position: number): number {
+    const next = this.#epochs.find(({ fromPosition }) => fromPosition > position)
+    return (next?.fromPosition ?? Number.POSITIVE_INFINITY) - 1
+  }
+
   /** Halts the sequence from `position`, which no event has reached, until {@link resume}. */
   halt(position: number): void {
     this.#halts.push({ from: position, to: Number.POSITIVE_INFINITY })

@@ -1,5 +1,5 @@
 import { byTickType, TICK_TYPES } from '../../../foundation/market/event.ts'
-import { BLOCK_MS, MAX_UPDATE_ID_STEP, type SymbolPlan } from './market-plan.ts'
+import { BLOCK_MS, MAX_UPDATE_ID_STEP, type SymbolPlan, UPDATE_IDS_PER_STEP } from './market-plan.ts'
 import { dealTrades, drawMoments } from './market-timing.ts'
 import { relativePriceAt } from './price-path.ts'
 import { hash32, Random } from './random.ts'
@@ -93,7 +93,7 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
       else askSteps = drawSteps(random, instrument.typicalSteps * 20)
       updateOffset += random.next() < 0.6 ? 1 : 1 + Math.floor(random.next() * MAX_UPDATE_ID_STEP)
       quotes.eventMs[nextQuote] = eventMs
-      quotes.updateOffset[nextQuote] = updateOffset
+      quotes.updateOffset[nextQuote] = updateOffset * UPDATE_IDS_PER_STEP
       quotes.bidTicks[nextQuote] = mid
       quotes.askTicks[nextQuote] = mid + spread
       quotes.bidSteps[nextQuote] = bidSteps

@@ -31,23 +31,28 @@ export interface SymbolPlan {
   readonly perBlock: Readonly<Record<TickType, number>>
   readonly firstIds: Readonly<Record<TradeType, number>>
   readonly firstUpdateId: number
-  /** Update ids reserved for a block. It uses some of them, since real `u` has gaps. */
+  /** Update ids of a block. Quotes have some of them, since real `u` has gaps. */
   readonly updateIdsPerBlock: number
 }
 
 /** Measured on real BTCUSDT and ETHUSDT: 4.1. */
 const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
+/** Update ids per step. The ones between two quotes belong to changes below the top of the book. */
+export const UPDATE_IDS_PER_STEP = 8
 
 /** A few an hour at usual rates, at least three. They are not part of the messages per second. */
 const MESSAGES_PER_BLOCK_TRADE = 100_000
 const LEAST_BLOCK_TRADES = 3 / 60
 
 /** A symbol's id sequences. They can restart and halt. */
-export type SymbolIds = Readonly<Record<TradeType, IdSequence>>
+export type SymbolIds = Readonly<Record<TradeType, IdSequence>> & {
+  /** Shared by quotes and changes of the order book; block b has the positions from b * `updateIdsPerBlock` on. */
+  readonly update: IdSequence
+}
 
-export function symbolIds({ firstIds }: SymbolPlan): SymbolIds {
-  return byTradeType((type) => new IdSequence(firstIds[type]))
+export function symbolIds({ firstIds, firstUpdateId }: SymbolPlan): SymbolIds {
+  return { ...byTradeType((type) => new IdSequence(firstIds[type])), update: new IdSequence(firstUpdateId) }
 }
 
 /** The position of a block's first event among all of its type. Many blocks have no event. */
@@ -99,7 +104,7 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
       blockTrade: 1 + (hash32('blockTrades', symbol) % 1_000_000),
     },
     firstUpdateId: 10_000_000_000 + hash32('updates', symbol) * 8,
-    updateIdsPerBlock: quotes * MAX_UPDATE_ID_STEP + 1,
+    updateIdsPerBlock: (quotes * MAX_UPDATE_ID_STEP + 1) * UPDATE_IDS_PER_STEP,
   }
 }
 

@@ -94,10 +94,10 @@ export const SERIES: Readonly<Record<TickType, Series<TradeEvent | QuoteEvent>>>
   ...TRADE_SERIES,
   bookTicker: {
     eventMs: ({ quotes }, index) => quotes.eventMs[index] ?? 0,
-    event({ block, plan, quotes }, index) {
+    event({ block, plan, quotes }, index, ids) {
       const { price, quantity } = plan.instrument
       return {
-        id: plan.firstUpdateId + block * plan.updateIdsPerBlock + (quotes.updateOffset[index] ?? 0),
+        id: ids.update.idAt(block * plan.updateIdsPerBlock + (quotes.updateOffset[index] ?? 0)),
         price: price(quotes.bidTicks[index] ?? 0),
         quantity: quantity(quotes.bidSteps[index] ?? 0),
         askPrice: price(quotes.askTicks[index] ?? 0),

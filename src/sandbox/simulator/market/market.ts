@@ -1,4 +1,6 @@
 import { TICK_TYPES, type TickType } from '../../../foundation/market/event.ts'
+import { type BookBlock, makeBookBlock } from './book-block.ts'
+import { BookClock } from './book-clock.ts'
 import { type MarketBlock, makeBlock } from './market-block.ts'
 import {
   eventsBefore,
@@ -12,28 +14,36 @@ import { SERIES } from './market-series.ts'
 
 /** Maximum number of events in the cached blocks. A column entry takes some 20 bytes. */
 const KEPT_EVENTS = 1_500_000
+/** Maximum number of changes in the cached minutes of order books, of 12 bytes each. */
+const KEPT_BOOK_CHANGES = 6_000_000
 
 /** Types that `makeBlock` draws together, since they depend on each other. */
 const DENSE: ReadonlySet<TickType> = new Set(['trade', 'aggTrade', 'bookTicker'])
 
 export interface SymbolMarket {
   readonly plan: SymbolPlan
-  /** The only state that does not follow from the identity of the market. */
+  /** With the pauses of `clock`, the only state that does not follow from the identity of the market. */
   readonly ids: SymbolIds
+  readonly clock: BookClock
   /** The events of one minute; equal calls give equal blocks. */
   block(number: number): MarketBlock
+  /** The changes of the order book of one minute; equal calls give equal changes. */
+  book(number: number): BookBlock
 }
 
-/** All symbols of a simulated market, by name. They share a cache of blocks. */
+/** All symbols of a simulated market, by name. They share the caches of blocks. */
 export type Market = ReadonlyMap<string, SymbolMarket>
 
 export function openMarket(identity: MarketIdentity): Market {
-  const blocks = new BlockCache()
+  const blocks = new BlockCache<MarketBlock>(KEPT_EVENTS, ({ wire }) => wire.length)
+  const books = new BlockCache<BookBlock>(KEPT_BOOK_CHANGES, ({ ticks }) => ticks.length)
   return new Map(
-    [...planMarket(identity)].map(([symbol, plan]) => [
-      symbol,
-      { plan, ids: symbolIds(plan), block: (number: number) => blocks.get(plan, number) },
-    ]),
+    [...planMarket(identity)].map(([symbol, plan]) => {
+      const block = (number: number) =>
+        blocks.get(`${number}/${symbol}`, () => withSparseTypes(makeBlock(plan, number)))
+      const book = (number: number) => books.get(`${number}/${symbol}`, () => makeBookBlock(block(number)))
+      return [symbol, { plan, ids: symbolIds(plan), clock: new BookClock(plan, block), block, book }]
+    }),
   )
 }
 
@@ -61,22 +71,28 @@ function withSparseTypes(block: MarketBlock): MarketBlock {
 }
 
 /** Caches the most recently used blocks. An evicted one is created again on request. */
-class BlockCache {
-  readonly #blocks = new Map<string, MarketBlock>()
-  #events = 0
+class BlockCache<Block> {
+  readonly #blocks = new Map<string, Block>()
+  readonly #maxSize: number
+  readonly #sizeOf: (block: Block) => number
+  #size = 0
 
-  get(plan: SymbolPlan, number: number): MarketBlock {
-    const key = `${number}/${plan.instrument.symbol}`
+  constructor(maxSize: number, sizeOf: (block: Block) => number) {
+    this.#maxSize = maxSize
+    this.#sizeOf = sizeOf
+  }
+
+  get(key: string, make: () => Block): Block {
     const kept = this.#blocks.get(key)
-    const block = kept ?? withSparseTypes(makeBlock(plan, number))
+    const block = kept ?? make()
     // The last key is the most recently used.
     this.#blocks.delete(key)
     this.#blocks.set(key, block)
-    if (kept === undefined) this.#events += block.wire.length
+    if (kept === undefined) this.#size += this.#sizeOf(block)
     for (const [oldestKey, oldest] of this.#blocks) {
-      if (this.#events <= KEPT_EVENTS || oldestKey === key) break
+      if (this.#size <= this.#maxSize || oldestKey === key) break
       this.#blocks.delete(oldestKey)
-      this.#events -= oldest.wire.length
+      this.#size -= this.#sizeOf(oldest)
     }
     return block
   }

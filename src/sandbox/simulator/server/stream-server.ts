@@ -107,7 +107,8 @@ export class StreamServer {
     return this.#subscribers.get(stream)
   }
 
-  publish(stream: string, text: string): void {
+  /** @param isFor the subscribers that get it; default: all */
+  publish(stream: string, text: string, isFor?: (connection: StreamConnection) => boolean): void {
     const subscribers = this.#subscribers.get(stream)
     if (subscribers === undefined) return
     let inMicroseconds: string | undefined
@@ -121,6 +122,7 @@ export class StreamServer {
     const intercept = this.hooks?.frame
     let encoded: { readonly text: string; readonly frame: Buffer } | undefined
     for (const connection of subscribers) {
+      if (isFor?.(connection) === false) continue
       const own = textFor(connection)
       if (intercept !== undefined) {
         intercept({ connectionId: connection.id, stream, text: own }, (content) =>
