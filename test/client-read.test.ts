@@ -8,24 +8,25 @@ import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { type MarketEvent, readEvents } from '../src/tools/client/index.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
 import { addPartitions, produce } from './support/messages.ts'
-import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
+import { aggTradeValue, bookTickerValue, eventValue, tradeValue } from './support/records.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 
 /** A program as a user would write it. */
 const PROGRAM = `import { type MarketEvent, readEvents } from 'tapeline'
 
-const [brokers = '', trades = '', bookTicker = ''] = process.argv.slice(2)
+const [brokers = '', trades = '', bookTicker = '', depth = ''] = process.argv.slice(2)
 const stop = new AbortController()
 let count = 0
 for await (const event of readEvents({
   brokers: brokers.split(','),
-  topics: { trades, bookTicker },
+  topics: { trades, bookTicker, depth },
+  types: ['trade', 'aggTrade', 'bookTicker', 'depth', 'depthSnapshot'],
   from: 'earliest',
   signal: stop.signal,
 })) {
   console.log(line(event))
-  if (++count === 3) stop.abort()
+  if (++count === 5) stop.abort()
 }
 
 function line(event: MarketEvent): string {
@@ -37,6 +38,10 @@ function line(event: MarketEvent): string {
       return \`\${event.symbol} \${event.firstTradeId ?? 0}..\${event.lastTradeId ?? 0}\`
     case 'bookTicker':
       return \`\${event.symbol} \${event.bidPrice} \${event.askPrice}\`
+    case 'depth':
+      return \`\${event.symbol} \${event.firstUpdateId}..\${event.lastUpdateId} \${event.bids.map(([price]) => price)}\`
+    case 'depthSnapshot':
+      return \`\${event.symbol} \${event.lastUpdateId} of \${event.limit}, \${event.asks.length} asks\`
   }
 }
 `
@@ -125,9 +130,18 @@ test('the packed package runs with its types in a program outside this repositor
   timeout: 120_000,
 }, async () => {
   await using topics = await createTestTopics({ prefix: 'client' })
-  const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
+  const {
+    KAFKA_TRADES_TOPIC: trades,
+    KAFKA_BOOK_TICKER_TOPIC: bookTicker,
+    KAFKA_DEPTH_TOPIC: depth,
+  } = topics.env
   await produce(trades, 'BTCUSDT', [tradeValue({ t: 41 }), aggTradeValue({ f: 1, l: 41 })])
   await produce(bookTicker, 'BTCUSDT', [bookTickerValue()])
+  const bids = [
+    ['2.0', '1.5'],
+    ['1.0', '0'],
+  ]
+  await produce(depth, 'BTCUSDT', [eventValue('depth', { U: 7, u: 9, b: bids }), eventValue('depthSnapshot')])
   const folder = mkdtempSync(join(tmpdir(), 'client-'))
   const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
   const modules = join(folder, 'node_modules')
@@ -142,10 +156,12 @@ test('the packed package runs with its types in a program outside this repositor
   writeFileSync(join(folder, 'program.ts'), PROGRAM)
   const strict = '--strict --noUncheckedIndexedAccess --module nodenext --target esnext --types node --noEmit'
   node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict.split(' '), 'program.ts')
-  const lines = node('program.ts', brokers().join(), trades, bookTicker).trim().split('\n')
+  const lines = node('program.ts', brokers().join(), trades, bookTicker, depth).trim().split('\n')
   assert.deepEqual(lines.sort(), [
+    'BTCUSDT 1 of 5000, 0 asks',
     'BTCUSDT 1..41',
     'BTCUSDT 41   61837.63000000 sell',
     'BTCUSDT 61837.63000000 61837.64000000',
+    'BTCUSDT 7..9 2.0,1.0',
   ])
 })

@@ -254,7 +254,7 @@ for (const right of OPERATOR.filter(({ name }) => name === 'binance.dead_letters
     } finally {
       await grant([right])
     }
-    const create = async () => (await initTopics(settingsOf('operator'))).length === TOPICS.length + 1
+    const create = async () => (await initTopics(settingsOf('operator'))).length === TOPICS.length + 2
     await until('the topics', create, 10_000)
   })
 }

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import {
   declarationOf,
   EVENT_TYPES,
-  type EventDeclaration,
+  type EventTopic,
   type EventType,
   hasEpoch,
   hasTimes,
@@ -22,9 +22,6 @@ import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES
 
 const NOT_A_SOURCE = `source is neither ${LATE_SOURCES.join(' nor ')}`
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
-
-/** Topics of events. */
-export type EventTopic = EventDeclaration['topic']
 
 export type TopicKind = EventTopic | 'gaps' | 'deadLetters'
 

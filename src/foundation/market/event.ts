@@ -100,6 +100,9 @@ export interface EventDeclaration {
   readonly rest: RestDeclaration | null
 }
 
+/** The topics of events. */
+export type EventTopic = EventDeclaration['topic']
+
 const HEAD = { e: 'type', E: 'eventTime', s: 'symbol' } as const
 const AMOUNT = { p: 'price', q: 'quantity' } as const
 const TAKER = { T: 'tradeTime', m: 'isBuyerMaker' } as const

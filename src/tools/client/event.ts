@@ -1,6 +1,7 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
-import { Decoder, type EventTopic } from '../../foundation/kafka/message-decoder.ts'
+import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import type { Position } from '../../foundation/kafka/partition.ts'
+import type { EventTopic } from '../../foundation/market/event.ts'
 import { ABSENT, type EventFields } from '../../foundation/market/event-fields.ts'
 import { LevelCursor } from '../../foundation/market/levels.ts'
 import type { BookLevel, MarketEvent } from './market-event.ts'
