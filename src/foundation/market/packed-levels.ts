@@ -1,5 +1,3 @@
-import { LevelCursor } from './levels.ts'
-
 /*
  * The levels of one side as bytes of a column. Byte 0 has the scales: how many decimals the prices (high
  * nibble) and the quantities (low nibble) have, the fewest that hold every level exactly. Then, for each
@@ -10,6 +8,7 @@ import { LevelCursor } from './levels.ts'
 
 const ZERO = 0x30
 const DOT = 0x2e
+const QUOTE = 0x22
 
 /** A varint of 54 bits has at most 8 bytes. */
 const LEVEL_MAX_BYTES = 16
@@ -31,7 +30,10 @@ export function scalesOf(packed: Uint8Array): LevelScales | null {
   return scales === undefined ? null : { price: scales >> 4, quantity: scales & 15 }
 }
 
-const cursor = new LevelCursor()
+/** The decimals of the levels being packed: price, quantity, price, …; each is a whole number of its scale. */
+let numbers = new Float64Array(1024)
+let scales = new Uint8Array(1024)
+const POWERS = Float64Array.from({ length: 9 }, (_, exponent) => 10 ** exponent)
 
 /**
  * Packs checked levels into `out` from `at` on; it needs {@link packedMaxBytes}.
@@ -46,19 +48,18 @@ export function packLevels(
   at: number,
 ): number {
   if (start === end) return at
+  const count = readDecimals(bytes, start, end)
   let [priceScale, quantityScale] = [0, 0]
-  cursor.begin(bytes, start, end)
-  while (cursor.next()) {
-    priceScale = Math.max(priceScale, scaleOf(bytes, cursor.priceStart, cursor.priceEnd))
-    quantityScale = Math.max(quantityScale, scaleOf(bytes, cursor.quantityStart, cursor.quantityEnd))
+  for (let i = 0; i < count; i += 2) {
+    priceScale = Math.max(priceScale, scales[i] ?? 0)
+    quantityScale = Math.max(quantityScale, scales[i + 1] ?? 0)
   }
   out[at] = (priceScale << 4) | quantityScale
   let place = at + 1
   let before = 0
-  cursor.begin(bytes, start, end)
-  while (cursor.next()) {
-    const price = unitsOf(bytes, cursor.priceStart, cursor.priceEnd, priceScale)
-    const quantity = unitsOf(bytes, cursor.quantityStart, cursor.quantityEnd, quantityScale)
+  for (let i = 0; i < count; i += 2) {
+    const price = unitsOf(i, priceScale)
+    const quantity = unitsOf(i + 1, quantityScale)
     if (price > Number.MAX_SAFE_INTEGER || quantity > Number.MAX_SAFE_INTEGER) return -1
     place = writeDifference(out, place, price - before)
     place = writeVarint(out, place, quantity)
@@ -91,26 +92,50 @@ export function unpackLevels(
   }
 }
 
-/** Decimals of a text without its last zeros. */
-function scaleOf(bytes: Uint8Array, start: number, end: number): number {
-  let last = end
-  while (last > start && bytes[last - 1] === ZERO) last--
-  for (let at = last - 1; at >= start; at--) if (bytes[at] === DOT) return last - 1 - at
-  return 0
+/** Reads checked levels into {@link numbers} and {@link scales}. @returns how many decimals */
+function readDecimals(bytes: Uint8Array, start: number, end: number): number {
+  let count = 0
+  for (let at = start; at < end; at++) {
+    // The text between a pair of quotes is a decimal.
+    if (bytes[at] !== QUOTE) continue
+    if (count === numbers.length) grow()
+    let number = 0
+    for (at++; ; at++) {
+      const byte = bytes[at] ?? QUOTE
+      if (byte === QUOTE || byte === DOT) break
+      number = number * 10 + (byte - ZERO)
+    }
+    let scale = 0
+    if (bytes[at] === DOT) {
+      // The last zeros do not count.
+      let zeros = 0
+      for (at++; ; at++) {
+        const byte = bytes[at] ?? QUOTE
+        if (byte === QUOTE) break
+        zeros++
+        if (byte === ZERO) continue
+        number = number * (POWERS[zeros] ?? 0) + (byte - ZERO)
+        scale += zeros
+        zeros = 0
+      }
+    }
+    numbers[count] = number
+    scales[count++] = scale
+  }
+  return count
+}
+
+function grow(): void {
+  const [fewer, fewerScales] = [numbers, scales]
+  numbers = new Float64Array(fewer.length * 2)
+  scales = new Uint8Array(fewer.length * 2)
+  numbers.set(fewer)
+  scales.set(fewerScales)
 }
 
 /** Above 2⁵³ the result is inexact, but still above. */
-function unitsOf(bytes: Uint8Array, start: number, end: number, scale: number): number {
-  let units = 0
-  let at = start
-  for (; at < end && bytes[at] !== DOT; at++) units = units * 10 + ((bytes[at] ?? 0) - ZERO)
-  const last = Math.min(end, at + 1 + scale)
-  let decimals = 0
-  for (at++; at < last; at++) {
-    units = units * 10 + ((bytes[at] ?? 0) - ZERO)
-    decimals++
-  }
-  return units * 10 ** (scale - decimals)
+function unitsOf(index: number, scale: number): number {
+  return (numbers[index] ?? 0) * (POWERS[scale - (scales[index] ?? 0)] ?? 0)
 }
 
 function writeDifference(out: Uint8Array, at: number, difference: number): number {
