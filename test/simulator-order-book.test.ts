@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { openMarket, type SymbolMarket } from '../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
 import { BLOCK_MS, blockStartMs } from '../src/sandbox/simulator/market/market-plan.ts'
-import { OrderBook } from '../src/sandbox/simulator/market/order-book.ts'
+import { SimulatedBook } from '../src/sandbox/simulator/market/simulated-book.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'XRPUSDT', 'PEPEUSDT', 'XYZBTC']
 const EVERY_LEVEL = Number.POSITIVE_INFINITY
@@ -93,7 +93,7 @@ class Copy {
 
 function trueBook(market: SymbolMarket, position: number) {
   const { price, quantity } = market.plan.instrument
-  const book = new OrderBook(market, position)
+  const book = new SimulatedBook(market, position)
   const levels = (side: 'bid' | 'ask') =>
     book
       .levels(side, EVERY_LEVEL)
@@ -213,7 +213,7 @@ test('the book of a virtual week moves out of old snapshots and stays bounded', 
   const hour = 60
   const prices: number[] = []
   const sizes: number[] = []
-  const book = new OrderBook(market, market.clock.positionAt(blockStartMs(0)))
+  const book = new SimulatedBook(market, market.clock.positionAt(blockStartMs(0)))
   for (let block = 0; block < 7 * 24 * hour; block += 3 * hour) {
     book.advance(market.clock.positionAt(blockStartMs(block) + 1))
     prices.push(book.levels('bid', 1)[0]?.[0] ?? 0)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TradeType } from '../src/foundation/market/event.ts'
+import { MarketBooks } from '../src/sandbox/simulator/market/book-history.ts'
 import { multiply } from '../src/sandbox/simulator/market/decimals.ts'
 import { openMarket } from '../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
@@ -21,8 +22,11 @@ interface Row {
 
 function market(nowMs = NOW_MS, historyMinutes = HISTORY_MINUTES) {
   let now = nowMs
-  const history = new MarketHistory({ markets: openMarket(IDENTITY), historyMinutes, nowMs: () => now })
-  const api = new RestApi(history, {}, null)
+  const markets = openMarket(IDENTITY)
+  const nowOf = () => now
+  const history = new MarketHistory({ markets, historyMinutes, nowMs: nowOf })
+  const books = new MarketBooks(markets, nowOf)
+  const api = new RestApi(history, {}, null, (symbol, levels) => books.book(symbol, { timeMs: now }, levels))
   const get = (path: string, timeUnit?: string) => {
     const answer = api.answer({ method: 'GET', url: `/api/v3/${path}`, ip: '127.0.0.1', timeUnit }, now)
     const isJson = answer.headers['content-type']?.startsWith('application/json')
@@ -115,6 +119,45 @@ test('times have the unit of the header, with the same digits as on the WebSocke
     const { status, json } = get('time', wrong)
     assert.deepEqual([status, json.code], [400, -1194])
   }
+})
+
+test('a snapshot has the best levels, and costs weight by their number', () => {
+  const { get } = market()
+  const all = get('depth?symbol=BTCUSDT&limit=5000')
+  assert.equal(all.status, 200)
+  assert.deepEqual(Object.keys(all.json), ['lastUpdateId', 'bids', 'asks'])
+  assert.deepEqual([all.json.bids.length, all.json.asks.length], [5_000, 5_000])
+  const prices = (side: 'bids' | 'asks') => all.json[side].map(([price]: [string]) => Number(price))
+  assert(Math.max(...prices('bids')) === prices('bids')[0])
+  assert(prices('bids')[0] < prices('asks')[0])
+  const cases = [
+    ['', 100, 5],
+    ['&limit=5', 5, 5],
+    ['&limit=100', 100, 5],
+    ['&limit=101', 101, 25],
+    ['&limit=500', 500, 25],
+    ['&limit=1000', 1_000, 50],
+    ['&limit=1001', 1_001, 250],
+    ['&limit=9999', 5_000, 250],
+  ] as const
+  let used = 250
+  for (const [limit, levels, weight] of cases) {
+    const { json, headers } = get(`depth?symbol=BTCUSDT${limit}`, 'MICROSECOND')
+    used += weight
+    assert.equal(headers['x-mbx-used-weight'], String(used), limit)
+    assert.deepEqual(json, {
+      lastUpdateId: all.json.lastUpdateId,
+      bids: all.json.bids.slice(0, levels),
+      asks: all.json.asks.slice(0, levels),
+    })
+  }
+  const codeOf = (query: string) => get(`depth?${query}`).json.code
+  assert.deepEqual(
+    ['', 'symbol=NOPE', 'symbol=BTCUSDT&limit=0', 'symbol=BTCUSDT&limit=x', 'symbol=BTCUSDT&fromId=1'].map(
+      codeOf,
+    ),
+    [-1102, -1121, -1130, -1100, -1104],
+  )
 })
 
 test('REST returns a trade from its E on, not before it is sent', () => {

@@ -36,7 +36,7 @@ const streams = new StreamServer({
   clock,
 })
 const past = new ReplayHistory(symbols)
-const exchange = await openExchangeServer({ portWaitMs: 0 }, { streams, past, faultSeed: 1 })
+const exchange = await openExchangeServer({ portWaitMs: 0 }, { streams, past, books: null, faultSeed: 1 })
 const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND, timeUnit)
 const feed = new Feed(frames, async () => first(await clients(1)), clock)
 

@@ -5,6 +5,7 @@ import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
 import { FaultInjector, type SetTrading } from './faults/fault-injector.ts'
 import { requestFate } from './faults/fault-rest.ts'
+import type { BookHistory } from './market/book-history.ts'
 import type { ExchangeTruth, MarketPast } from './market/trade-history.ts'
 import { HOST, PortGate } from './server/port-gate.ts'
 import { type RestAnswer, RestApi } from './server/rest-api.ts'
@@ -38,6 +39,8 @@ export interface Exchange {
   readonly faults: Pick<FaultInjector, 'add' | 'list' | 'clear'>
   /** The true market, for comparison with the stored data. */
   readonly history: ExchangeTruth
+  /** The true order books, as the matching engine had them; null in a replay. */
+  readonly books: BookHistory | null
   connections(): readonly ConnectionReport[]
   /** Counts since start, except `connections`, which are those open now. */
   stats(): { connections: number; framesSent: number; restRequests: number }
@@ -56,17 +59,20 @@ export async function openExchangeServer(
   served: {
     streams: StreamServer
     past: MarketPast
+    books: BookHistory | null
     faultSeed: number
     setTrading?: SetTrading
     stop?: () => void
   },
 ): Promise<Exchange> {
-  const { streams, past, faultSeed: seed, setTrading } = served
+  const { streams, past, books, faultSeed: seed, setTrading } = served
   const { source, ownTimeUnit, clock } = streams
   const server = createServer()
   const door = new PortGate(server, options.port ?? 0, options.portWaitMs ?? 5_000)
   const faults = new FaultInjector({ streams, door, past, setTrading, seed })
-  const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits, ownTimeUnit)
+  const shown = new FaultyHistory(past, faults.book)
+  const shownBooks = books && ((symbol: string, levels: number) => shown.book(books, symbol, levels))
+  const rest = new RestApi(shown, options.restLimits, ownTimeUnit, shownBooks)
   const history: ExchangeTruth = {
     symbols: past.symbols,
     events: (type, symbol, fromId, toId, epoch) => {
@@ -77,7 +83,7 @@ export async function openExchangeServer(
     epochCount: (symbol, type) => past.epochCount(symbol, type),
   }
   const connections = () => [...streams.connections].map((connection) => connection.report())
-  const control = options.faultApi ? faultApi({ faults, history, connections }) : undefined
+  const control = options.faultApi ? faultApi({ faults, history, books, connections }) : undefined
   let restRequests = 0
   server.on('request', (request, response) => {
     if (control?.(request, response)) return
@@ -107,6 +113,7 @@ export async function openExchangeServer(
     source,
     faults,
     history,
+    books,
     connections,
     stats: () => ({ connections: streams.connections.size, framesSent: streams.framesSent, restRequests }),
     async close() {

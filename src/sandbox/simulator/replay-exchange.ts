@@ -32,6 +32,6 @@ export async function startReplayExchange(
   const streams = new StreamServer({ source, ownTimeUnit: content.timeUnit, limits, clock })
   const past = new ReplayHistory(content.symbols)
   const feed = new ReplayFeed({ path, content, streams, history: past, speed })
-  const served = { streams, past, faultSeed: FAULT_SEED, stop: () => feed.stop() }
+  const served = { streams, past, books: null, faultSeed: FAULT_SEED, stop: () => feed.stop() }
   return { ...(await openExchangeServer(options, served)), finished: feed.finished }
 }

@@ -1,5 +1,6 @@
 import { systemClock, wallMs } from '../../foundation/runtime/clock.ts'
 import { type Exchange, type ExchangeOptions, openExchangeServer } from './exchange-server.ts'
+import { MarketBooks } from './market/book-history.ts'
 import { DEFAULT_SYMBOLS } from './market/instruments.ts'
 import { openMarket } from './market/market.ts'
 import { MarketHistory } from './market/market-history.ts'
@@ -50,10 +51,12 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
   const source = simulatedExchangeName(identity)
   const streams = new StreamServer({ source, ownTimeUnit: null, limits, clock })
   const feed = new MarketFeed(markets, streams, depthGroups)
-  const past = new MarketHistory({ markets, historyMinutes, nowMs: () => wallMs(clock) })
+  const nowMs = () => wallMs(clock)
+  const past = new MarketHistory({ markets, historyMinutes, nowMs })
   return openExchangeServer(options, {
     streams,
     past,
+    books: new MarketBooks(markets, nowMs),
     faultSeed: seed,
     setTrading(symbol, isTrading) {
       // Both use the same moment; otherwise a frame could have ids that REST does not have.

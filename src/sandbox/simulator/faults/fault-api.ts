@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { TRADE_TYPES } from '../../../foundation/market/event.ts'
 import { describeError, isTapelineError, TapelineError } from '../../../foundation/runtime/errors.ts'
+import type { BookHistory } from '../market/book-history.ts'
 import { rowOf } from '../market/market-event.ts'
 import type { ExchangeTruth } from '../market/trade-history.ts'
 import type { ConnectionReport } from '../server/stream-connection.ts'
@@ -19,6 +20,7 @@ interface Answer {
 interface Parts {
   readonly faults: FaultInjector
   readonly history: ExchangeTruth
+  readonly books: BookHistory | null
   readonly connections: () => readonly ConnectionReport[]
 }
 
@@ -45,7 +47,7 @@ export function faultApi(parts: Parts): (request: IncomingMessage, response: Ser
 }
 
 function answer(
-  { faults, history, connections }: Parts,
+  { faults, history, books, connections }: Parts,
   method: string,
   [first, second]: readonly string[],
   query: URLSearchParams,
@@ -60,6 +62,8 @@ function answer(
   }
   if (first === 'connections' && method === 'GET')
     return { status: 200, body: { connections: connections() } }
+  if (first === 'truth' && second === 'book' && method === 'GET')
+    return { status: 200, body: trueBook(history.symbols, books, query) }
   if (first === 'truth' && method === 'GET') return { status: 200, body: truth(history, second, query) }
   if (method === 'DELETE') faults.book.end(Number(first))
   const fault = faults.list().find(({ id }) => String(id) === first)
@@ -81,6 +85,22 @@ function truth(history: ExchangeTruth, what: string | undefined, query: URLSearc
     throw wrong(`epoch: only ${epochs} exist so far, counted from 0.`)
   const events = history.events(type, symbol, fromId, toId, epoch)
   return { epochs, rows: events.map((event) => rowOf(type, event)) }
+}
+
+function trueBook(symbols: readonly string[], books: BookHistory | null, query: URLSearchParams): unknown {
+  const symbol = query.get('symbol') ?? ''
+  const [timeMs, updateId, epoch, levels = 100] = ['time', 'updateId', 'epoch', 'levels'].map((name) =>
+    wholeNumber(query, name),
+  )
+  if (books === null) throw wrong('A replay does not know the order books.')
+  if (!symbols.includes(symbol)) throw wrong(`symbol: "${symbol}" is not listed here.`)
+  if ((timeMs === undefined) === (updateId === undefined)) throw wrong('Give either time or updateId.')
+  try {
+    return books.book(symbol, updateId === undefined ? { timeMs: timeMs ?? 0 } : { updateId, epoch }, levels)
+  } catch (error) {
+    if (error instanceof RangeError) throw wrong(`${error.message}.`)
+    throw error
+  }
 }
 
 function wrong(message: string): TapelineError {

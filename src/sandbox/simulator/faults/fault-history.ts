@@ -1,4 +1,5 @@
 import type { TradeType } from '../../../foundation/market/event.ts'
+import type { BookHistory, BookSnapshot } from '../market/book-history.ts'
 import type { TradeEvent } from '../market/market-event.ts'
 import type { HistoryQuery, MarketPast, TradeHistory } from '../market/trade-history.ts'
 import { wholeMs } from '../server/time-units.ts'
@@ -38,6 +39,14 @@ export class FaultyHistory implements TradeHistory {
     const there = lags.length === 0 ? rows : rows.filter((row) => wholeMs(row.tradeTime) <= untilMs)
     if (endsEarly || there.length < rows.length) this.#strike(lags)
     return this.#shortened(symbol, there)
+  }
+
+  /** The latest book that REST shows. */
+  book(books: BookHistory, symbol: string, levels: number): BookSnapshot {
+    const lags = this.#book.active('restLag').filter(({ spec }) => concerns(spec, symbol))
+    this.#strike(lags)
+    const timeMs = this.#truth.nowMs() - Math.max(0, ...lags.map(({ spec }) => spec.lagMs))
+    return books.book(symbol, { timeMs }, levels)
   }
 
   #strike(faults: Iterable<Fault>): void {

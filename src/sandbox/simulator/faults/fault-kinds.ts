@@ -49,7 +49,9 @@ const ofFrames = { ...times, ...chance, ...ofConnection, ...ofStream }
 const ofRequests = {
   ...times,
   ...chance,
-  path: z.enum([...TRADE_TYPES.map((type) => restOf(type).path), 'exchangeInfo', 'time', 'ping']).optional(),
+  path: z
+    .enum([...TRADE_TYPES.map((type) => restOf(type).path), 'depth', 'exchangeInfo', 'time', 'ping'])
+    .optional(),
   symbol: symbol.optional(),
 }
 const ofRows = { ...times, symbol: symbol.optional() }
@@ -185,7 +187,7 @@ export const FAULTS = z.discriminatedUnion('kind', [
   kind(
     'restLag',
     'REST',
-    'rows of the last `lagMs` are missing, of `symbol` (all); in a replay this is the time of the capture',
+    'rows of the last `lagMs` are missing, of `symbol` (all), and snapshots of its order book are that old; in a replay this is the time of the capture',
     { ...ofRows, lagMs: ms.min(1) },
   ),
   kind(

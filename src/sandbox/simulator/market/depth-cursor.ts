@@ -1,7 +1,7 @@
 import { streamName } from '../../../foundation/market/event.ts'
 import type { SymbolMarket } from './market.ts'
-import { type BookDiff, type BookLevel, OrderBook } from './order-book.ts'
 import { hash32 } from './random.ts'
+import { type BookLevel, SimulatedBook, type SimulatedDiff } from './simulated-book.ts'
 
 /** The streams of the changes of a book: their names and how often they are cut. Tapeline reads only the first. */
 const DEPTH_STREAMS: ReadonlyArray<{ readonly name: (symbol: string) => string; readonly periodMs: number }> =
@@ -37,7 +37,7 @@ export class DepthCursor {
   readonly #market: SymbolMarket
   readonly #periodMs: number
   #dueMs: number
-  #book: OrderBook | undefined
+  #book: SimulatedBook | undefined
 
   /** @param options.sinceMs skips earlier cuts */
   constructor(
@@ -77,7 +77,7 @@ export class DepthCursor {
     const { clock, ids } = this.#market
     const from = clock.positionBeforeCut(cutMs, this.#periodMs)
     const to = clock.positionAt(cutMs - 1)
-    const book = this.#book?.position === from ? this.#book : new OrderBook(this.#market, from)
+    const book = this.#book?.position === from ? this.#book : new SimulatedBook(this.#market, from)
     this.#book = book
     const frames: string[] = []
     while (book.position < to) {
@@ -89,7 +89,7 @@ export class DepthCursor {
     return frames
   }
 
-  #frame({ first, last, bids, asks }: BookDiff, eventTime: number): string {
+  #frame({ first, last, bids, asks }: SimulatedDiff, eventTime: number): string {
     const { plan, ids } = this.#market
     const { symbol } = plan.instrument
     const levels = (side: readonly BookLevel[]) => side.map((level) => this.#level(level)).join()

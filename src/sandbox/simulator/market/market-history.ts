@@ -47,6 +47,8 @@ export class MarketHistory implements MarketPast {
   /** A halted symbol has no events. After it resumes, its ids continue where they ended. */
   setTrading(symbol: string, isTrading: boolean, nowMs: number): void {
     const market = this.#marketOf(symbol)
+    if (isTrading) market.clock.resume(nowMs)
+    else market.clock.pause(nowMs)
     for (const type of TRADE_TYPES) {
       const end = this.#endAt(type, market, nowMs)
       if (isTrading) market.ids[type].resume(end)

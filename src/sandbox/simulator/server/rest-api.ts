@@ -1,5 +1,6 @@
 import { restOf, TRADE_TYPES, type TradeType } from '../../../foundation/market/event.ts'
 import { MICROSECONDS_IN, type TimeUnit } from '../../../foundation/market/time-unit.ts'
+import type { BookHistory } from '../market/book-history.ts'
 import { rowOf } from '../market/market-event.ts'
 import type { HistoryQuery, TradeHistory } from '../market/trade-history.ts'
 import { exchangeInfo } from './exchange-info.ts'
@@ -21,10 +22,22 @@ export interface RestAnswer {
 }
 
 interface Endpoint {
-  readonly weight: number
+  readonly weight: number | ((query: URLSearchParams) => number)
   /** @param serverTime now, in the unit of the answer */
   readonly answer: (parameters: Parameters, unit: TimeUnit, serverTime: number) => object
 }
+
+/** Levels per side of a snapshot, and its weight by their number. */
+const LEVELS = { initial: 100, most: 5_000 }
+const SNAPSHOT_WEIGHTS: ReadonlyArray<readonly [levels: number, weight: number]> = [
+  [100, 5],
+  [500, 25],
+  [1_000, 50],
+]
+const LARGEST_SNAPSHOT_WEIGHT = 250
+
+/** The latest books that REST shows; null in a replay, which has none. */
+export type ShownBooks = (symbol: string, levels: number) => ReturnType<BookHistory['book']>
 
 const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
 
@@ -37,7 +50,12 @@ export class RestApi {
   readonly #endpoints: ReadonlyMap<string, Endpoint>
 
   /** @param ownTimeUnit fixed unit of its rows; null: milliseconds, or as requested */
-  constructor(history: TradeHistory, limits: Partial<RestLimits> | undefined, ownTimeUnit: TimeUnit | null) {
+  constructor(
+    history: TradeHistory,
+    limits: Partial<RestLimits> | undefined,
+    ownTimeUnit: TimeUnit | null,
+    books: ShownBooks | null,
+  ) {
     this.#history = history
     this.#ownTimeUnit = ownTimeUnit
     this.#limits = { ...DEFAULT_REST_LIMITS, ...limits }
@@ -55,6 +73,7 @@ export class RestApi {
         weight: restOf('trade').weight,
         answer: (parameters, unit) => this.#rows('trade', parameters, unit, { limit: parameters.limit() }),
       },
+      ...(books === null ? {} : { depth: this.#depth(books) }),
       ...Object.fromEntries(TRADE_TYPES.map((type) => [restOf(type).path, ofTrades(type)])),
     }
     this.#endpoints = new Map(Object.entries(endpoints).map(([path, one]) => [`/api/v3/${path}`, one]))
@@ -68,7 +87,8 @@ export class RestApi {
       return { status: 404, headers: JSON_TYPE, body: JSON.stringify({ code: -5000, msg }) }
     }
     if (request.method !== 'GET') return { status: 405, headers: { allow: 'GET' }, body: '' }
-    const verdict = this.#weights.take(request.ip, endpoint.weight, nowMs)
+    const weight = typeof endpoint.weight === 'number' ? endpoint.weight : endpoint.weight(url.searchParams)
+    const verdict = this.#weights.take(request.ip, weight, nowMs)
     const headers = {
       ...JSON_TYPE,
       'x-mbx-used-weight': String(verdict.used),
@@ -85,6 +105,21 @@ export class RestApi {
     } catch (error) {
       if (!(error instanceof BadRequest)) throw error
       return { status: 400, headers, body: JSON.stringify({ code: error.code, msg: error.message }) }
+    }
+  }
+
+  #depth(books: ShownBooks): Endpoint {
+    return {
+      weight: (query) => {
+        const levels = Number(query.get('limit') ?? LEVELS.initial)
+        return SNAPSHOT_WEIGHTS.find(([most]) => levels <= most)?.[1] ?? LARGEST_SNAPSHOT_WEIGHT
+      },
+      answer: (parameters) => {
+        const [symbol, levels] = [parameters.symbol(), parameters.limit(LEVELS)]
+        parameters.done()
+        this.#checkListed(symbol)
+        return books(symbol, levels)
+      },
     }
   }
 

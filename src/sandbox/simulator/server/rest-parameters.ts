@@ -15,8 +15,8 @@ export class BadRequest extends Error {
 const SYMBOL_PATTERN = '^[\\w\\-._&&[^a-z]]{1,50}$'
 const INTEGER_PATTERN = '^[0-9]{1,20}$'
 const SYMBOLS_PATTERN = '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$'
-const MAX_LIMIT = 1_000
-const DEFAULT_LIMIT = 500
+/** The number of rows or levels of an answer. */
+const ROWS = { initial: 500, most: 1_000 }
 
 /** The parameters of a request, read by name. `done` refuses unread ones, as the exchange does. */
 export class Parameters {
@@ -63,11 +63,11 @@ export class Parameters {
     return Number(text)
   }
 
-  /** Number of rows: default 500, maximum 1,000. */
-  limit(): number {
-    const limit = this.integer('limit') ?? DEFAULT_LIMIT
+  /** Number of rows. A larger one is reduced to the most. */
+  limit({ initial, most } = ROWS): number {
+    const limit = this.integer('limit') ?? initial
     if (limit === 0) throw new BadRequest(-1130, "Data sent for parameter 'limit' is not valid.")
-    return Math.min(MAX_LIMIT, limit)
+    return Math.min(most, limit)
   }
 
   done(): void {

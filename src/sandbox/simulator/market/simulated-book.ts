@@ -16,7 +16,7 @@ export type BookSide = 'bid' | 'ask'
 export type BookLevel = readonly [ticks: number, steps: number]
 
 /** The levels of the book that changed, best first. Positions are those of `SymbolIds.update`. */
-export interface BookDiff {
+export interface SimulatedDiff {
   readonly first: number
   readonly last: number
   readonly bids: readonly BookLevel[]
@@ -37,7 +37,7 @@ const FOLLOWED_BLOCKS = 2
  * One symbol's order book, as the matching engine has it after an update. The quotes are its best
  * levels, and the resting quantities below and above them are its other bids and asks.
  */
-export class OrderBook {
+export class SimulatedBook {
   readonly #source: BookSource
   readonly #updatesPerBlock: number
   /** Quantity by price in ticks. Those inside the spread are not visible. */
@@ -66,7 +66,7 @@ export class OrderBook {
   }
 
   /** Advances to a later update and returns the levels that changed on the way. */
-  cut(position: number): BookDiff {
+  cut(position: number): SimulatedDiff {
     const first = this.#position + 1
     const changed =
       this.#blockOf(position) - this.#blockOf(this.#position) > FOLLOWED_BLOCKS
@@ -137,7 +137,7 @@ export class OrderBook {
     }
   }
 
-  #advanceAndCompare(position: number): Pick<BookDiff, 'bids' | 'asks'> {
+  #advanceAndCompare(position: number): Pick<SimulatedDiff, 'bids' | 'asks'> {
     const touched = new Set<number>()
     const { bidTicks, askTicks } = this.#top
     const [bids, asks] = [new PriceRange(bidTicks), new PriceRange(askTicks)]
@@ -173,7 +173,7 @@ export class OrderBook {
   }
 
   /** Compares all levels before and after. */
-  #replace(position: number): Pick<BookDiff, 'bids' | 'asks'> {
+  #replace(position: number): Pick<SimulatedDiff, 'bids' | 'asks'> {
     const all = Number.POSITIVE_INFINITY
     const former = { bid: new Map(this.levels('bid', all)), ask: new Map(this.levels('ask', all)) }
     this.#open(position)
