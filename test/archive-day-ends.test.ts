@@ -102,6 +102,20 @@ test('a record of a later time, from a wrong clock, delays no day', async (conte
   assert.equal(await all.days.isOver(DATE, NEXT, committedAt), true)
 })
 
+test('a reading of a clock that was ahead says nothing about a day that was not over then', async (context) => {
+  const all = await parts(context)
+  all.nowMs = MIDNIGHT_MS + 3 * DAY_MS
+  all.produced('trades', 5)
+  await all.archived('trades', 5)
+  assert.equal(await all.days.isOver('2024-08-08', DATE, MIDNIGHT_MS), true)
+  all.nowMs = MIDNIGHT_MS + 10 * MINUTE_MS
+  all.produced('trades', 9)
+  const isOver = () => all.days.isOver(DATE, NEXT, MIDNIGHT_MS)
+  assert.equal(await isOver(), false, 'four messages are not archived')
+  await all.archived('trades', 9)
+  assert.equal(await isOver(), true)
+})
+
 test('a chain of a topic that was deleted is not waited for', async (context) => {
   const all = await parts(context)
   all.nowMs = MIDNIGHT_MS + 10 * MINUTE_MS

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { compact } from '../src/archive/compaction.ts'
+import { duckDbCompaction } from '../src/archive/day-merge.ts'
 import { type DayList, newestDayList } from '../src/foundation/archive/day-list.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { bookTickerValue, gapRow, record, tradeValue } from './support/records.ts'
 
@@ -50,6 +53,24 @@ test('the list of a day says what is missing and why, and whether that explains 
     files.map(({ key }) => key),
     'the files stay',
   )
+})
+
+test('a revision that another process folds while a day is merged is in the list of the day', async () => {
+  await using all = await createArchive()
+  await all.add(
+    'trades',
+    [1, 4].map((id) => trade(id)),
+  )
+  const ports = duckDbCompaction(all.store, all.duckDb, systemClock())
+  const merge: typeof ports.merge = async (day) => {
+    const merged = await ports.merge(day)
+    await all.add('gaps', [ledger({ from_id: 2, to_id: 3, status: 'unrecoverable', reason: 'gone' })])
+    await all.publish(() => false)
+    return merged
+  }
+  await compact({ ...ports, merge }, () => true)
+  const { verdict, missing } = await list(all)
+  assert.deepEqual([verdict, missing.map(({ from_id }) => from_id)], ['incomplete', [2]])
 })
 
 test('a backfilled day becomes complete', async () => {

@@ -9,9 +9,11 @@ import { duckDbCompaction } from '../src/archive/day-merge.ts'
 import { OpenSegments } from '../src/archive/open-segments.ts'
 import { SegmentWriter } from '../src/archive/segment-writer.ts'
 import { markForSweep, sweep } from '../src/archive/sweep.ts'
+import { markArchive } from '../src/foundation/archive/archive-mark.ts'
 import { CommitChain } from '../src/foundation/archive/commit-chain.ts'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { openDuckDb } from '../src/foundation/archive/duckdb.ts'
+import type { ObjectStore } from '../src/foundation/archive/object-store.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { openTestStore } from './support/archive-store.ts'
@@ -34,6 +36,16 @@ async function parts(context: TestContext) {
   const chain = new CommitChain(store, PARTITION)
   await chain.begin({ firstOffset: 0, at: 0 })
   return { duckDb, chain, ...duckDbCompaction(store, duckDb, systemClock()) }
+}
+
+/** A store that reads in another way. */
+function withRead(store: ObjectStore, read: ObjectStore['read']): ObjectStore {
+  return new Proxy(store, {
+    get(target, name) {
+      const found: unknown = name === 'read' ? read : Reflect.get(target, name)
+      return typeof found === 'function' ? found.bind(target) : found
+    },
+  })
 }
 
 type Parts = Awaited<ReturnType<typeof parts>>
@@ -68,6 +80,20 @@ async function readOf({ store }: Parts, keys: readonly string[]): Promise<string
 function trade(id: number, afterMs: number, fields: Readonly<Record<string, unknown>> = {}): FetchedMessage {
   return record(tradeValue({ t: id, T: MIDNIGHT_MS + afterMs, E: MIDNIGHT_MS + afterMs, ...fields }))
 }
+
+test('two services that start for the first time at once mark one archive', async (context) => {
+  const store = await openTestStore(context)
+  const identity = { source: 'binance', timeUnit: 'microsecond' } as const
+  let isFirst = true
+  const slower = withRead(store, async (key) => {
+    const found = await store.read(key)
+    if (isFirst) await markArchive(store, identity)
+    isFirst = false
+    return found
+  })
+  await markArchive(slower, identity)
+  await assert.rejects(markArchive(slower, { ...identity, source: 'other' }), /binance/)
+})
 
 test('a segment has every value digit for digit', async (context) => {
   const all = await parts(context)

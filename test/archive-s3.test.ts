@@ -5,6 +5,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, type TestContext, test } from 'node:test'
 import { markForSweep, sweep } from '../src/archive/sweep.ts'
+import { markArchive } from '../src/foundation/archive/archive-mark.ts'
 import { CommitChain, chainsOf } from '../src/foundation/archive/commit-chain.ts'
 import type { S3Options, S3Store } from '../src/foundation/archive/s3-store.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
@@ -274,6 +275,39 @@ test('a file with other content is refused, and is not kept', { skip }, async (c
   await refused({ sha256: 'x' }, /its SHA-256 is .*, not x/)
   assert.deepEqual(filesIn(cacheFolder), [])
   assert.match(String(await failureOf(store.localCopy('missing', expected))), /missing is missing in s3:/)
+})
+
+test('a copy that was damaged in the cache is downloaded again for a day that is published', {
+  skip,
+}, async (context) => {
+  const { store, cacheFolder } = await scene(context)
+  await using archive = await createArchive('simulated', store)
+  await archive.add('trades', [record(tradeValue({ t: 1, T: MIDNIGHT_MS, E: MIDNIGHT_MS }))])
+  const [chain] = await chainsOf(store)
+  const [committed] = await new CommitChain(store, chain ?? assert.fail('no chain')).records()
+  const file = committed?.files[0] ?? assert.fail('no file')
+  await store.release([await store.localCopy(file.key, file)])
+  const [name = ''] = readdirSync(join(cacheFolder, 'files'))
+  writeFileSync(join(cacheFolder, 'files', name), Buffer.alloc(file.bytes))
+  assert.deepEqual(
+    (await archive.publish()).map(({ rows }) => rows),
+    [1],
+  )
+})
+
+test('an object that is missing is known to be, also if the store refuses to say so', {
+  skip,
+}, async (context) => {
+  const { store, proxy } = await scene(context)
+  proxy.decide = ({ method, isList }) => (method === 'GET' && !isList ? 'hide missing' : undefined)
+  await markArchive(store, { source: 'binance', timeUnit: 'microsecond' })
+  const expected = await putFile(store, 'folder/file', bytes('content'))
+  await putFile(store, 'folder/file.other', bytes('content'))
+  assert.equal((await store.read('folder/file'))?.toString(), 'content')
+  for (const missing of ['folder/fil', 'folder/file.o', 'none']) {
+    assert.equal(await store.read(missing), null)
+    assert.match(String(await failureOf(store.localCopy(missing, expected))), /is missing in s3:/)
+  }
 })
 
 test('a cache that cannot be written is an error with the fix', { skip }, async (context) => {

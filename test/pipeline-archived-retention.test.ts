@@ -10,7 +10,7 @@ import { compact } from '../src/archive/compaction.ts'
 import { duckDbCompaction } from '../src/archive/day-merge.ts'
 import { archivedRetention } from '../src/consumer/archived-retention.ts'
 import { confirmationRecord, readAnnounced } from '../src/foundation/archive/archived-days.ts'
-import { createDayList, newestDayList } from '../src/foundation/archive/day-list.ts'
+import { createDayList, dayListKey, newestDayList } from '../src/foundation/archive/day-list.ts'
 import { openDuckDb, quoted } from '../src/foundation/archive/duckdb.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import { localFiles } from '../src/foundation/archive/local-files.ts'
@@ -163,8 +163,19 @@ function startRetention({ kafka, topic }: Scene) {
   return { retention: archivedRetention(kafka, topic, { clock: systemClock(), log }), lines }
 }
 
-/** Publishes a list of a day with other rows. @param rows a query on `files` */
-async function alterArchive({ store, duckDb, folder }: Scene, table: string, ms: number, rows: string) {
+/**
+ * Publishes a list of a day with other rows.
+ *
+ * @param rows a query on `files`
+ * @param added to the number of the list; 0: in place of the newest
+ */
+async function alterArchive(
+  { store, duckDb, folder }: Scene,
+  table: string,
+  ms: number,
+  rows: string,
+  added = 1,
+) {
   const last = (await newestDayList(store, table, date(ms))) ?? assert.fail(`${table} is not published`)
   const key = `${table}/date=${last.date}/${last.number}-altered.parquet`
   const path = join(folder, 'archive', key)
@@ -180,7 +191,9 @@ async function alterArchive({ store, duckDb, folder }: Scene, table: string, ms:
     firstSymbol: 'BTCUSDT',
     lastSymbol: 'ETHUSDT',
   }
-  assert.ok(await createDayList(store, { ...last, number: last.number + 1, files: [file] }))
+  if (added === 0) await store.remove(dayListKey(last))
+  const list = { ...last, number: last.number + added, publishedAt: last.publishedAt + 1, files: [file] }
+  assert.ok(await createDayList(store, list))
 }
 
 const NONE = { trades: 0, book_ticker: 0 }
@@ -325,10 +338,23 @@ test('A5 nothing is dropped by an archive that is restored, damaged or silent', 
 
   await restore()
   await announceAgain()
+  const rowsLost = "FROM files WHERE symbol <> 'ETHUSDT'"
+  await alterArchive(scene, 'raw_trades', FIRST, rowsLost, 0)
+  await alterArchive(scene, 'raw_trades', SECOND, rowsLost, 0)
+  await alterArchive(scene, 'book_ticker', FIRST, rowsLost, 0)
+  await alterArchive(scene, 'book_ticker', SECOND, rowsLost, 0)
+  await scene.publish()
+  const lost = await whyKept()
+  assert.match(lost.said, /raw_trades\S* \S* ETHUSDT: 5 rows more in the tables/)
+
+  await restore()
+  await announceAgain()
   const sevenHoursAgo = confirmationRecord(topic, { at: Date.now() - 7 * 3_600_000, ends: {} })
   const sender = new RecordSender(kafka, 'test', 'lz4')
   await sender.send([sevenHoursAgo])
-  assert.match((await whyKept()).said, /the archive has confirmed nothing since/)
+  assert.match((await whyKept()).said, /the archive last confirmed its files at/)
+  await sender.send([confirmationRecord(topic, { at: Date.now() + 7 * 3_600_000, ends: {} })])
+  assert.match((await whyKept()).said, /the archive last confirmed its files at/, 'a wrong clock')
   await sender.send([confirmationRecord(topic, { at: Date.now(), ends: {} })])
   await sender.close()
   assert.match((await whyKept()).said, /the archive has not read /)

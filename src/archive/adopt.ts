@@ -83,7 +83,12 @@ export async function adoptDay(
       // Later records are still to be merged; folded ones never are.
       { files: [], through: { ...folded, ...last?.through } },
     )
-    if (list !== null) return { ...done, list: list.number }
+    if (list !== null) {
+      // As in compaction, the ledger may have new revisions.
+      await using now = await ArchiveSnapshot.take(store)
+      await refreshManifest(ports, await ledgerOf(ports, now.chains), table.name, date)
+      return { ...done, list: list.number }
+    }
     if (attempt === MAX_ATTEMPTS)
       throw new Error(`${table.name} ${date} was published ${attempt} times meanwhile`)
   }

@@ -37,7 +37,7 @@ export interface AnnouncerPorts {
 }
 
 /** What was announced of a day. */
-type Known = Pick<ArchivedDay, 'table' | 'date' | 'list' | 'highestList' | 'checkedAt'>
+type Known = Pick<ArchivedDay, 'table' | 'date' | 'list' | 'highestList' | 'publishedAt' | 'checkedAt'>
 
 /** Where the chains end at a moment, by their paths. */
 export interface ChainEnds {
@@ -79,7 +79,9 @@ export class Announcer {
     const { days } = await readAnnounced<Known>(
       fetcher,
       topic,
-      ({ table, date, list, highestList, checkedAt }) => ({ table, date, list, highestList, checkedAt }),
+      ({ table, date, list, highestList, publishedAt, checkedAt }) => ({
+        ...{ table, date, list, highestList, publishedAt, checkedAt },
+      }),
     )
     const sender = new RecordSender(kafka, 'tapeline-archive-announcer', 'lz4')
     try {
@@ -111,7 +113,7 @@ export class Announcer {
         if (list === null) continue
         const before = known.get(archivedDayKey(list))
         present.add(archivedDayKey(list))
-        const isKnown = before?.list === list.number && before.checkedAt >= this.#dueAt(date)
+        const isKnown = before !== undefined && this.#isKnown(list, before)
         const problem = await this.#problemOf(list, isKnown)
         if (problem !== null) damaged.push(problem)
         else if (!isKnown) await send(await this.#read(list, before?.highestList ?? 0))
@@ -119,10 +121,17 @@ export class Announcer {
     }
     for (const [key, { table, date, list, highestList }] of known) {
       if (list === 0 || present.has(key)) continue
-      const nothing = { list: 0, rows: 0, hash: '0', through: {}, symbols: {} }
+      const nothing = { list: 0, publishedAt: 0, rows: 0, hash: '0', through: {}, symbols: {} }
       await send({ table, date, ...nothing, highestList, checkedAt: wallMs(this.#ports.clock) })
     }
     return damaged
+  }
+
+  /** Whether this list was announced, and read since the day is old enough. */
+  #isKnown({ number, publishedAt, date }: DayList, before: Known): boolean {
+    const isSame = before.list === number && before.publishedAt === publishedAt
+    // A time that is still to come was read from a wrong clock.
+    return isSame && before.checkedAt >= this.#dueAt(date) && before.checkedAt <= wallMs(this.#ports.clock)
   }
 
   /** When a day is old enough to be dropped; before the first day while it is not. */
@@ -151,7 +160,7 @@ export class Announcer {
 
   async #read(list: DayList, announced: number): Promise<ArchivedDay> {
     const { store, duckDb, clock } = this.#ports
-    const { table, date, number, files, through } = list
+    const { table, date, number, publishedAt, files, through } = list
     const columns = DAY_TABLES.get(table)
     if (columns === undefined) throw new Error(`The archive has no table ${table}`)
     const checkedAt = wallMs(clock)
@@ -162,7 +171,8 @@ export class Announcer {
        FROM ${copies.read(files)} GROUP BY symbol ORDER BY symbol`,
     )
     return {
-      ...{ table, date, list: number, highestList: Math.max(number, announced), checkedAt, through },
+      ...{ table, date, list: number, publishedAt, checkedAt, through },
+      highestList: Math.max(number, announced),
       rows: figures.reduce((sum, { rows }) => sum + Number(rows), 0),
       hash: String(figures.reduce((sum, { hash }) => sum + BigInt(hash), 0n)),
       symbols: Object.fromEntries(figures.map(({ symbol, rows, hash }) => [symbol, [Number(rows), hash]])),

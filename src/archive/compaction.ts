@@ -91,9 +91,14 @@ export async function compact(
       lists.set(day, newest)
       if (newest !== null) await removeUnlisted(store, newest)
     })
-  const notRefreshed = await refreshManifests(ports, ledger)
-  errors.push(...notRefreshed)
-  for (const one of chains) await attempt(() => fold(store, one, lists, notRefreshed.length === 0))
+  const failed = errors.length
+  await attempt(async () => {
+    // While the days were merged, another process may have read and folded new revisions of the ledger.
+    const { gaps } = published.length === 0 ? ledger : await ports.readLedger(await readChains(store))
+    errors.push(...(await refreshManifests(ports, { gaps, changed: [...ledger.changed, ...published] })))
+  })
+  const isLedgerPublished = errors.length === failed
+  for (const one of chains) await attempt(() => fold(store, one, lists, isLedgerPublished))
   if (errors.length > 0) throw new AggregateError(errors, 'Not all days were published')
   return published
 }

@@ -55,6 +55,8 @@ export class DayEnds {
     if (nowMs < settledMs + (lastDate > date ? 0 : DAY_MS)) return false
     // A record of a later time comes from a wrong clock, and must not delay the day until then.
     const sinceMs = Math.max(settledMs, committedAt > nowMs ? 0 : committedAt)
+    // So does a reading of a later time.
+    this.#readings = this.#readings.filter(({ atMs }) => atMs <= nowMs)
     let reading = this.#readings.find(({ atMs }) => atMs >= sinceMs)
     if (reading === undefined) {
       reading = { atMs: nowMs, topicsAtMs: nowMs, waiting: await this.#ends() }

@@ -98,7 +98,7 @@ export function openTestS3Store(endpoint: string, options: Partial<S3Options> = 
 
 /**
  * What the proxy does with a request: answer 500 before or after the server has done it, 503 or 403,
- * never answer, end the answer in its middle, or not pass on `If-None-Match`.
+ * never answer, end the answer in its middle, not pass on `If-None-Match`, or answer 403 in place of 404.
  */
 export type S3Fault =
   | 'fail before'
@@ -108,6 +108,7 @@ export type S3Fault =
   | 'silence'
   | 'cut'
   | 'unconditional'
+  | 'hide missing'
 
 export interface S3Request {
   readonly method: string
@@ -138,14 +139,13 @@ export async function startS3Proxy(
     const body = Buffer.concat(await Array.fromAsync(incoming))
     const fault = proxy.decide(one)
     if (fault === 'silence') return
-    const [status, code] = (fault === undefined ? undefined : ANSWERS[fault]) ?? []
+    const [status, code = ''] = (fault === undefined ? undefined : ANSWERS[fault]) ?? []
     if (status !== undefined) {
       if (fault === 'fail after') await forward(url, incoming, body, false)
-      response.writeHead(status, { 'content-type': 'application/xml' })
-      response.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>injected</Message></Error>`)
-      return
+      return void refuse(response, status, code)
     }
     const answer = await forward(url, incoming, body, fault === 'unconditional')
+    if (fault === 'hide missing' && answer.status === 404) return void refuse(response, 403, 'AccessDenied')
     response.writeHead(answer.status, { ...answer.headers, 'content-length': answer.body.length })
     if (fault !== 'cut') return void response.end(answer.body)
     response.write(answer.body.subarray(0, answer.body.length / 2), () => response.destroy())
@@ -165,6 +165,11 @@ export async function startS3Proxy(
     [Symbol.asyncDispose]: () => closeServer(server, open),
   }
   return proxy
+}
+
+function refuse(response: ServerResponse, status: number, code: string): void {
+  response.writeHead(status, { 'content-type': 'application/xml' })
+  response.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>injected</Message></Error>`)
 }
 
 async function forward(url: URL, incoming: IncomingMessage, body: Buffer, isUnconditional: boolean) {

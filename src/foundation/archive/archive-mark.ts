@@ -26,7 +26,9 @@ const META = z.object({
  */
 export async function markArchive(store: ObjectStore, { source, timeUnit }: ExchangeIdentity): Promise<void> {
   if ((await readMark(store)) === null) {
-    if (!(await store.isEmpty())) throw notAnArchive(store, 'Set ARCHIVE_URL to an empty or new folder.')
+    // Another service that starts for the first time may have marked it meanwhile.
+    if (!(await store.isEmpty()) && (await readMark(store)) === null)
+      throw notAnArchive(store, 'Set ARCHIVE_URL to an empty or new folder.')
     await store.create(KEY, Buffer.from(`${JSON.stringify({ format: 1, source, timeUnit })}\n`))
   }
   const marked = await requireMark(store)
@@ -43,6 +45,9 @@ export async function requireMark(store: ObjectStore): Promise<ExchangeIdentity>
     throw new TapelineError('ARCHIVE', `Nothing is archived in ${store.name} yet`, {
       fix: 'Start `bin/tapeline archive` with this ARCHIVE_URL, or set ARCHIVE_URL to the folder of an archive.',
     })
+  // It may have been marked between the two looks.
+  const late = await readMark(store)
+  if (late !== null) return late
   throw notAnArchive(store, 'Set ARCHIVE_URL to the folder of an archive.')
 }
 

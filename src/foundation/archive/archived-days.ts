@@ -26,6 +26,11 @@ const ARCHIVED_DAY = z.object({
   list: count,
   /** The highest number that was announced: more than `list` in an archive of an earlier time. */
   highestList: count,
+  /**
+   * When the list was made; milliseconds since the Unix epoch. An archive of an earlier time may make
+   * another list with this number.
+   */
+  publishedAt: z.int().default(0),
   /** When the files were read; milliseconds since the Unix epoch. */
   checkedAt: z.int(),
   rows: count,

@@ -39,14 +39,18 @@ export class LocalCopies implements AsyncDisposable {
   }
 
   /**
-   * Compares files that were added with what the archive knows of their content.
+   * Compares files that were added with what the archive knows of their content. A copy that was
+   * damaged after its download is replaced.
    *
    * @throws TapelineError `ARCHIVE` if one differs
    */
   async verify(files: ReadonlyArray<FileContent & { readonly key: string }>): Promise<void> {
-    for (const { key, bytes, sha256 } of files) {
-      const found = await localFiles.hash(this.#path(key))
-      if (found.bytes !== bytes || found.sha256 !== sha256)
+    for (const file of files) {
+      const { key } = file
+      if (await hasContent(this.#path(key), file)) continue
+      await this.#store.release([this.#path(key)])
+      this.#paths.set(key, await this.#store.localCopy(key, 'fresh'))
+      if (!(await hasContent(this.#path(key), file)))
         throw new TapelineError('ARCHIVE', `The archive is damaged: ${key} was altered`, {
           fix: 'Restore the file from a copy of the archive. `bin/tapeline archive check` names everything that is wrong.',
         })
@@ -63,4 +67,9 @@ export class LocalCopies implements AsyncDisposable {
     await this.#store.release([...this.#paths.values()])
     this.#paths.clear()
   }
+}
+
+async function hasContent(path: string, { bytes, sha256 }: FileContent): Promise<boolean> {
+  const found = await localFiles.hash(path)
+  return found.bytes === bytes && found.sha256 === sha256
 }

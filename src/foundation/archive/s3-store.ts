@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import {
   DeleteObjectCommand,
   GetObjectCommand,
+  ListObjectsV2Command,
   type ListObjectsV2CommandInput,
   PutObjectCommand,
   type PutObjectCommandInput,
@@ -163,7 +164,7 @@ export class S3Store implements ObjectStore {
         }
       }
     } catch (error) {
-      if (isMissing(error)) return null
+      if (await this.#isMissing(error, key)) return null
       throw this.#explained(error, `GET ${key}`)
     }
   }
@@ -222,8 +223,24 @@ export class S3Store implements ObjectStore {
       return { bytes: ContentLength, chunks: explained(Body, failed), close: () => void Body.destroy() }
     } catch (error) {
       // Compaction may have replaced it: the caller knows.
-      throw isMissing(error) ? new Error(`${key} is missing in ${this.#shown}`) : failed(error)
+      throw (await this.#isMissing(error, key))
+        ? new Error(`${key} is missing in ${this.#shown}`)
+        : failed(error)
     }
+  }
+
+  /**
+   * Whether a GET failed because there is no such object. Some stores answer 403 then, if the right to
+   * list has a condition: Ceph until 2026 (github.com/ceph/ceph/pull/68577).
+   */
+  async #isMissing(error: unknown, key: string): Promise<boolean> {
+    if (statusOf(error) !== 403) return isMissing(error)
+    const command = new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: this.#full(key), MaxKeys: 1 })
+    const listed = await this.#client.send(command).catch(() => {
+      // The first error says why.
+      throw this.#explained(error, `GET ${key}`)
+    })
+    return listed.Contents?.[0]?.Key !== this.#full(key)
   }
 
   async #put(key: string, input: Omit<PutObjectCommandInput, 'Bucket' | 'Key'>): Promise<void> {
