@@ -222,6 +222,68 @@ test('O15 a book whose best price is outside the horizon is refused, unless an o
   ])
 })
 
+test('O12–O15 in recordings with lost diffs a book is right inside its horizon, or refused with a true reason', () =>
+  fc.assert(
+    fc.asyncProperty(
+      HISTORIES,
+      fc.uniqueArray(fc.nat(40), { maxLength: 3 }),
+      fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 3 }),
+      async (one, lost, others) => {
+        const truth = new TrueBook(one.orders)
+        const { lastUpdateId } = truth
+        const diffs = [one.cuts, one.otherCuts.slice(0, 4)]
+          .flatMap((lengths) => truth.diffs(endsOf(lengths, lastUpdateId)))
+          .filter((_, index) => !lost.includes(index))
+        const anchors = [one.anchorAt, ...others].map((part) =>
+          truth.snapshot(Math.floor(part * lastUpdateId), one.limit),
+        )
+        // A diff that ends later may contain the ids, but does not tell the book before its end.
+        const isStored = (id: number, upTo: number) =>
+          diffs.some(
+            ({ firstUpdateId: first, lastUpdateId: last }) => first <= id && id <= last && last <= upTo,
+          )
+        const store = bookStore(diffs, anchors)
+        for (let updateId = 0; updateId <= lastUpdateId; updateId += 3) {
+          const answer = await bookAt(store, atId(updateId))
+          if (answer.kind === 'book') {
+            assert.ok(answer.at.lastUpdateId <= updateId)
+            assertTrue(answer, truth)
+            continue
+          }
+          if (answer.reason === 'hole' && answer.missing !== null)
+            for (let id = answer.missing.from; id <= answer.missing.to; id++)
+              assert.ok(!isStored(id, answer.missing.to), `${id}`)
+          // The last diff ends less than the longest range before the instant.
+          if (answer.reason === 'no anchor' && answer.tooOld === null)
+            assert.ok(anchors.every((anchor) => anchor.lastUpdateId > updateId - 12))
+          if (answer.reason === 'outside the horizon') {
+            const [best] = truth.levels(answer.side, answer.at.lastUpdateId).keys()
+            const horizon = Number(answer.horizon)
+            assert.ok(best === undefined || (answer.side === 'bids' ? best < horizon : best > horizon))
+          }
+        }
+      },
+    ),
+    { numRuns: 100 },
+  ))
+
+/** Compares the book with the exchange's. */
+function assertTrue(book: BookAt, truth: TrueBook): void {
+  for (const side of SIDE_NAMES) {
+    const { levels, horizon, outside } = book[side]
+    const real = truth.levels(side, book.at.lastUpdateId)
+    const limit = horizon === null ? null : Number(horizon.price)
+    const inside = [...real].filter(
+      ([price]) => limit === null || (side === 'bids' ? price >= limit : price <= limit),
+    )
+    assert.deepEqual(
+      columns(levels, 'price', 'quantity'),
+      inside.map((pair) => pair.map(String)),
+    )
+    for (const { price, quantity } of outside) assert.equal(Number(quantity), real.get(Number(price)) ?? 0)
+  }
+}
+
 test('O7 a keyframe gives the same book as its snapshot, and names it', () =>
   fc.assert(
     fc.asyncProperty(HISTORIES, fc.nat(20), async (one, at) => {

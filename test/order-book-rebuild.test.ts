@@ -177,6 +177,7 @@ test('O5 a crossed book does not widen the horizon', () => {
   const known = after(bookOf(), [[], [['105', '6'], ...ASKS.map(([price]): Pair => [price, '0'])]])
   after(known, [[['105', '1']], []])
   assert.ok(known.isCrossed, 'with a known ask outside the horizon')
+  assert.equal(known.horizon('asks'), '103')
 })
 
 test('O6 the best price is unknown if no level is inside the horizon, and none if the side is complete', () => {
