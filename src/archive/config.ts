@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { type ArchiveLocation, archiveLocation } from '../foundation/archive/open-store.ts'
+import { topicKinds } from '../foundation/consumption/partition-reader.ts'
 import type { NeededRights, TopicRight } from '../foundation/kafka/access.ts'
 import {
   archivedDaysTopic,
@@ -8,6 +9,7 @@ import {
   type TopicNames,
   topicNames,
 } from '../foundation/kafka/config.ts'
+import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import type { AnnouncerOptions } from './announcer.ts'
@@ -83,13 +85,18 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
   }
 }
 
+/** The topics whose messages are archived. */
+export function archivedTopics(topics: TopicNames): Map<string, TopicKind> {
+  return new Map([...topicKinds(topics), [topics.depth, 'depth']])
+}
+
 /** The rights that the archive needs on its topics and its group. */
 export function archiveRights({
-  topics: { trades, bookTicker, gaps, deadLetters, checkpoints },
+  topics: { trades, bookTicker, depth, gaps, deadLetters, checkpoints },
   groupId,
   announcer,
 }: Pick<ArchiveConfig, 'topics' | 'groupId' | 'announcer'>): NeededRights {
-  const read = [trades, bookTicker, gaps, deadLetters, checkpoints]
+  const read = [trades, bookTicker, depth, gaps, deadLetters, checkpoints]
   const topics = new Map<string, readonly TopicRight[]>(read.map((topic) => [topic, ['READ']]))
   if (announcer !== null) topics.set(announcer.topic, ['READ', 'WRITE'])
   return { topics, group: groupId }

@@ -185,33 +185,64 @@ async function writeDay(
 }
 
 /**
- * The rows in order, with whether a row is the first of its identity. A window over each identity would
- * need the memory of all rows; a sort spills to disk.
+ * The rows in order, with whether a row is of the first event of its identity. A window over each
+ * identity would need the memory of all rows; a sort spills to disk.
  */
-function sortedRows({ identity }: ArchiveTable, rows: string): string {
+function sortedRows({ identity, within }: ArchiveTable, rows: string): string {
   // The engine keeps the order of the sort in what follows it, so repeats are neighbours.
-  const sorted = `SELECT * FROM (${rows}) ORDER BY ${identity.join()}, _rank, _offset`
-  const isOther = identity.map((column) => `${column} IS DISTINCT FROM lag(${column}) OVER ()`)
-  return `SELECT *, ${isOther.join(' OR ')} AS _is_first, row_number() OVER () AS _number FROM (${sorted})`
+  const sorted = `SELECT * FROM (${rows}) ORDER BY ${[...identity, '_rank', '_offset', ...within].join()}`
+  const isOther = identity.map((column) => `${column} IS DISTINCT FROM lag(${column}) OVER ()`).join(' OR ')
+  if (within.length === 0)
+    return `SELECT *, ${isOther} AS _is_first, row_number() OVER () AS _number FROM (${sorted})`
+  // The rows of an event share its place in the segments: a row belongs to the first one if the last
+  // change of the place was one of the identity.
+  const isMoved = ['_rank', '_offset']
+    .map((one) => `${one} IS DISTINCT FROM lag(${one}) OVER ()`)
+    .join(' OR ')
+  const last = (condition: string) =>
+    `max(_number) FILTER (WHERE ${condition}) OVER (ROWS UNBOUNDED PRECEDING)`
+  return `SELECT * EXCLUDE (_is_other, _is_moved), ${last('_is_other')} = ${last('_is_other OR _is_moved')} AS _is_first
+    FROM (SELECT *, ${isOther} AS _is_other, ${isMoved} AS _is_moved, row_number() OVER () AS _number FROM (${sorted}))`
 }
 
-/** Writes the rows that repeat the identity of one that stays and have other content. */
+/** Writes the events that repeat the identity of one that stays and have other content. */
 async function writeConflicts(
   duckDb: DuckDb,
   { table, putConflicts }: DayToMerge,
   rows: string,
 ): Promise<StoredFile[]> {
+  const differing = table.within.length === 0 ? differingRows(table, rows) : differingEvents(table, rows)
+  const query = `SELECT ${namesOf(table)} FROM (${differing})`
+  const [count] = await duckDb.rows<{ rows: number }>(`SELECT count(*)::DOUBLE AS rows FROM (${query})`)
+  if (count === undefined || count.rows === 0) return []
+  return [{ ...(await putConflicts((path) => copyTo(duckDb, query, path))), rows: count.rows }]
+}
+
+function differingRows(table: ArchiveTable, rows: string): string {
   const differs = table.content.map((column) => {
     // The first of this identity is the last first one so far. One column at a time: the engine streams
     // that, and would keep all rows for a value of several columns.
     const first = `arg_max_null(${column}, _number) FILTER (WHERE _is_first) OVER (ROWS UNBOUNDED PRECEDING)`
     return `${column} IS DISTINCT FROM ${first}`
   })
-  const query = `SELECT ${namesOf(table)} FROM (SELECT *, ${differs.join(' OR ')} AS _differs
-    FROM (${sortedRows(table, rows)})) WHERE _differs`
-  const [count] = await duckDb.rows<{ rows: number }>(`SELECT count(*)::DOUBLE AS rows FROM (${query})`)
-  if (count === undefined || count.rows === 0) return []
-  return [{ ...(await putConflicts((path) => copyTo(duckDb, query, path))), rows: count.rows }]
+  return `SELECT * FROM (SELECT *, ${differs.join(' OR ')} AS _differs FROM (${sortedRows(table, rows)})) WHERE _differs`
+}
+
+/** Events of several rows differ if their numbers of rows or the sums of the hashes of their rows do. */
+function differingEvents(table: ArchiveTable, rows: string): string {
+  const identity = table.identity.join()
+  const place = `${identity}, _rank, _offset`
+  const few = `SELECT * FROM (${rows}) SEMI JOIN repeated USING (${identity})`
+  return `WITH repeated AS (
+        SELECT ${identity} FROM (${rows}) GROUP BY ALL HAVING min(_rank) < max(_rank) OR min(_offset) < max(_offset)),
+      marked AS MATERIALIZED (${sortedRows(table, few)}),
+      events AS (
+        SELECT ${place}, _is_first, count(*) AS _rows, sum(hash(${table.content.join()})) AS _hash
+        FROM marked GROUP BY ALL),
+      differing AS (
+        SELECT ${place} FROM events JOIN (SELECT ${identity}, _rows AS _first_rows, _hash AS _first_hash FROM events WHERE _is_first)
+          USING (${identity}) WHERE NOT _is_first AND (_rows <> _first_rows OR _hash <> _first_hash))
+    SELECT * FROM marked SEMI JOIN differing USING (${place}) ORDER BY ${place}, ${table.within.join()}`
 }
 
 function copyTo(duckDb: DuckDb, query: string, path: string): Promise<void> {

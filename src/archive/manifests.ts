@@ -78,26 +78,38 @@ export async function refreshManifest(
   }
 }
 
+/** Ids between the first and the last that no row covers, by what the ids tell; of the rows of {@link idsIn}. */
+const MISSING_IDS = {
+  contiguous: '(max(id) - min(id) + 1 - count(*))::DOUBLE',
+  ranges: 'sum(greatest(0, first_id - before - 1))::DOUBLE',
+  increasing: 'NULL',
+  none: 'NULL',
+} as const satisfies Record<ArchiveTable['ids'], string>
+
 /** Counts the rows and ids of each symbol in a file of a day, which has all rows of its symbols. */
 export async function symbolFigures(
   duckDb: DuckDb,
-  { identity, columns }: ArchiveTable,
+  table: ArchiveTable,
   path: string,
 ): Promise<DayList['symbols']> {
-  const id = identity.at(-1)
-  const file = `read_parquet(${quotedPath(path)})`
-  const hasEpochs = columns.some(({ name }) => name === 'epoch')
-  // An id may have two rows, of different times.
-  const ids = hasEpochs
-    ? `SELECT symbol, epoch, ${id} AS id, count(*) AS rows FROM ${file} GROUP BY ALL`
-    : `SELECT symbol, 0 AS epoch, ${id} AS id, 1 AS rows FROM ${file}`
   const figures = await duckDb.rows<DayFigures & { symbol: string }>(
-    `SELECT symbol, epoch, sum(rows)::DOUBLE AS "rows", min(id)::DOUBLE AS "firstId", max(id)::DOUBLE AS "lastId",
-       ${hasEpochs ? '(max(id) - min(id) + 1 - count(*))::DOUBLE' : 'NULL'} AS "missingIds"
-     FROM (${ids}) GROUP BY symbol, epoch ORDER BY symbol, epoch`,
+    `SELECT symbol, epoch, sum(rows)::DOUBLE AS "rows", min(first_id)::DOUBLE AS "firstId", max(id)::DOUBLE AS "lastId",
+       ${MISSING_IDS[table.ids]} AS "missingIds"
+     FROM (${idsIn(table, `read_parquet(${quotedPath(path)})`)}) GROUP BY symbol, epoch ORDER BY symbol, epoch`,
   )
   const bySymbol = Map.groupBy(figures, ({ symbol }) => symbol)
   return Object.fromEntries(
     [...bySymbol].map(([symbol, epochs]) => [symbol, epochs.map(({ symbol: _, ...of }) => of)]),
   )
+}
+
+/** The ids in a file: an id or range once, since an id may have two rows, of different times or levels. */
+function idsIn({ ids, id, firstId }: ArchiveTable, file: string): string {
+  if (ids === 'increasing')
+    return `SELECT symbol, 0 AS epoch, ${id} AS first_id, ${id} AS id, 1 AS rows FROM ${file}`
+  const once = `SELECT symbol, epoch, ${firstId ?? id} AS first_id, ${id} AS id, count(*) AS rows FROM ${file} GROUP BY ALL`
+  if (ids !== 'ranges') return once
+  // Ranges of two connections may overlap.
+  return `SELECT *, coalesce(max(id) OVER (PARTITION BY symbol, epoch ORDER BY first_id, id
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), first_id - 1) AS before FROM (${once})`
 }

@@ -5,7 +5,6 @@ import { type DeadLetterRow, deadLetter, mirroredLetter } from '../foundation/de
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
-import { isTickType } from '../foundation/market/event.ts'
 
 /** The rows of a segment, by table. */
 export interface SegmentBuffers extends PartitionOrigin {
@@ -39,7 +38,6 @@ export class SegmentRows {
     }
     if (kind !== 'gaps') {
       const { event } = decoder
-      if (!isTickType(event.type)) throw new TypeError('The archive does not read the topic of order books')
       this.#bufferOf(segment, ARCHIVE_TABLES[event.type]).add(event, offset)
       return
     }

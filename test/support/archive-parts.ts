@@ -16,7 +16,7 @@ import type { FetchedMessage } from '../../src/foundation/kafka/codec/record-bat
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { fetched, TOPIC_ID } from './records.ts'
 
-const KINDS = ['trades', 'bookTicker', 'gaps', 'deadLetters'] as const
+const KINDS = ['trades', 'bookTicker', 'depth', 'gaps', 'deadLetters'] as const
 /** 2024-08-09 00:00 UTC. */
 export const MIDNIGHT_MS = Date.UTC(2024, 7, 9)
 

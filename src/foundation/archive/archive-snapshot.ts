@@ -162,7 +162,8 @@ export class ArchiveSnapshot implements AsyncDisposable {
     const isOfDay = conditionsOf(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS }).join(' AND ')
     const rows = `SELECT ${columns}, file_index AS _rank, _offset FROM ${await this.#read(pending)} WHERE ${isOfDay}`
     const identity = table.identity.join()
-    const first = `row_number() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
+    // Rows of one event share their place.
+    const first = `rank() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
     const late = `SELECT ${columns} FROM (${rows}) QUALIFY ${first}`
     const published = filesIn(list, range)
     if (published.length === 0) return late

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { TICK_TYPES, type TickType } from '../market/event.ts'
+import { EVENT_TYPES, type EventType } from '../market/event.ts'
 import { countIds, type IdRange, subtract } from '../market/id-ranges.ts'
 import type { DuckDb } from './duckdb.ts'
 import { ARCHIVE_TABLES } from './tables.ts'
@@ -44,10 +44,11 @@ export interface Ledger {
 const FIGURES = z.object({
   /** Counts how often the exchange has restarted the ids; 0 for quotes. */
   epoch: z.int().min(0),
+  /** Levels, in a table of depth. */
   rows: z.int(),
   firstId: z.int(),
   lastId: z.int(),
-  /** Ids between the first and the last that no row has; null for quotes, whose ids have holes. */
+  /** Ids between the first and the last that no row covers; null for quotes, whose ids have holes, and snapshots. */
   missingIds: z.int().min(0).nullable(),
 })
 
@@ -78,7 +79,7 @@ export async function readGaps(duckDb: DuckDb, relation: string): Promise<Ledger
      FROM (${relation}) WHERE status <> 'filled' ORDER BY gap_id`,
   )
   return new Map(
-    TICK_TYPES.map((type) => [
+    EVENT_TYPES.map((type) => [
       ARCHIVE_TABLES[type].name,
       rows.filter(({ event_type }) => event_type === type).map((row) => MISSING.parse(row)),
     ]),
@@ -97,7 +98,7 @@ export async function readChangedDays(
   added: string,
 ): Promise<Ledger['changed']> {
   const ms = (field: string) => `(json->>'$.${field}')::BIGINT`
-  const rows = await duckDb.rows<{ event_type: TickType; day: number | null }>(
+  const rows = await duckDb.rows<{ event_type: EventType; day: number | null }>(
     `SELECT DISTINCT event_type, unnest(CASE WHEN "from" IS NULL THEN [NULL]
        ELSE range("from" // ${DAY_MS}, least("to" // ${DAY_MS}, "from" // ${DAY_MS} + ${MAX_DAYS}) + 1) END)::INTEGER AS day
      FROM (SELECT json->>'$.event_type' AS event_type, coalesce(${ms('from_time')}, ${ms('to_time')}) AS "from",

@@ -14,7 +14,7 @@ import bindings from '@duckdb/node-bindings'
 import { type EngineTexts, textsOf } from './engine-texts.ts'
 import type { RowBuffer } from './row-buffer.ts'
 import type { RowChunk } from './row-chunk.ts'
-import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN } from './tables.ts'
+import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN, orderOf } from './tables.ts'
 
 /** Files that nobody has touched for a day are removed from the archive's folder. */
 const FRESH_EVERY_MS = 3_600_000
@@ -41,7 +41,7 @@ export interface DuckDb {
   texts(sql: string): AsyncGenerator<EngineTexts>
   /** Creates a temporary table, to be filled with chunks. */
   createTable(name: string, columns: readonly ArchiveColumn[]): Promise<ChunkTable>
-  /** Writes the rows to a Parquet file, sorted by identity and compressed with Zstandard. */
+  /** Writes the rows to a Parquet file, sorted as a day and compressed with Zstandard. */
   writeParquet(rows: RowBuffer, path: string): Promise<void>
   /** Makes the running statement fail. */
   interrupt(): void
@@ -173,7 +173,7 @@ async function writeParquet(
     appender.closeSync()
     // Sorted and in small groups, so that a reader of some symbols skips most of the file.
     await connection.run(
-      `COPY (FROM ${table} ORDER BY ${rows.table.identity.join()}) TO ${quoted(path)} (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE ${GROUP_ROWS})`,
+      `COPY (FROM ${table} ORDER BY ${orderOf(rows.table)}) TO ${quoted(path)} (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE ${GROUP_ROWS})`,
     )
   } finally {
     await connection.run(`DROP TABLE ${table}`)

@@ -5,6 +5,7 @@ import {
   type EventSource,
   type KnownSymbol,
 } from '../market/event-fields.ts'
+import { LevelCursor } from '../market/levels.ts'
 import {
   BLOCK_BYTES,
   type BlockPool,
@@ -19,7 +20,22 @@ import {
 import { type ArchiveColumn, type ArchiveTable, OFFSET_COLUMN } from './tables.ts'
 
 /** Writes a field of an event, or the offset of its message, as the value of a row. */
-type FieldWriter = (values: ColumnValues, row: number, event: EventFields, offset: number) => void
+type FieldWriter = (
+  values: ColumnValues,
+  row: number,
+  event: EventFields,
+  offset: number,
+  level: RowLevel,
+) => void
+
+/** The level of a row of depth, refilled for each row. */
+interface RowLevel {
+  /** Its side; null in the row of an event without levels. */
+  side: Uint32Array | null
+  /** From 1 on. */
+  number: number
+  readonly cursor: LevelCursor
+}
 
 /** The chunk to which rows are added. */
 interface OpenChunk {
@@ -40,6 +56,8 @@ const SOURCES: ReadonlyMap<EventSource, Uint32Array> = new Map(
   EVENT_SOURCES.map((source) => [source, inlineText(Buffer.from(source))]),
 )
 const NO_TEXT = new Uint32Array(4)
+const BID = inlineText(Buffer.from('bid'))
+const ASK = inlineText(Buffer.from('ask'))
 
 /**
  * Rows of one table, as columns that DuckDB takes without conversion. Rows are added in the order of
@@ -50,7 +68,10 @@ export class RowBuffer {
   readonly chunks: RowChunk[] = []
   readonly #pool: BlockPool
   readonly #columns: readonly ArchiveColumn[]
-  readonly #isOfReceiptDay: boolean
+  readonly #hasLevels: boolean
+  /** Returns the time by which an event belongs to a day. */
+  readonly #timeOf: (event: EventFields) => number
+  readonly #level: RowLevel = { side: null, number: 0, cursor: new LevelCursor() }
   /** Rows by UTC day, as days since the Unix epoch. */
   readonly days = new Map<number, { rows: number }>()
   /** The day of the last row; most rows have the day of the one before. */
@@ -63,7 +84,8 @@ export class RowBuffer {
     this.table = table
     this.#pool = pool
     this.#columns = [...table.columns, OFFSET_COLUMN]
-    this.#isOfReceiptDay = table.columns[0]?.name === 'ingestion_timestamp'
+    this.#hasLevels = table.within.length > 0
+    this.#timeOf = TIMES[table.columns[0]?.name ?? ''] ?? noTime
   }
 
   /** Bytes of memory. */
@@ -73,10 +95,32 @@ export class RowBuffer {
 
   /** @param offset of the event's message */
   add(event: EventFields, offset: number): void {
+    if (!this.#hasLevels) this.#addRow(event, offset)
+    else if (event.bidCount + event.askCount > 0) {
+      this.#addSide(event, offset, BID, event.bidsStart, event.bidsEnd)
+      this.#addSide(event, offset, ASK, event.asksStart, event.asksEnd)
+    } else {
+      this.#level.side = null
+      this.#addRow(event, offset)
+    }
+  }
+
+  #addSide(event: EventFields, offset: number, side: Uint32Array, start: number, end: number): void {
+    const level = this.#level
+    level.side = side
+    level.number = 0
+    level.cursor.begin(event.bytes, start, end)
+    while (level.cursor.next()) {
+      level.number++
+      this.#addRow(event, offset)
+    }
+  }
+
+  #addRow(event: EventFields, offset: number): void {
     const { chunk, fields } = this.#open ?? this.#begin()
     const row = chunk.rows++
-    for (const { values, write } of fields) write(values, row, event, offset)
-    this.#added(chunk, this.#isOfReceiptDay ? event.receivedUs : event.tradeTimeUs)
+    for (const { values, write } of fields) write(values, row, event, offset, this.#level)
+    this.#added(chunk, this.#timeOf(event))
   }
 
   /** Adds a row of a table of texts. */
@@ -112,10 +156,18 @@ export class RowBuffer {
   #begin(): OpenChunk {
     const chunk = chunkIn(this.#pool.take(), this.#columns)
     this.chunks.push(chunk)
-    const fields = chunk.columns.map((values) => ({ values, write: WRITERS[values.column.name] ?? noWriter }))
+    const writers = this.#hasLevels ? LEVEL_WRITERS : WRITERS
+    const fields = chunk.columns.map((values) => ({ values, write: writers[values.column.name] ?? noWriter }))
     this.#open = { chunk, fields }
     return this.#open
   }
+}
+
+/** By the first column of a table. */
+const TIMES: Readonly<Record<string, (event: EventFields) => number>> = {
+  trade_time: ({ tradeTimeUs }) => tradeTimeUs,
+  event_time: ({ eventTimeUs }) => eventTimeUs,
+  ingestion_timestamp: ({ receivedUs }) => receivedUs,
 }
 
 /** By column. */
@@ -146,12 +198,42 @@ const WRITERS: Readonly<Record<string, FieldWriter>> = {
   [OFFSET_COLUMN.name]: (values, row, _event, offset) => writeInteger(values, row, offset),
 }
 
+/** The same of tables with a row per level. */
+const LEVEL_WRITERS: typeof WRITERS = {
+  ...WRITERS,
+  first_update_id: (values, row, { firstId }) => writeInteger(values, row, firstId),
+  last_update_id: (values, row, { id }) => writeInteger(values, row, id),
+  level_limit: ({ words }, row, { limit }) => {
+    words[row] = limit
+  },
+  side: (values, row, _event, _offset, { side }) => {
+    if (side === null) writeNull(values, row)
+    writeText(values.words, row, side ?? NO_TEXT)
+  },
+  level: (values, row, _event, _offset, { side, number }) => {
+    if (side === null) writeNull(values, row)
+    else values.words[row] = number
+  },
+  price: (values, row, { bytes }, _offset, { side, cursor }) => {
+    if (side === null) writeNull(values, row)
+    else writeDecimal(values.words, row, bytes, cursor.priceStart, cursor.priceEnd)
+  },
+  quantity: (values, row, { bytes }, _offset, { side, cursor }) => {
+    if (side === null) writeNull(values, row)
+    else writeDecimal(values.words, row, bytes, cursor.quantityStart, cursor.quantityEnd)
+  },
+}
+
 function writePrice({ words }: ColumnValues, row: number, event: EventFields): void {
   writeDecimal(words, row, event.bytes, event.priceStart, event.priceEnd)
 }
 
 function writeQuantity({ words }: ColumnValues, row: number, event: EventFields): void {
   writeDecimal(words, row, event.bytes, event.quantityStart, event.quantityEnd)
+}
+
+function noTime(): number {
+  throw new Error('Its first column is the time of no event')
 }
 
 function noWriter({ column }: ColumnValues): void {

@@ -24,8 +24,7 @@ export function rowHash(dialect: keyof typeof DIALECTS, { columns }: ArchiveTabl
   const { time, hash } = DIALECTS[dialect]
   const text = ({ name, kind, isNullable }: ArchiveColumn) => {
     const value = kind === 'time' ? time(name) : name
-    if (kind === 'word') return value
-    const isText = `CAST(${value} AS varchar)`
+    const isText = kind === 'word' ? value : `CAST(${value} AS varchar)`
     return isNullable ? `coalesce(${isText}, '')` : isText
   }
   return hash(`concat_ws('|', ${columns.map(text).join()})`)

@@ -1,8 +1,10 @@
-import { byTickType, declarationOf, isTradeType, type TickType } from '../market/event.ts'
+import { byEventType, declarationOf, type EventDeclaration, type EventType } from '../market/event.ts'
 
 /*
  * The tables of the archive. Each event type has one; its columns are those of `export`
  * (docs/export.md). A segment has one more column, the offset of the row's message.
+ *
+ * An event of depth has a row per level. If it has no levels, one row without a side keeps its ids.
  */
 
 /** How a column's values are stored: the type in DuckDB, and the bytes of a value in its vectors. */
@@ -28,10 +30,22 @@ export interface ArchiveTable {
   readonly name: string
   /** The first is the time by which rows belong to a UTC day. */
   readonly columns: readonly ArchiveColumn[]
-  /** Columns that identify a row, as in the unique indexes of the database; the sort order of a day. */
+  /** Columns that identify an event, as in the unique indexes of the database; the sort order of a day. */
   readonly identity: readonly string[]
-  /** Columns that the exchange gives: two rows of one identity that differ in them contradict each other. */
+  /** Columns that order the rows of one event; none if it has one row. */
+  readonly within: readonly string[]
+  /** Columns that the exchange gives: two events of one identity that differ in them contradict each other. */
   readonly content: readonly string[]
+  /** The column with the id; null in tables of texts. */
+  readonly id: string | null
+  /** The column with the first id that an event covers, if it covers several. */
+  readonly firstId: string | null
+  readonly ids: EventDeclaration['ids']
+}
+
+/** The columns by which the rows of a day and a segment are sorted. */
+export function orderOf({ identity, within }: Pick<ArchiveTable, 'identity' | 'within'>): string {
+  return [...identity, ...within].join()
 }
 
 /** The column of a segment that names the offset of the row's message. */
@@ -47,30 +61,90 @@ const QUOTE_COLUMNS: readonly ArchiveColumn[] = [
   { name: 'ask_quantity', kind: 'decimal' },
 ]
 
-const NAMES = {
-  trade: 'raw_trades',
-  aggTrade: 'agg_trades',
-  blockTrade: 'block_trades',
-  bookTicker: 'book_ticker',
-} as const satisfies Record<TickType, string>
+const LEVEL_COLUMNS: readonly ArchiveColumn[] = [
+  { name: 'side', kind: 'word', isNullable: true },
+  // From 1 on, in the order of the message.
+  { name: 'level', kind: 'number', isNullable: true },
+  { name: 'price', kind: 'decimal', isNullable: true },
+  { name: 'quantity', kind: 'decimal', isNullable: true },
+]
 
-export const ARCHIVE_TABLES: Readonly<Record<TickType, ArchiveTable>> = byTickType((type) => ({
-  name: NAMES[type],
-  columns: isTradeType(type) ? tradeColumns(type) : QUOTE_COLUMNS,
-  identity: isTradeType(type)
-    ? ['symbol', 'trade_time', 'trade_id']
-    : ['symbol', 'ingestion_timestamp', 'update_id'],
-  content: contentOf(type),
-}))
+const DEPTH_COLUMNS: readonly ArchiveColumn[] = [
+  { name: 'event_time', kind: 'time' },
+  { name: 'symbol', kind: 'word' },
+  { name: 'epoch', kind: 'number' },
+  { name: 'first_update_id', kind: 'id' },
+  { name: 'last_update_id', kind: 'id' },
+  ...LEVEL_COLUMNS,
+  { name: 'ingestion_timestamp', kind: 'time' },
+]
 
-function contentOf(type: TickType): readonly string[] {
-  if (!isTradeType(type)) return ['bid_price', 'bid_quantity', 'ask_price', 'ask_quantity']
-  const names = tradeColumns(type).map(({ name }) => name)
-  const all = ['price', 'quantity', 'first_trade_id', 'last_trade_id', 'is_buyer_maker']
-  return all.filter((name) => names.includes(name))
+const SNAPSHOT_COLUMNS: readonly ArchiveColumn[] = [
+  { name: 'ingestion_timestamp', kind: 'time' },
+  { name: 'symbol', kind: 'word' },
+  { name: 'epoch', kind: 'number' },
+  { name: 'last_update_id', kind: 'id' },
+  // Levels per side that were requested; `limit` is a word of SQL.
+  { name: 'level_limit', kind: 'number' },
+  ...LEVEL_COLUMNS,
+]
+
+/** What a table has besides its columns. */
+type Keys = Pick<ArchiveTable, 'identity' | 'within' | 'content' | 'id' | 'firstId'>
+
+const TRADE_KEYS: Keys = {
+  identity: ['symbol', 'trade_time', 'trade_id'],
+  within: [],
+  content: ['price', 'quantity', 'first_trade_id', 'last_trade_id', 'is_buyer_maker'],
+  id: 'trade_id',
+  firstId: null,
 }
 
-function tradeColumns(type: TickType): readonly ArchiveColumn[] {
+const LEVELS = { within: ['side', 'level'], content: ['side', 'level', 'price', 'quantity'] }
+
+const TABLES: Readonly<Record<EventType, Keys & Pick<ArchiveTable, 'name' | 'columns'>>> = {
+  trade: { name: 'raw_trades', columns: tradeColumns('trade'), ...TRADE_KEYS },
+  aggTrade: { name: 'agg_trades', columns: tradeColumns('aggTrade'), ...TRADE_KEYS },
+  blockTrade: { name: 'block_trades', columns: tradeColumns('blockTrade'), ...TRADE_KEYS },
+  bookTicker: {
+    name: 'book_ticker',
+    columns: QUOTE_COLUMNS,
+    identity: ['symbol', 'ingestion_timestamp', 'update_id'],
+    within: [],
+    content: ['bid_price', 'bid_quantity', 'ask_price', 'ask_quantity'],
+    id: 'update_id',
+    firstId: null,
+  },
+  depth: {
+    name: 'depth',
+    columns: DEPTH_COLUMNS,
+    identity: ['symbol', 'event_time', 'last_update_id', 'first_update_id', 'epoch'],
+    ...LEVELS,
+    id: 'last_update_id',
+    firstId: 'first_update_id',
+  },
+  depthSnapshot: {
+    name: 'depth_snapshots',
+    columns: SNAPSHOT_COLUMNS,
+    identity: ['symbol', 'ingestion_timestamp', 'last_update_id', 'epoch'],
+    ...LEVELS,
+    content: ['level_limit', ...LEVELS.content],
+    id: 'last_update_id',
+    firstId: null,
+  },
+}
+
+export const ARCHIVE_TABLES: Readonly<Record<EventType, ArchiveTable>> = byEventType((type) => {
+  const { content, ...table } = TABLES[type]
+  const names = table.columns.map(({ name }) => name)
+  return {
+    ...table,
+    content: content.filter((name) => names.includes(name)),
+    ids: declarationOf(type).ids,
+  }
+})
+
+function tradeColumns(type: EventType): readonly ArchiveColumn[] {
   const hasTiles = declarationOf(type).layout.some(([, role]) => role === 'firstTradeId')
   const tiles: readonly ArchiveColumn[] = [
     { name: 'first_trade_id', kind: 'id', isNullable: true },
@@ -114,6 +188,6 @@ function textTable(name: string): ArchiveTable {
       { name: 'json', kind: 'word' },
     ],
     identity: ['time', OFFSET_COLUMN.name],
-    content: [],
+    ...{ within: [], content: [], id: null, firstId: null, ids: 'none' },
   }
 }
