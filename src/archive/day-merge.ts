@@ -1,4 +1,10 @@
-import type { DayFile, DayList, StoredFile } from '../foundation/archive/day-list.ts'
+import {
+  compareSymbols,
+  type DayFile,
+  type DayList,
+  isInFile,
+  type StoredFile,
+} from '../foundation/archive/day-list.ts'
 import type { Ledger } from '../foundation/archive/day-manifest.ts'
 import { type DuckDb, quoted } from '../foundation/archive/duckdb.ts'
 import { LocalCopies } from '../foundation/archive/local-copies.ts'
@@ -89,7 +95,7 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
     await copies.verify(day.added)
     const added = rowsOf(day, copies)
     const addedCounts = await countRows(duckDb, day, added)
-    const isTouched = (file: DayFile) => addedCounts.some(({ symbol }) => isIn(file, symbol))
+    const isTouched = (file: DayFile) => addedCounts.some(({ symbol }) => isInFile(file, symbol))
     const [kept = [], replaced = []] = [false, true].map((is) =>
       published.filter((file) => isTouched(file) === is),
     )
@@ -97,7 +103,7 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
     await copies.verify(replaced)
     const all = withPublished(copies, table, added, replaced)
     const replacedCounts = Object.entries(day.symbols).flatMap(([symbol, epochs]) =>
-      replaced.some((file) => isIn(file, symbol)) ? epochs.map(({ rows }) => ({ symbol, rows })) : [],
+      replaced.some((file) => isInFile(file, symbol)) ? epochs.map(({ rows }) => ({ symbol, rows })) : [],
     )
     const counts = [...replacedCounts, ...addedCounts]
     const files: DayFile[] = []
@@ -111,7 +117,7 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
     const read = counts.reduce((sum, { rows }) => sum + rows, 0)
     const written = files.reduce((sum, { rows }) => sum + rows, 0)
     return {
-      files: [...kept, ...files].sort((a, b) => (a.firstSymbol < b.firstSymbol ? -1 : 1)),
+      files: [...kept, ...files].sort((a, b) => compareSymbols(a.firstSymbol, b.firstSymbol)),
       rows: written,
       duplicates: read - written,
       conflicts: read === written ? [] : await writeConflicts(duckDb, day, all),
@@ -256,21 +262,19 @@ interface SymbolCount {
   readonly rows: number
 }
 
-function isIn({ firstSymbol, lastSymbol }: DayFile, symbol: string): boolean {
-  return symbol >= firstSymbol && symbol <= lastSymbol
-}
-
 /** Groups of neighbouring symbols, each for one file. No file that stays is between two of a group. */
 function groupsOf(
   counts: readonly SymbolCount[],
   kept: readonly DayFile[],
 ): Array<Pick<DayFile, 'firstSymbol' | 'lastSymbol'>> {
   const groups: Array<{ firstSymbol: string; lastSymbol: string; rows: number }> = []
-  for (const [symbol, some] of [...Map.groupBy(counts, (one) => one.symbol)].sort(byBytes)) {
+  const bySymbol = [...Map.groupBy(counts, (one) => one.symbol)].sort(([a], [b]) => compareSymbols(a, b))
+  for (const [symbol, some] of bySymbol) {
     const rows = some.reduce((sum, one) => sum + one.rows, 0)
     const last = groups.at(-1)
     const isApart = kept.some(
-      ({ firstSymbol }) => firstSymbol > (last?.lastSymbol ?? '') && firstSymbol < symbol,
+      ({ firstSymbol }) =>
+        compareSymbols(firstSymbol, last?.lastSymbol ?? '') > 0 && compareSymbols(firstSymbol, symbol) < 0,
     )
     if (last === undefined || isApart || last.rows + rows > FILE_ROWS)
       groups.push({ firstSymbol: symbol, lastSymbol: symbol, rows })
@@ -280,11 +284,6 @@ function groupsOf(
     }
   }
   return groups
-}
-
-/** The order of the engine. */
-function byBytes([one]: readonly [string, unknown], [other]: readonly [string, unknown]): number {
-  return Buffer.compare(Buffer.from(one), Buffer.from(other))
 }
 
 function namesOf({ columns }: ArchiveTable): string {

@@ -11,7 +11,7 @@ import {
   isBefore,
   ORIGIN,
 } from './commit-chain.ts'
-import { type DayFile, type DayList, newestDayList, publishedDates } from './day-list.ts'
+import { type DayFile, type DayList, isInFile, newestDayList, publishedDates } from './day-list.ts'
 import { quoted } from './duckdb.ts'
 import { LocalCopies } from './local-copies.ts'
 import type { FileContent, ObjectStore } from './object-store.ts'
@@ -192,8 +192,7 @@ function touches(date: string, { fromMs, toMs }: RowRange): boolean {
 /** The files of a list that may have rows of the symbols. */
 function filesIn(list: DayList | null, { symbols }: RowRange): DayFile[] {
   return (list?.files ?? []).filter(
-    ({ firstSymbol, lastSymbol }) =>
-      symbols === null || symbols.some((symbol) => symbol >= firstSymbol && symbol <= lastSymbol),
+    (file) => symbols === null || symbols.some((symbol) => isInFile(file, symbol)),
   )
 }
 

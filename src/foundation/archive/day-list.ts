@@ -30,6 +30,16 @@ const DAY_FILE = STORED_FILE.extend({
 
 export type DayFile = z.infer<typeof DAY_FILE>
 
+/** The order of symbols in files: that of their bytes, as in the engine. JavaScript has another one. */
+export function compareSymbols(one: string, other: string): number {
+  return Buffer.compare(Buffer.from(one), Buffer.from(other))
+}
+
+/** Whether a file may have rows of a symbol. */
+export function isInFile({ firstSymbol, lastSymbol }: DayFile, symbol: string): boolean {
+  return compareSymbols(symbol, firstSymbol) >= 0 && compareSymbols(symbol, lastSymbol) <= 0
+}
+
 const DAY_LIST = z.object({
   format: z.literal(1),
   table: z.string(),
