@@ -63,7 +63,7 @@ test('exchange faults are of every kind, valid, and end automatically', () => {
   const kinds = new Set([...requests.map(({ kind }) => kind), ...absent])
   assert.deepEqual(
     FAULT_KINDS.filter((kind) => !kinds.has(kind)),
-    ['restartIds', 'halt', 'delist', 'list'],
+    ['swap', 'alter', 'restartIds', 'halt', 'delist', 'list'],
   )
   const forms = new Set(exchangeFaults.map(({ name }) => name))
   for (const form of ['text', 'truncated', 'binary', 'oversized', 'protocol'])

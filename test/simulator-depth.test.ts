@@ -149,3 +149,70 @@ test('snapshots are late or old while a fault says so', async (context) => {
   await get(url)
   assert(performance.now() - sentMs > 190 && slow.report().struck === 1)
 })
+
+test('diffs are dropped, repeated, swapped and altered, and the exchange knows which', async (context) => {
+  const exchange = await startExchange(context, { ...OPTIONS, faultApi: true })
+  const client = await connect(context, exchange, DEPTH)
+  await client.more(2, DEPTH)
+  const faults = (['drop', 'duplicate', 'swap'] as const).map((kind) => ({ kind, stream: DEPTH, count: 2 }))
+  for (const fault of faults) {
+    const { report } = exchange.faults.add(fault)
+    await soon(`the end of ${fault.kind}`, () => report().state === 'ended')
+    await client.more(2, DEPTH)
+  }
+  const alters = (['any', 'best'] as const).map((level) => {
+    return exchange.faults.add({ kind: 'alter', stream: DEPTH, count: 2, level })
+  })
+  await soon('the end of the alters', () => alters.every(({ report }) => report().state === 'ended'))
+  await client.more(2, DEPTH)
+  const { frames, forgotten } = exchange.faults.struck()
+  assert.equal(forgotten, 0)
+  const received = client.frames(DEPTH).map(diffOf)
+  const lastIds = received.map(({ u }) => u)
+  const idsOf = (kind: string) => frames.filter((frame) => frame.kind === kind).map(({ lastId }) => lastId)
+  assert.deepEqual([idsOf('drop').length, idsOf('duplicate').length, idsOf('swap').length], [2, 2, 2])
+  assert(idsOf('drop').every((id) => !lastIds.includes(id)))
+  for (const id of idsOf('duplicate')) assert.equal(lastIds.filter((one) => one === id).length, 2)
+  const fallen = lastIds.filter((id, index) => id < Number(lastIds[index - 1]))
+  assert.deepEqual(fallen, idsOf('swap'))
+  const altered = frames.filter(({ kind }) => kind === 'alter')
+  assert.equal(altered.length, 4)
+  for (const { lastId, change } of altered) {
+    const diff = received.find(({ u }) => u === lastId)
+    const levels = change?.side === 'bid' ? diff?.b : diff?.a
+    const sent = levels?.find(([price]) => price === change?.price)
+    assert.equal(sent?.[1], change?.sentQuantity)
+    const truth = exchange.books?.book('BTCUSDT', { updateId: lastId }, 100_000)
+    const level = truth?.[change?.side === 'bid' ? 'bids' : 'asks'].find(([price]) => price === change?.price)
+    assert.equal(Number(level?.[1] ?? 0), Number(change?.trueQuantity))
+    assert.equal(Number(change?.sentQuantity), Number((Number(change?.trueQuantity) + 1).toFixed(8)))
+  }
+  assert.deepEqual(
+    (await get(`${exchange.restUrl}/faults/struck`)).body,
+    JSON.parse(JSON.stringify(exchange.faults.struck())),
+  )
+})
+
+test('update ids restart for quotes, diffs and snapshots alike, and the truth knows both runs', async (context) => {
+  const exchange = await startExchange(context, OPTIONS)
+  const client = await connect(context, exchange, `${DEPTH}/btcusdt@bookTicker`)
+  await client.more(3, DEPTH)
+  exchange.faults.add({ kind: 'restartIds', symbol: 'BTCUSDT', ids: 'update', firstId: 50 })
+  await soon('a diff with new ids', () => client.frames(DEPTH).some(({ data }) => data['U'] === 50))
+  const { body: snapshot } = await get(`${exchange.restUrl}/api/v3/depth?symbol=BTCUSDT&limit=5000`)
+  await client.more(4, DEPTH)
+  const diffs = client.frames(DEPTH).map(diffOf)
+  const turn = diffs.findIndex(({ U }) => U === 50)
+  for (const run of [diffs.slice(0, turn), diffs.slice(turn)])
+    for (const [index, { U, u }] of run.entries())
+      assert(u >= U && U === Number(run[index - 1]?.u ?? U - 1) + 1)
+  const { lastUpdateId, bids, asks } = rebuilt(snapshot, diffs.slice(turn))
+  const truth = exchange.books?.book('BTCUSDT', { updateId: lastUpdateId }, 10)
+  assert.deepEqual({ lastUpdateId, bids: bids.slice(0, 10), asks: asks.slice(0, 10) }, truth)
+  const before = diffs[turn - 1]
+  assert(before)
+  const old = exchange.books?.book('BTCUSDT', { updateId: before.u, epoch: 0 }, 10)
+  assert.equal(old?.lastUpdateId, before.u)
+  const quotes = client.frames('btcusdt@bookTicker').map(({ data }) => Number(data['u']))
+  assert(quotes.some((u) => u >= 50 && u < 100_000))
+})

@@ -21,13 +21,17 @@ Examples:
   $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 bin/tapeline ingest
 
 The same symbols, rate and seed always give the same market. So --daily-files needs no running exchange: it writes the
-files that such an exchange would publish for that day, for \`history check\` and \`history import\`.`
+files that such an exchange would publish for that day, for \`history check\` and \`history import\`.
+
+Each symbol has an order book, which the streams <symbol>@depth@100ms and <symbol>@depth and GET /api/v3/depth serve;
+its best levels are the quotes of bookTicker.`
 
 interface Options {
   readonly port: string
   readonly symbols: string
   readonly rate: string
   readonly seed: string
+  readonly depthGroups: string
   readonly faults: boolean
   readonly dailyFiles?: string
   readonly day: string
@@ -41,6 +45,11 @@ export function simulateCommand(): Command {
     .option('--symbols <list>', 'symbols to trade, separated by commas', DEFAULT_SYMBOLS.join(','))
     .option('--rate <number>', 'messages per second over all symbols', String(DEFAULT_MESSAGES_PER_SECOND))
     .option('--seed <number>', 'each seed gives another market', String(DEFAULT_SEED))
+    .option(
+      '--depth-groups <number>',
+      'groups of connections, in turn, whose depth diffs are cut at different moments',
+      '1',
+    )
     .option('--faults', 'serve /faults on the same port, to inject faults (docs/faults.md)', false)
     .option('--daily-files <folder>', 'write daily files of trades and aggTrades there instead, and exit')
     .option('--day <day>', 'their day: 2026-01-31, today or yesterday', 'yesterday')
@@ -52,6 +61,8 @@ export function simulateCommand(): Command {
       const messagesPerSecond = checks.number('--rate', options.rate, rates)
       const seeds = { min: 0, max: Number.MAX_SAFE_INTEGER, whole: true }
       const seed = checks.number('--seed', options.seed, seeds)
+      const groups = { min: 1, max: 100, whole: true }
+      const depthGroups = checks.number('--depth-groups', options.depthGroups, groups)
       const symbols = checks.symbols('--symbols', options.symbols)
       checks.throwIfWrong('simulate')
       const market = { symbols, messagesPerSecond, seed }
@@ -64,7 +75,12 @@ export function simulateCommand(): Command {
         if (paths.length === 0) console.error(`The simulated market has no trades on ${day.name}`)
         return
       }
-      const exchange = await startSimulatedExchange({ ...market, port, faultApi: options.faults })
+      const exchange = await startSimulatedExchange({
+        ...market,
+        port,
+        depthGroups,
+        faultApi: options.faults,
+      })
       const title = `Simulated exchange, ${plural(symbols.length, 'symbol')}, ${messagesPerSecond} messages/s`
       await serveUntilStopped(title, exchange)
     })

@@ -36,7 +36,7 @@ export interface Exchange {
   readonly restUrl: string
   /** The value of `x-tapeline-source` in the upgrade and in REST answers. */
   readonly source: string
-  readonly faults: Pick<FaultInjector, 'add' | 'list' | 'clear'>
+  readonly faults: Pick<FaultInjector, 'add' | 'list' | 'clear' | 'struck'>
   /** The true market, for comparison with the stored data. */
   readonly history: ExchangeTruth
   /** The true order books, as the matching engine had them; null in a replay. */

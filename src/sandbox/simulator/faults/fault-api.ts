@@ -62,6 +62,7 @@ function answer(
   }
   if (first === 'connections' && method === 'GET')
     return { status: 200, body: { connections: connections() } }
+  if (first === 'struck' && method === 'GET') return { status: 200, body: faults.struck() }
   if (first === 'truth' && second === 'book' && method === 'GET')
     return { status: 200, body: trueBook(history.symbols, books, query) }
   if (first === 'truth' && method === 'GET') return { status: 200, body: truth(history, second, query) }

@@ -1,11 +1,13 @@
 import { BINARY, TextFrameEncoder } from '../server/text-frame.ts'
 import type { SpecOf } from './fault-kinds.ts'
+import { hasLevels } from './fault-levels.ts'
 import type { Fault, FaultOf, FaultRegistry } from './fault-registry.ts'
 
 /** A frame to be sent to one connection. */
 export interface FrameOnItsWay {
   readonly connectionId: number
   readonly stream: string
+  readonly text?: string
 }
 
 /** The effect of the faults on a frame. */
@@ -17,11 +19,22 @@ export interface FrameFate {
   readonly garbage: ReadonlyArray<SpecOf<'garbage'>>
   /** The fault because of which it is never sent. */
   readonly lostTo: Fault | null
+  /** Those that alter a level. */
+  readonly altering: ReadonlyArray<FaultOf<'alter'>>
+  /** All that affect it. */
+  readonly struckBy: readonly Fault[]
 }
 
 /** Applies the active faults. A stalled or dropped frame is not affected by other faults. */
 export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls): FrameFate {
-  const lost = (lostTo: Fault) => ({ copies: 0, delayMs: 0, garbage: [], lostTo })
+  const lost = (lostTo: Fault) => ({
+    copies: 0,
+    delayMs: 0,
+    garbage: [],
+    lostTo,
+    altering: [],
+    struckBy: [lostTo],
+  })
   for (const fault of book.active('stall')) {
     if (stalls.holds(fault, frame) && book.strikes(fault)) return lost(fault)
   }
@@ -30,11 +43,18 @@ export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls
   const [drop] = struckBy(book.active('drop'))
   if (drop !== undefined) return lost(drop)
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0)
+  const duplicating = struckBy(book.active('duplicate'))
+  const delaying = struckBy(book.active('delay'))
+  const spoiling = struckBy(book.active('garbage'))
+  const alters = book.active('alter')
+  const altering = alters.length > 0 && hasLevels(frame.text ?? '') ? struckBy(alters) : []
   return {
-    copies: 1 + sum(struckBy(book.active('duplicate')).map(({ spec }) => spec.copies)),
-    delayMs: sum(struckBy(book.active('delay')).map(({ spec }) => spec.delayMs)),
-    garbage: struckBy(book.active('garbage')).map(({ spec }) => spec),
+    copies: 1 + sum(duplicating.map(({ spec }) => spec.copies)),
+    delayMs: sum(delaying.map(({ spec }) => spec.delayMs)),
+    garbage: spoiling.map(({ spec }) => spec),
     lostTo: null,
+    altering,
+    struckBy: [...duplicating, ...delaying, ...spoiling, ...altering],
   }
 }
 

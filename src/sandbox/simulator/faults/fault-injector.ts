@@ -7,6 +7,7 @@ import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from '.
 import { DelayLine } from './delay-line.ts'
 import { type FrameMatcher, fateOf, garbageFrame, matches, Stalls } from './fault-frames.ts'
 import { type FaultKind, type FaultRequest, parseFault } from './fault-kinds.ts'
+import { alterLevel, type LevelChange } from './fault-levels.ts'
 import {
   type Fault,
   type FaultListener,
@@ -14,6 +15,7 @@ import {
   type FaultReport,
   reportOf,
 } from './fault-registry.ts'
+import { StruckFrames } from './struck-frames.ts'
 
 /** Starts and stops the trading of a symbol. Does nothing if it is in that state already. */
 export type SetTrading = (symbol: string, isTrading: boolean) => void
@@ -34,7 +36,7 @@ interface FaultHandle {
   end(): FaultReport
 }
 
-const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'garbage', 'stall']
+const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'swap', 'alter', 'garbage', 'stall']
 
 /** Applies the active faults to frames, connections, requests and the server's port. */
 export class FaultInjector implements FaultListener, StreamHooks {
@@ -42,9 +44,12 @@ export class FaultInjector implements FaultListener, StreamHooks {
   /** Set only while a fault affects frames, or some are still delayed. Otherwise frames bypass it. */
   frame: FrameInterceptor | undefined
   readonly #parts: Parts
+  readonly #struck = new StruckFrames()
   readonly #stalls = new Stalls()
   /** By connection. A line is kept until its connection ends or it is empty. */
   readonly #lines = new Map<number, DelayLine>()
+  /** By connection and stream: a frame that waits for the next one. */
+  readonly #waiting = new Map<string, () => void>()
   /** By fault: actions that undo it at its end. */
   readonly #undo = new Map<number, Array<() => void>>()
   #isClosed = false
@@ -59,7 +64,8 @@ export class FaultInjector implements FaultListener, StreamHooks {
     const spec = parseFault(request)
     const { setTrading, past } = this.#parts
     const isOfListing = spec.kind === 'halt' || spec.kind === 'delist' || spec.kind === 'list'
-    if (isOfListing && setTrading === undefined)
+    const isOfUpdates = spec.kind === 'restartIds' && spec.ids === 'update'
+    if ((isOfListing || isOfUpdates) && setTrading === undefined)
       throw new TapelineError('INPUT', `${spec.kind}: not supported in a replay.`)
     if ((isOfListing || spec.kind === 'restartIds') && !past.symbols.includes(spec.symbol)) {
       throw new TapelineError('INPUT', `symbol: ${spec.symbol} is not listed here.`, {
@@ -81,6 +87,11 @@ export class FaultInjector implements FaultListener, StreamHooks {
   /** Waiting and active faults, and the latest thousand that have ended, by id. */
   list(): readonly FaultReport[] {
     return this.book.list()
+  }
+
+  /** Frames of order books and quotes that were affected. */
+  struck(): ReturnType<StruckFrames['report']> {
+    return this.#struck.report()
   }
 
   /** Ends all faults. */
@@ -182,6 +193,7 @@ export class FaultInjector implements FaultListener, StreamHooks {
   closed(connection: StreamConnection): void {
     this.#lines.get(connection.id)?.clear()
     this.#lines.delete(connection.id)
+    for (const key of this.#waiting.keys()) if (key.startsWith(`${connection.id} `)) this.#waiting.delete(key)
     this.#hook()
   }
 
@@ -195,21 +207,50 @@ export class FaultInjector implements FaultListener, StreamHooks {
 
   #hook(): void {
     const concernsFrames = FRAME_KINDS.some((kind) => this.book.active(kind).length > 0)
-    this.frame = concernsFrames || this.#lines.size > 0 ? this.#intercept : undefined
+    this.frame = concernsFrames || this.#lines.size + this.#waiting.size > 0 ? this.#intercept : undefined
     this.#parts.streams.hooks = this.book.isQuiet && this.frame === undefined ? undefined : this
   }
 
   readonly #intercept: FrameInterceptor = (frame, forward) => {
-    const { copies, delayMs, garbage } = fateOf(frame, this.book, this.#stalls)
+    const { copies, delayMs, garbage, altering, struckBy } = fateOf(frame, this.book, this.#stalls)
+    const key = `${frame.connectionId} ${frame.stream}`
+    const earlier = this.#waiting.get(key)
+    const swap =
+      copies === 0 || earlier !== undefined
+        ? undefined
+        : this.book.active('swap').find((fault) => matches(fault.spec, frame) && this.book.strikes(fault))
+    const changes = new Map<number, LevelChange>()
+    let { text } = frame
+    for (const fault of altering) {
+      const altered = alterLevel(fault, text)
+      text = altered.text
+      changes.set(fault.id, altered.change)
+    }
+    this.#struck.add(swap === undefined ? struckBy : [...struckBy, swap], frame, frame.text, changes)
     if (copies === 0) return
     const send = () => {
-      for (const spec of garbage) forward(garbageFrame(spec, frame.text))
-      for (let copy = 0; copy < copies; copy++) forward(frame.text)
+      for (const spec of garbage) forward(garbageFrame(spec, text))
+      for (let copy = 0; copy < copies; copy++) forward(text)
     }
-    const line = this.#lines.get(frame.connectionId) ?? new DelayLine(this.#parts.streams.clock)
+    const enter = () => this.#enterLine(frame.connectionId, delayMs, send)
+    if (swap !== undefined) {
+      this.#waiting.set(key, enter)
+      // The fault may have ended with this frame.
+      this.#hook()
+      return
+    }
+    enter()
+    if (earlier === undefined) return
+    this.#waiting.delete(key)
+    earlier()
+    this.#hook()
+  }
+
+  #enterLine(connectionId: number, delayMs: number, send: () => void): void {
+    const line = this.#lines.get(connectionId) ?? new DelayLine(this.#parts.streams.clock)
     line.enter(delayMs, send)
-    if (!line.isEmpty) this.#lines.set(frame.connectionId, line)
-    else if (this.#lines.delete(frame.connectionId)) this.#hook()
+    if (!line.isEmpty) this.#lines.set(connectionId, line)
+    else if (this.#lines.delete(connectionId)) this.#hook()
   }
 
   #connectionsOf(spec: FrameMatcher): StreamConnection[] {

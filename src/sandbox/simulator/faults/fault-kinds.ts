@@ -79,6 +79,13 @@ export const FAULTS = z.discriminatedUnion('kind', [
     'frames come `delayMs` later; a connection keeps its order, so a delayed one lags the others',
     { ...ofFrames, delayMs: ms.min(1).max(LONGEST_DELAY_MS) },
   ),
+  kind('swap', 'Frames', 'a frame comes after the next one of its stream on the connection', ofFrames),
+  kind(
+    'alter',
+    'Frames',
+    'a level of a depth diff has another quantity; `level`: `any` of them (default), or the `best` of a side',
+    { ...ofFrames, level: z.enum(['any', 'best']).default('any') },
+  ),
   kind(
     'garbage',
     'Frames',
@@ -148,8 +155,13 @@ export const FAULTS = z.discriminatedUnion('kind', [
   kind(
     'restartIds',
     'Ids',
-    'the `ids` (`both`: `trade` and `aggTrade`; or one type) of `symbol` restart at `firstId` (1) with the next event. REST shows only the new sequence: for it, ids of the old one do not exist yet. `exchange.history` knows all sequences, by epoch, counted from 0. Takes `afterMs`. Update ids of bookTicker continue',
-    { ...once, symbol, ids: z.enum([...TRADE_TYPES, 'both']).default('both'), firstId: id.default(1) },
+    'the `ids` (`both`: `trade` and `aggTrade`; or one type) of `symbol` restart at `firstId` (1) with the next event. REST shows only the new sequence: for it, ids of the old one do not exist yet. `exchange.history` knows all sequences, by epoch, counted from 0. Takes `afterMs`. Update ids continue unless `ids` is `update`: those of bookTicker and depth, also in snapshots',
+    {
+      ...once,
+      symbol,
+      ids: z.enum([...TRADE_TYPES, 'both', 'update']).default('both'),
+      firstId: id.default(1),
+    },
   ),
   kind(
     'halt',

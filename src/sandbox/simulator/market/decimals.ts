@@ -24,8 +24,12 @@ export function toUnits(decimal: string): bigint {
   return BigInt(match[1] ?? '0') * UNITS_PER_ONE + BigInt((match[2] ?? '').padEnd(WIRE_DECIMALS, '0'))
 }
 
+/** Formats 1e-8 units with 8 decimals. */
+export function fromUnits(units: bigint): string {
+  return `${units / UNITS_PER_ONE}.${String(units % UNITS_PER_ONE).padStart(WIRE_DECIMALS, '0')}`
+}
+
 /** Price times quantity with 8 decimals, rounded down, as in the exchange's `quoteQty`. */
 export function multiply(price: string, quantity: string): string {
-  const product = (toUnits(price) * toUnits(quantity)) / UNITS_PER_ONE
-  return `${product / UNITS_PER_ONE}.${String(product % UNITS_PER_ONE).padStart(WIRE_DECIMALS, '0')}`
+  return fromUnits((toUnits(price) * toUnits(quantity)) / UNITS_PER_ONE)
 }

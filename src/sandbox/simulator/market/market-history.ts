@@ -6,6 +6,7 @@ import { TRADE_SERIES } from './market-series.ts'
 import {
   firstIndex,
   type HistoryQuery,
+  type IdType,
   type MarketPast,
   type RowIndex,
   selectRows,
@@ -37,11 +38,14 @@ export class MarketHistory implements MarketPast {
     return selectRows(this.#rows(type, this.#marketOf(symbol), query.epoch), query)
   }
 
-  restartIds(symbol: string, types: readonly TradeType[], firstId: number): void {
+  restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
     const market = this.#marketOf(symbol)
     // All restart at the same moment; otherwise an aggTrade would have trades of two runs.
     const nowMs = this.nowMs()
-    for (const type of types) market.ids[type].restart(this.#endAt(type, market, nowMs), firstId)
+    for (const type of types) {
+      const end = type === 'update' ? market.clock.positionAt(nowMs) + 1 : this.#endAt(type, market, nowMs)
+      market.ids[type].restart(end, firstId)
+    }
   }
 
   /** A halted symbol has no events. After it resumes, its ids continue where they ended. */
@@ -56,7 +60,7 @@ export class MarketHistory implements MarketPast {
     }
   }
 
-  epochCount(symbol: string, type: TradeType): number {
+  epochCount(symbol: string, type: IdType): number {
     return this.#marketOf(symbol).ids[type].epochCount
   }
 

@@ -24,13 +24,16 @@ export interface TradeHistory {
 
 export const TRADING = 'TRADING'
 
+/** What has a sequence of ids; `update`: quotes and order books. */
+export type IdType = TradeType | 'update'
+
 /** A market's past with its clock, and control over its ids. */
 export interface MarketPast extends TradeHistory {
   /** The market's time: the wall clock if simulated, the time of the newest trade in a replay. */
   nowMs(): number
   /** Makes `firstId` the id of the next event of each type. REST then also starts there. */
-  restartIds(symbol: string, types: readonly TradeType[], firstId: number): void
-  epochCount(symbol: string, type: TradeType): number
+  restartIds(symbol: string, types: readonly IdType[], firstId: number): void
+  epochCount(symbol: string, type: IdType): number
 }
 
 /** The true events of the market, regardless of faults in REST, without weights or limits. */

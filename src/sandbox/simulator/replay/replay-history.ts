@@ -3,7 +3,7 @@ import { EventFields } from '../../../foundation/market/event-fields.ts'
 import { isFields, readPayload } from '../../../foundation/market/payload.ts'
 import { MICROSECONDS_IN } from '../../../foundation/market/time-unit.ts'
 import type { TradeEvent } from '../market/market-event.ts'
-import { type HistoryQuery, type MarketPast, TRADING } from '../market/trade-history.ts'
+import { type HistoryQuery, type IdType, type MarketPast, TRADING } from '../market/trade-history.ts'
 import { ReplaySequence } from './replay-sequence.ts'
 
 /** The trades that a replay has passed, for REST: what the exchange had at that moment. */
@@ -56,16 +56,16 @@ export class ReplayHistory implements MarketPast {
     return this.#newestMs
   }
 
-  restartIds(symbol: string, types: readonly TradeType[], firstId: number): void {
+  restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
     this.#restarted = true
     for (const type of types) this.#sequence(type, symbol).restart(firstId)
   }
 
-  epochCount(symbol: string, type: TradeType): number {
+  epochCount(symbol: string, type: IdType): number {
     return this.#sequence(type, symbol).epochCount
   }
 
-  #sequence(type: TradeType, symbol: string): ReplaySequence {
+  #sequence(type: IdType, symbol: string): ReplaySequence {
     const key = `${type} ${symbol}`
     const sequence = this.#sequences.get(key) ?? new ReplaySequence()
     this.#sequences.set(key, sequence)
