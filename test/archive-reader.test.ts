@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, rmSync } from 'node:fs'
+import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { markForSweep, sweep } from '../src/archive/sweep.ts'
@@ -210,8 +210,10 @@ test('a folder without an archive is refused, and not created', async () => {
   await all.add('trades', [trade(1, 0)])
   await assert.rejects(all.openReader(), { code: 'ARCHIVE', message: /is not an archive/ })
   rmSync(all.folder, { recursive: true })
-  await assert.rejects(all.openReader(), { code: 'ARCHIVE', message: /cannot be opened/ })
+  await assert.rejects(all.openReader(), { code: 'ARCHIVE', message: /no such folder/ })
   await assert.rejects(all.store.isEmpty(), { code: 'ENOENT' })
+  writeFileSync(all.folder, '')
+  await assert.rejects(all.openReader(), { code: 'ARCHIVE', message: /not a folder/ })
 })
 
 test('a reader loops over one day during 20 re-compactions: count and sum never change', async () => {

@@ -2,7 +2,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExchangeIdentity } from '../kafka/exchange-identity-mark.ts'
-import { describeError, isTapelineError, TapelineError } from '../runtime/errors.ts'
+import { codeOf, describeError, isTapelineError, nullIfMissing, TapelineError } from '../runtime/errors.ts'
 import { requireMark } from './archive-mark.ts'
 import { ArchiveSnapshot, lostFile } from './archive-snapshot.ts'
 import { type DuckDb, type DuckDbEngine, openDuckDb } from './duckdb.ts'
@@ -51,9 +51,9 @@ export class ArchiveReader {
 
   /** @throws TapelineError `ARCHIVE` if there is no archive, or one that this program cannot read */
   static async open(options: ArchiveReaderOptions): Promise<ArchiveReader> {
-    const { memoryBytes, tempFolder, signal } = options
-    const store = await openExisting(options)
-    const mark = await requireMark(store)
+    const { url, memoryBytes, tempFolder, signal } = options
+    const store = await openExisting(options).catch(refused(url))
+    const mark = await requireMark(store).catch(refused(url))
     const ownTemp = tempFolder === null ? await mkdtemp(join(tmpdir(), 'tapeline-read-')) : null
     const engine = await openDuckDb({
       memoryBytes,
@@ -82,7 +82,7 @@ export class ArchiveReader {
     let missingBefore: ReadonlySet<string> = new Set()
     for (let attempt = 1; ; attempt++) {
       this.#signal?.throwIfAborted()
-      await using snapshot = await ArchiveSnapshot.take(this.store)
+      await using snapshot = await ArchiveSnapshot.take(this.store).catch(refused(this.store.name))
       try {
         return await work(snapshot)
       } catch (error) {
@@ -121,13 +121,26 @@ export async function withArchive<Result>(
 /** A folder that is not there would look like an archive without rows. */
 async function openExisting(location: ArchiveLocation): Promise<ObjectStore> {
   const { url } = location
-  try {
-    if (!url.startsWith('s3://')) await stat(url)
-  } catch (error) {
-    throw new TapelineError('ARCHIVE', `The archive ${url} cannot be opened: ${describeError(error)}`, {
-      fix: 'Set ARCHIVE_URL to the folder that `bin/tapeline archive` writes to.',
+  if (!url.startsWith('s3://') && (await nullIfMissing(stat(url))) === null)
+    throw cannotOpen(url, 'there is no such folder')
+  return openStore(location)
+}
+
+/** Throws any error again, with the fix if a person has to change the folder or its rights. */
+function refused(url: string): (error: unknown) => never {
+  return (error) => {
+    const code = codeOf(error)
+    if (code === 'ENOTDIR') throw cannotOpen(url, 'it is not a folder')
+    if (code !== 'EACCES' && code !== 'EPERM') throw error
+    throw new TapelineError('ARCHIVE', `The archive ${url} cannot be read: ${describeError(error)}`, {
+      fix: 'Give this user the right to read all folders and files of the archive.',
       cause: error,
     })
   }
-  return openStore(location)
+}
+
+function cannotOpen(url: string, why: string): TapelineError {
+  return new TapelineError('ARCHIVE', `The archive ${url} cannot be opened: ${why}`, {
+    fix: 'Set ARCHIVE_URL to the folder of an archive. `up --archive` names its folder when it stops.',
+  })
 }
