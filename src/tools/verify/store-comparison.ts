@@ -126,8 +126,12 @@ export function renderComparison({ rows, differences, floors, until }: StoreComp
     `Compared ${rows} rows of the tables with the archive, until ${until}`,
     ...Object.entries(floors).map(([table, day]) => `${table} before ${day}: retention has dropped the rows`),
     ...lines,
-    differences.length === 0
-      ? 'Verdict: equal'
-      : `Verdict: NOT EQUAL, ${differences.length} symbols and days`,
+    verdict(rows, differences.length),
   ].join('\n')
+}
+
+function verdict(rows: number, differences: number): string {
+  if (differences > 0) return `Verdict: NOT EQUAL, ${differences} symbols and days`
+  if (rows > 0) return 'Verdict: equal'
+  return 'Verdict: nothing was compared. Days that are not over are left out.'
 }
