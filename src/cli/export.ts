@@ -100,7 +100,7 @@ async function exportAll(
   }
   if (exported === 0)
     throw new TapelineError('INPUT', 'Nothing was exported', {
-      fix: "List the stored symbols and days: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
+      fix: `List the stored symbols and days: bin/tapeline sql ${flags.archive === true ? '--archive ' : ''}'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'`,
     })
 }
 

@@ -20,12 +20,12 @@ const START =
 const ADD_ARCHIVE = 'To read the archive instead, add --archive.'
 
 /** Returns the database of DATABASE_URL, else that of the running `up`, else the default. */
-function storedDatabase(settings: Settings): { url: string; where: string } {
+function storedDatabase(settings: Settings, instead = ADD_ARCHIVE): { url: string; where: string } {
   const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
   const url = running?.databaseUrl ?? settings.DATABASE_URL
   if (url === NO_DATABASE) {
     const whose = running === null ? 'This deployment' : 'The `up` that runs here'
-    throw new TapelineError('DATABASE', `${whose} has no database`, { fix: ADD_ARCHIVE })
+    throw new TapelineError('DATABASE', `${whose} has no database`, { fix: instead })
   }
   const shown = withoutPassword(url)
   if (running !== null) return { url, where: `${shown} (of the \`up\` that runs here)` }
@@ -48,6 +48,7 @@ export function storedArchive(settings: Settings): ArchiveReaderOptions {
 export const TOOLS_USE = {
   applicationName: 'tapeline-tools',
   rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
+  instead: 'This command needs one. `bin/tapeline sql --archive` queries gaps and dead_letters.',
 }
 
 interface Use {
@@ -58,6 +59,8 @@ interface Use {
   readonly rights: string
   /** Added to the fix if a statement took too long. */
   readonly narrower?: string
+  /** The fix if there is no database. Default: the option --archive. */
+  readonly instead?: string
 }
 
 /** Opens the stored data, and closes it after the work. @throws TapelineError `DATABASE` */
@@ -66,7 +69,7 @@ export async function withStoredData<Result>(
   use: Use,
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
-  const { url, where } = storedDatabase(settings)
+  const { url, where } = storedDatabase(settings, use.instead)
   const { applicationName, failure } = use
   const pool = { poolMin: 0, poolMax: 2, queryTimeoutMs: STATEMENT_LIMIT_MS }
   const database = openPostgres({ url, ...pool, applicationName })
