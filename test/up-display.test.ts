@@ -132,6 +132,10 @@ test('the display shows the archive, also alone, and adds up its rows over resta
     /Archived 1,234,567 rows in 11\.1 MB, and 42 rows at the stop:\n +raw_trades +1,234,567/,
   )
   assert.match(summary.join('\n'), /The archive is in \.tapeline\/simulated\/archive/)
+  const unopened = { ...archiveView(), totals: new ArchiveTotals().totals() }
+  const without = summaryLines({ ...alone, archive: unopened }, end, plainStyle).join('\n')
+  assert.match(without, /Archived no rows/)
+  assert.doesNotMatch(without, /The archive is in/)
   for (const line of [...lines, ...displayLines(both, plainStyle), ...summary])
     assert.ok(line.length <= 80, `${line.length} columns: ${line}`)
 })

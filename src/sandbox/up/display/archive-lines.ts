@@ -42,6 +42,7 @@ export function archivedTexts({ status, totals }: ArchiveView): string[] {
 /** At the end everything is read; the archive writes what it holds when it stops. */
 export function archiveSummary(view: ArchiveView): string[] {
   const { rows, bytes, waiting } = view.totals
+  if (sum(Object.values(rows)) + waiting === 0) return ['', 'Archived no rows.']
   const last = waiting === 0 ? '' : `, and ${plural(waiting, 'row')} at the stop`
   const what = `Archived ${rowsText(view.totals)} in ${bytesText(bytes)}${last}:`
   return ['', what, ...countLines(rows), `The archive is in ${view.where}.`]
