@@ -286,4 +286,5 @@ test('takes the daily files of a folder in order, and refuses a day that is give
   assert.equal((await dailyFiles([again, `${again}.CHECKSUM`])).length, 1, 'a pattern may match checksums')
   await assert.rejects(dailyFiles([own, again]), { code: 'INPUT', message: /is given twice/ })
   await assert.rejects(dailyFiles([mkdtempSync(join(folder, 'empty-'))]), { code: 'INPUT' })
+  await assert.rejects(dailyFiles([join(folder, 'missing')]), { code: 'INPUT', message: /cannot be read/ })
 })

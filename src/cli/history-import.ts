@@ -26,7 +26,7 @@ const HELP = `
 Publishes to Kafka the trades that are not stored under any time, marked "source":"archive"; the service that stores the
 topics takes them from there. Unrecoverable gaps whose ids are then there are closed; open ones are left to ingestion.
 A run that was stopped continues with the next one. The user needs the WRITE right on the topics of trades and gaps.
-Exit code 1 if a file was refused, or has two rows under one id.
+Exit code 1 if a file was refused, or has two different rows under one id.
 
 Examples:
   bin/tapeline history import --dry-run downloads

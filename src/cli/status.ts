@@ -39,8 +39,8 @@ export function statusCommand(): Command {
     .option('--watch', 'repeat every second, until Ctrl-C')
     .addHelpText(
       'after',
-      `\nIt reads the services at INGEST_URLS, CONSUMER_URLS and ARCHIVE_SERVICE_URLS. Default: those of the running \`up\`, else INGEST_PORT and
-      CONSUMER_PORT on this machine (ARCHIVE_PORT with DATABASE_URL=none).
+      `\nIt reads the services at INGEST_URLS, CONSUMER_URLS and ARCHIVE_SERVICE_URLS. Default: those of the running
+\`up\`, else INGEST_PORT and CONSUMER_PORT on this machine (ARCHIVE_PORT with DATABASE_URL=none).
 
 Examples:
   bin/tapeline status

@@ -49,14 +49,16 @@ function named(path: string): DailyFile | null {
 /**
  * Returns the files, and all daily files in folders, in the order of symbol, type and day.
  *
- * @throws TapelineError `INPUT` for another name, an empty folder, or a day that is given twice
+ * @throws TapelineError `INPUT` for a path that cannot be read, another name, an empty folder, or a day that is given twice
  */
 export async function dailyFiles(paths: readonly string[]): Promise<DailyFile[]> {
   const found: DailyFile[] = []
   // A shell's pattern may match the checksums, too.
   for (const path of paths.filter((one) => !one.endsWith(CHECKSUM))) {
-    const isFolder = (await stat(path).catch(() => null))?.isDirectory() === true
-    const inside = isFolder ? await inFolder(path) : [dailyFile(path)]
+    const stats = await stat(path).catch((error: unknown) => {
+      throw unreadable(path, error)
+    })
+    const inside = stats.isDirectory() ? await inFolder(path) : [dailyFile(path)]
     found.push(...inside)
   }
   found.sort((one, other) => (keyOf(one) < keyOf(other) ? -1 : 1))
