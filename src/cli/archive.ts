@@ -176,7 +176,9 @@ function checkLines({ counts, wrong, notes }: CheckResult): string[] {
     `Read ${read.join(', ')}`,
     ...notes.map((note) => `note: ${note}`),
     ...wrong.map((one) => `WRONG: ${one}`),
-    wrong.length === 0 ? 'Nothing is wrong' : `${countText(wrong.length)} wrong: restore these from a copy`,
+    wrong.length === 0
+      ? 'Nothing is wrong'
+      : `${countText(wrong.length)} wrong: restore damaged and missing files from a copy, remove foreign ones`,
   ]
 }
 

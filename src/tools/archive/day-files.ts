@@ -3,6 +3,7 @@ import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
 import type { ArchiveDay } from '../../foundation/archive/archive-snapshot.ts'
 import type { DayList } from '../../foundation/archive/day-list.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { countText } from '../../foundation/telemetry/plural.ts'
 
 /** The published files of a day and table. */
 export interface PublishedDay {
@@ -43,12 +44,12 @@ export async function publishedFiles(
     'ARCHIVE',
     waiting === 0
       ? `${tables.join(', ')}: the archive has nothing of ${date}`
-      : `${tables.join(', ')}: ${date} is not published yet; its ${waiting} rows are in segments`,
+      : `${tables.join(', ')}: ${date} is not published yet; its ${countText(waiting)} rows are in segments`,
     {
       fix:
         waiting === 0
-          ? 'bin/tapeline archive status lists the days.'
-          : 'A day is published once it is over; `bin/tapeline sql --archive` reads its rows before that.',
+          ? '`bin/tapeline archive status` lists the days.'
+          : 'The service publishes a day within three hours of its end or its import; `bin/tapeline sql --archive` reads its rows before that.',
     },
   )
 }
