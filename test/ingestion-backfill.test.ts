@@ -7,7 +7,7 @@ import type { Gap } from '../src/foundation/market/gap.ts'
 import { Backfill } from '../src/ingestion/backfill/backfill.ts'
 import { BackfillSchedule } from '../src/ingestion/backfill/backfill-schedule.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
-import type { IdGap } from '../src/ingestion/continuity/gap-rows.ts'
+import { type IdGap, isTradeGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import { column, columns } from './support/columns.ts'
 import { ledgerAlone } from './support/ledger-alone.ts'
@@ -30,8 +30,8 @@ function scene(
   let acknowledge = () => {}
   let acknowledged = Promise.resolve()
   const sequence = new Sequence()
-  sequence.observe({ id: 1, timeMs: 1, connection: 0 })
-  sequence.observe({ id: last, timeMs: last, connection: 0 })
+  sequence.observe({ firstId: 1, id: 1, timeMs: 1, connection: 0 })
+  sequence.observe({ firstId: last, id: last, timeMs: last, connection: 0 })
   const ledger = new GapLedger(
     (gap) => published.push(gap),
     () => Math.floor(clock.wallMicros() / 1000),
@@ -287,7 +287,7 @@ test('B9 does not send a trade again that arrived late while a request was pendi
   const answer = Promise.withResolvers<RestOutcome>()
   const { clock, forwarded, states, sequence, backfill } = scene(10, () => answer.promise)
   await clock.advance(10)
-  for (const id of [2, 5, 6]) sequence.observe({ id, timeMs: id, connection: 0 })
+  for (const id of [2, 5, 6]) sequence.observe({ firstId: id, id, timeMs: id, connection: 0 })
   answer.resolve(restRows(2, 9))
   await clock.advance(10)
   assert.deepEqual(forwarded, [3, 4, 7, 8, 9])
@@ -299,7 +299,7 @@ test('B9 does not report an id as lost that arrived while Kafka was acknowledgin
   const { clock, states, sequence, holdAcknowledgements, acknowledge } = scene(10, () => restRows(10, 20))
   holdAcknowledgements()
   await clock.advance(150_000)
-  sequence.observe({ id: 4, timeMs: 4, connection: 0 })
+  sequence.observe({ firstId: 4, id: 4, timeMs: 4, connection: 0 })
   acknowledge()
   await clock.advance(600_000)
   assert.deepEqual(states().slice(1), [
@@ -356,11 +356,11 @@ test('B1 repeatedly failing gaps leave the others their turns', async () => {
     { weight: 50 },
   )
   const open = (from: number, to: number) => {
-    sequence.observe({ id: to + 1, timeMs: to, connection: 0 })
+    sequence.observe({ firstId: to + 1, id: to + 1, timeMs: to, connection: 0 })
     ledger.open(TRADES, { from, to }, 'reconnect', { fromMs: from, toMs: to })
   }
   for (let id = 11; id < 91; id += 2) open(id, id)
-  sequence.observe({ id: 199, timeMs: 199, connection: 0 })
+  sequence.observe({ firstId: 199, id: 199, timeMs: 199, connection: 0 })
   open(200, 1500)
   await clock.advance(40 * 60_000)
   assert.deepEqual(states().at(-1), [200, 1500, 'filled'])
@@ -389,8 +389,9 @@ test('B1 finds the smallest of ten thousand gaps without checking the others, an
   const { ledger } = ledgerAlone(1)
   for (let i = 0; i < 10_000; i++) {
     const from = i * 100
-    schedule.add(ledger.open(TRADES, { from, to: from + ((i * 37) % 91) }, 'missed', { fromMs: 1, toMs: 2 }))
+    ledger.open(TRADES, { from, to: from + ((i * 37) % 91) }, 'missed', { fromMs: 1, toMs: 2 })
   }
+  for (const gap of ledger.openGaps.filter(isTradeGap)) schedule.add(gap)
   for (const { gap_id } of ledger.openGaps.slice(0, 5000)) closed.add(gap_id)
   /** Takes all that are due. Puts every other gap back once, for a later request. */
   const takeAll = (isPutBack: boolean) => {

@@ -28,7 +28,7 @@ const NOW_MS = Date.UTC(2026, 0, 1)
 const TRADES = { symbol: SYMBOL, event_type: 'trade', epoch: 0 } as const
 
 function trade(id: number, epoch = 0): EventMark {
-  return { symbol: SYMBOL, type: 'trade', epoch, id, timeMs: NOW_MS + id }
+  return { symbol: SYMBOL, type: 'trade', epoch, firstId: id, id, timeMs: NOW_MS + id }
 }
 
 const row = (from: number, to: number, status: Gap['status'], more: Partial<Gap> = {}) =>
@@ -210,13 +210,13 @@ test('C1 reports and skips an unreadable checkpoint: the previous one counts, or
 
 /** A start whose newest checkpoint covered `claimed` messages, of which Kafka has `left`. */
 function startAfterLoss(claimed: number, left: number, events: readonly EventMark[] = []): AcknowledgedState {
-  const quote: EventMark = { symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 7, timeMs: NOW_MS }
+  const quote: EventMark = { ...trade(7), type: 'bookTicker', timeMs: NOW_MS }
   const before = memoryOf(trade(1000), trade(1001), trade(1002), quote)
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['trades:0', left]]))
   const held = { offsets: { trades: claimed }, partitions: { trades: 0 } }
   fold.checkpoint(messageOf({ ...before.snapshot(SYMBOL), ...held }))
   for (const event of events) fold.memory.event(event)
-  fold.addDisbelieved('trades')
+  fold.addDisbelieved({ trades: 'trades', depth: 'depth' })
   return fold.memory
 }
 
@@ -360,7 +360,7 @@ test('K9 the first quote accepted after discarded ones carries their window, onc
   for (const timeMs of [NOW_MS, NOW_MS + 700]) discarded.add(mark(timeMs), 'refused', 0)
   const route: Route = { ...mark(0), topic: 'b', partition: 0, key: Buffer.from(SYMBOL), headers: new Map() }
   const slice = { bytes: Buffer.from('{}'), start: 0, end: 2 }
-  const kept = () => new EventMessage(route, slice, 2, NOW_MS, NOW_MS, 0, undefined)
+  const kept = () => new EventMessage(route, slice, 2, 2, NOW_MS, NOW_MS, 0, undefined)
   const rows = [kept(), kept()].map((message) => {
     discarded.onKept(message)
     return headersNamed('outage', [...message.headers]).map((row) => JSON.parse(row.toString()))

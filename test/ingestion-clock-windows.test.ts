@@ -24,7 +24,16 @@ function scene(clockAheadMs: () => number | null = () => null) {
   const continuity = new Continuity<StreamEvent>(ledger, clockAheadMs)
   const observe = (type: StreamType, id: number, receiptMs: number) => {
     const stream = streamName(SYMBOL, type)
-    continuity.observe({ stream, symbol: SYMBOL, type, id, timeMs: receiptMs, receiptMs, connection: 1 })
+    continuity.observe({
+      stream,
+      symbol: SYMBOL,
+      type,
+      firstId: id,
+      id,
+      timeMs: receiptMs,
+      receiptMs,
+      connection: 1,
+    })
   }
   const quote = (id: number, receiptMs: number) => observe('bookTicker', id, receiptMs)
   const trade = (id: number, receiptMs: number) => observe('trade', id, receiptMs)
@@ -81,14 +90,20 @@ test('Q4 ids missing over a clock step have it as their cause', () => {
 /** State after a quote at this time of the instance's clock, so far ahead of the exchange's. */
 function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
-  memory.event({ ...QUOTE, id: 1, timeMs: at(lastReceipt), clockAheadMs: clockAheadMs ?? undefined })
+  memory.event({
+    ...QUOTE,
+    firstId: 1,
+    id: 1,
+    timeMs: at(lastReceipt),
+    clockAheadMs: clockAheadMs ?? undefined,
+  })
   return memory.snapshot(SYMBOL).bookTicker ?? assert.fail()
 }
 
 test('P5 a quote acknowledged after a clock step is remembered with the clock that stamped it', () => {
   const memory = new AcknowledgedState()
   const clocks = [8 * 60 * MINUTE_MS, 0, undefined].map((clockAheadMs, id) => {
-    memory.event({ ...QUOTE, id, timeMs: at('12:00:00') + id, clockAheadMs })
+    memory.event({ ...QUOTE, firstId: id, id, timeMs: at('12:00:00') + id, clockAheadMs })
     return memory.snapshot(SYMBOL).bookTicker?.clock_ahead
   })
   assert.deepEqual(clocks, [8 * 60 * MINUTE_MS, 0, 0])
@@ -127,8 +142,8 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
 
 test('C2 the last quote keeps its original receipt time, also after the clock was set back', () => {
   const memory = new AcknowledgedState()
-  memory.event({ ...QUOTE, id: 1, timeMs: at('12:00:00') })
-  memory.event({ ...QUOTE, id: 2, timeMs: at('11:10:00') })
+  memory.event({ ...QUOTE, firstId: 1, id: 1, timeMs: at('12:00:00') })
+  memory.event({ ...QUOTE, firstId: 2, id: 2, timeMs: at('11:10:00') })
   assert.deepEqual(memory.snapshot(SYMBOL).bookTicker, {
     last_update_id: 2,
     last_receipt: at('11:10:00'),
@@ -146,9 +161,9 @@ test('P3 events that two connections hold back are released before the clock cou
   )
   const event = { stream: 'btcusdt@trade', symbol: SYMBOL, type: 'trade', timeMs: 0, receiptMs: 0 } as const
   merge.opened(1, [event.stream])
-  merge.offer({ ...event, id: 10, connection: 1 }, 0)
+  merge.offer({ ...event, firstId: 10, id: 10, connection: 1 }, 0)
   merge.opened(2, [event.stream])
-  merge.offer({ ...event, id: 13, connection: 2 }, 0)
+  merge.offer({ ...event, firstId: 13, id: 13, connection: 2 }, 0)
   assert.deepEqual([passed, merge.held], [[10], 1])
   merge.flush()
   assert.deepEqual([passed, merge.held], [[10, 13], 0])

@@ -25,7 +25,7 @@ test('returns messages unchanged and in order over many blocks, and reports full
     new Router(TOPICS, METADATA, 'millisecond').route(`${symbol.toLowerCase()}@trade`, symbol, 'trade', 0),
   )
   const sizeOf = (message: OutgoingMessage) =>
-    message instanceof EventMessage ? 64 + message.end - message.start : 260 + message.value.length
+    message instanceof EventMessage ? 72 + message.end - message.start : 260 + message.value.length
   const step = fc.record({ push: fc.integer({ min: 0, max: 1500 }), take: fc.integer({ min: 0, max: 2000 }) })
   const steps = fc.array(step, { minLength: 1, maxLength: 12 })
   const scenario = fc.property(steps, fc.integer({ min: 3, max: 60 }), (all, every) => {
@@ -52,7 +52,16 @@ test('returns messages unchanged and in order over many blocks, and reports full
         const message =
           next % every === 0
             ? outgoing({ value: Buffer.from(String(next)), mark: null, queuedAtMs: next })
-            : new EventMessage(route, slice, 2 ** 40 + next, next + 1, next + 2, next, aheadMs)
+            : new EventMessage(
+                route,
+                slice,
+                2 ** 39 + next,
+                2 ** 40 + next,
+                next + 1,
+                next + 2,
+                next,
+                aheadMs,
+              )
         expected.push(message)
         queue.push(message)
       }
@@ -166,7 +175,7 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
 test('S10 makes no dead letter of an event that an earlier instance may have forwarded', () => {
   const sequence = new Sequence<Observed>({ epoch: 0, last: 100, last_time: 5000, holes: [] })
   const kinds = [99, 101, 101, 50, 102].map(
-    (id, i) => sequence.observe({ id, timeMs: 6000 + i, connection: 1 }).kind,
+    (id, i) => sequence.observe({ firstId: id, id, timeMs: 6000 + i, connection: 1 }).kind,
   )
   assert.deepEqual(kinds, ['duplicate', 'next', 'second', 'held', 'next'])
   assert.deepEqual(sequence.takeSecond(), [])

@@ -21,7 +21,8 @@ function scene(patienceMs = Number.POSITIVE_INFINITY) {
   )
   const offer = (connection: number, id: number, stream = STREAM) => {
     const type = stream === STREAM ? 'trade' : 'bookTicker'
-    const event = { stream, symbol: 'BTCUSDT', type, id, timeMs: id, connection, receiptMs: 0 } as const
+    const ids = { firstId: id, id, timeMs: id }
+    const event = { stream, symbol: 'BTCUSDT', type, ...ids, connection, receiptMs: 0 } as const
     merge.offer(event, clock.monotonicMs())
   }
   return { clock, passed, told, merge, offer }

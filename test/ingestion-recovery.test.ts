@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
 import type { RecordFetcher } from '../src/foundation/kafka/kafka-port.ts'
+import { STREAM_TYPES } from '../src/foundation/market/event.ts'
 import { recoverParts } from '../src/ingestion/checkpoint/recovery.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -28,7 +29,14 @@ test('a start that Kafka interrupts closes the clients that it had opened', asyn
   }
   const { signal } = new AbortController()
   const ports = { kafka: { fetcher }, clock: new VirtualClock() }
-  const parts = recoverParts(ports, NAMES, new Set(['BTCUSDT']), pino({ level: 'silent' }), signal)
+  const parts = recoverParts(
+    ports,
+    NAMES,
+    STREAM_TYPES,
+    new Set(['BTCUSDT']),
+    pino({ level: 'silent' }),
+    signal,
+  )
   await assert.rejects(parts, /the broker is away/)
   assert.deepEqual([...open], [])
 })

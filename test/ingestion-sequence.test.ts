@@ -6,7 +6,7 @@ import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 import { column } from './support/columns.ts'
 
-const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
+const at = (id: number, timeMs = id, connection = 0): Observed => ({ firstId: id, id, timeMs, connection })
 
 /** A sequence that has observed these events. */
 function after(...events: Observed[]) {
@@ -129,7 +129,7 @@ test('S5 any number of wrong times of ids near the last cause no reset', () => {
     assert.deepEqual(sequence.observe(at(id, 5001, 2)), { kind: 'duplicate' }, 'a copy')
   }
   const aggregates = [100, 101, 100, 101].map((lastTradeId) =>
-    sequence.observe({ id: 4_000_000_300, timeMs: 5001, lastTradeId, connection: 1 }),
+    sequence.observe({ firstId: 4_000_000_300, id: 4_000_000_300, timeMs: 5001, lastTradeId, connection: 1 }),
   )
   assert.deepEqual(column(aggregates, 'kind'), ['second', 'second', 'duplicate', 'duplicate'])
   assert.equal(sequence.epoch, 0)
@@ -176,7 +176,7 @@ test('S7 continues from memory: an event in Kafka is a duplicate, one that Kafka
 test('S10 an aggTrade with later trades is no duplicate, whatever its time, but its copies are', () => {
   const sequence = new Sequence<Observed>()
   const kind = (id: number, lastTradeId: number) =>
-    sequence.observe({ id, timeMs: 1000, lastTradeId, connection: 0 }).kind
+    sequence.observe({ firstId: id, id, timeMs: 1000, lastTradeId, connection: 0 }).kind
   const first = [kind(10, 99), kind(11, 100), kind(11, 101), kind(11, 101)]
   assert.deepEqual(first, ['next', 'next', 'second', 'duplicate'])
   assert.deepEqual([kind(12, 102), kind(11, 101), kind(11, 100)], ['next', 'duplicate', 'duplicate'])
@@ -188,7 +188,10 @@ test('S10 an aggTrade with later trades is no duplicate, whatever its time, but 
   // Trade ids restart while a lagging connection still delivers the old ones.
   assert.deepEqual([kind(17, 3), kind(16, 106), kind(16, 107)], ['next', 'duplicate', 'duplicate'])
   const remembered = new Sequence<Observed>({ epoch: 0, last: 50, last_time: 1000, holes: [] })
-  assert.equal(remembered.observe({ id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind, 'duplicate')
+  assert.equal(
+    remembered.observe({ firstId: 50, id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind,
+    'duplicate',
+  )
 })
 
 test('S7 searches for ranges below the first id that another instance lacks, in any order', () => {

@@ -125,7 +125,7 @@ test('N4 a listed symbol is recorded from its first id also if the process ends 
   const next = new AcknowledgedState()
   next.restore('NEWUSDT', parseCheckpoint(record))
   assert.equal(next.snapshot('NEWUSDT').trade?.last, -1)
-  next.event({ symbol: 'NEWUSDT', type: 'trade', epoch: 0, id: 7, timeMs: 1 })
+  next.event({ symbol: 'NEWUSDT', type: 'trade', epoch: 0, firstId: 7, id: 7, timeMs: 1 })
   const { trade, aggTrade } = next.snapshot('NEWUSDT')
   assert.deepEqual(trade?.holes, [{ from: 0, to: 6 }])
   assert.equal(aggTrade, null)

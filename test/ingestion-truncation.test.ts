@@ -18,7 +18,7 @@ import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'
 const NAMES = { trades: 't', bookTicker: 'b', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
-const METADATA = new Map(['t', 'b', 'g', 'c'].map((topic) => [topic, { id: topic, partitions: 1 }]))
+const METADATA = new Map(['t', 'b', 'o', 'g', 'c'].map((topic) => [topic, { id: topic, partitions: 1 }]))
 const RECEIPT_MS = 1723161255000
 const LOG = pino({ level: 'silent' })
 
@@ -81,7 +81,7 @@ const checkpoint = (counter: number, fields: Partial<Checkpoint>): LogMessage =>
 const sequence = (last: number) => ({ epoch: 0, first: 0, last, last_time: RECEIPT_MS, holes: [] })
 
 const recovered = async (logs: Parameters<typeof fetcherOf>[0]) =>
-  (await recover({ fetcher: () => fetcherOf(logs) }, NAMES, [SYMBOL], LOG)).fold
+  (await recover({ fetcher: () => fetcherOf(logs) }, NAMES, ['trades', 'bookTicker'], [SYMBOL], LOG)).fold
 
 test('C7 a checkpoint beyond the end of its topic is distrusted, also without a leader epoch', async () => {
   const logs = {
@@ -220,7 +220,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, recor
     signal: new AbortController().signal,
   })
   const quoted = (id: number, timeMs: number) =>
-    acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id, timeMs })
+    acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, firstId: id, id, timeMs })
   quoted(19, RECEIPT_MS)
   const acknowledge = (first: number, offset: number) => {
     const next = { topic: 'b', partition: 0, offset }

@@ -258,7 +258,7 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
     checkpoints: CHECKPOINTS,
     deadLetters: '',
   }
-  const { fold } = await recover(kafka(), names, [SYMBOL], log)
+  const { fold } = await recover(kafka(), names, ['trades', 'bookTicker'], [SYMBOL], log)
   const { memory, counters, truncations: found } = fold
   const { trade } = memory.snapshot(SYMBOL)
   // Messages that Kafka acknowledged and lost are missing; those that took their offsets are not.

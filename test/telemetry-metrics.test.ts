@@ -22,9 +22,9 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const SYMBOLS = Array.from({ length: 40 }, (_, i) => `COIN${i}USDT`)
 /**
  * More series would depend on the number of symbols. Node's and the process's metrics are about 60
- * per service. There are four event types and fourteen causes.
+ * per service. There are five stream types and fourteen causes.
  */
-const MOST_SERIES = 250
+const MOST_SERIES = 290
 
 const DECLARED = Object.entries({ ...INGESTION_METRICS, ...CONSUMER_METRICS, ...ARCHIVE_METRICS })
 

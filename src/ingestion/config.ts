@@ -31,6 +31,8 @@ export function ingestionConfig(settings: Settings) {
     restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
     /** Larger gaps are not backfilled. */
     backfillMaxIds: settings.BACKFILL_MAX_IDS,
+    /** Age at which the snapshot of an order book is replaced. */
+    snapshotMaxAgeMs: settings.DEPTH_SNAPSHOT_HOURS * HOUR_MS,
     kafka: kafkaConnection(settings),
     topics: topicNames(settings),
     compression: settings.KAFKA_COMPRESSION,

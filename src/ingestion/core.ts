@@ -9,10 +9,11 @@ import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
+import type { PriceSample } from './anchors/price-sample.ts'
 import type { BackfillPorts } from './backfill/backfill.ts'
 import type { SilenceCheck } from './backfill/silence-check.ts'
 import type { StreamRates } from './connection/stream-rates.ts'
-import type { IdGap } from './continuity/gap-rows.ts'
+import type { IdGap, TradeGap } from './continuity/gap-rows.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { StreamMerge } from './continuity/stream-merge.ts'
 import { Forwarder, type ForwarderOptions, frameOf, type StampedEvent } from './forwarder.ts'
@@ -36,6 +37,7 @@ export interface CoreOptions extends Omit<ForwarderOptions & RejectedFramesOptio
   /** The recorded symbols, which may become more. */
   readonly symbols: ReadonlySet<string>
   readonly silence: Pick<SilenceCheck, 'watch'>
+  readonly prices: Pick<PriceSample, 'note'>
   readonly producer: Delivery
 }
 
@@ -125,15 +127,19 @@ export class Core implements BackfillPorts {
   }
 
   #observe(frame: EventFrame, stamp: ReceiptStamp, connection: number, nowMs: number): void {
+    const { prices } = this.#options
     const { stream, type, event, data } = frame
-    const { id, lastTradeId, eventTimeUs } = event
+    const { firstId, id, lastTradeId, eventTimeUs } = event
     const symbol = event.symbol.text
     const receiptMs = stamp.ms
     const timeMs = event.exchangeTimeMs ?? receiptMs
     this.rates.seen(stream, id, nowMs, connection)
     if (eventTimeUs !== ABSENT) this.#eventToReceipt.record(receiptMs - Math.floor(eventTimeUs / 1000), nowMs)
-    const offered = { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs, data, stamp }
-    this.#merge.offer(offered, nowMs)
+    prices.note(event, nowMs)
+    this.#merge.offer(
+      { stream, symbol, type, firstId, id, lastTradeId, timeMs, connection, receiptMs, data, stamp },
+      nowMs,
+    )
   }
 
   /** Notes an open connection. Streams that it alone delivers are expected to deliver soon. */
@@ -149,6 +155,11 @@ export class Core implements BackfillPorts {
   #await(alone: readonly string[]): void {
     this.#options.continuity.interrupted(alone, 'reconnect')
     this.#options.silence.watch(this.#options.symbols, new Set(alone))
+  }
+
+  /** Whether an open connection is subscribed to a stream. */
+  isSubscribed(stream: string): boolean {
+    return this.#merge.isSubscribed(stream)
   }
 
   /** Notes that the exchange has confirmed streams that did not fit in the URL. */
@@ -196,7 +207,7 @@ export class Core implements BackfillPorts {
   }
 
   /** Queues trades of a gap that REST has returned. */
-  forward({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
+  forward({ symbol, event_type: type, epoch }: TradeGap, trades: readonly RestTrade[]): void {
     const { clock, continuity, producer, receipts, router, timeUnit } = this.#options
     const stream = streamName(symbol, type)
     const { topic, partition, key, headers } = router.route(stream, symbol, type, epoch)
@@ -210,25 +221,25 @@ export class Core implements BackfillPorts {
         headers,
         value: Buffer.from(backfillJson(symbol, type, trade, timeUnit, ms, us)),
         timestampMs: ms,
-        mark: { symbol, type, epoch, id: trade.id, timeMs },
+        mark: { symbol, type, epoch, firstId: trade.id, id: trade.id, timeMs },
         queuedAtMs: clock.monotonicMs(),
       })
       continuity.filled(stream, epoch, { from: trade.id, to: trade.id }, timeMs)
     }
   }
 
-  keepSecond({ symbol, event_type: type, epoch }: IdGap, trade: RestTrade): void {
+  keepSecond({ symbol, event_type: type, epoch }: TradeGap, trade: RestTrade): void {
     const { receipts, timeUnit } = this.#options
     const { ms, us } = receipts.stamp()
     const json = backfillJson(symbol, type, trade, timeUnit, ms, us)
     this.rejections.send(frameOf(streamName(symbol, type), json), SECOND_UNDER_ID, ms, epoch)
   }
 
-  abandoned({ symbol, event_type, epoch }: IdGap, ids: IdRange): void {
+  abandoned({ symbol, event_type, epoch }: TradeGap, ids: IdRange): void {
     this.#options.continuity.filled(streamName(symbol, event_type), epoch, ids)
   }
 
-  isHeld({ symbol, event_type, epoch }: IdGap): boolean {
+  isHeld({ symbol, event_type, epoch }: TradeGap): boolean {
     const { producer, router } = this.#options
     return producer.batches.held.has(router.route(streamName(symbol, event_type), symbol, event_type, epoch))
   }

@@ -63,14 +63,14 @@ export class Forwarder {
   }
 
   #forward(event: StampedEvent, epoch: number, nowMs: number): void {
-    const { stream, symbol, type, id, timeMs, data, stamp, outage } = event
+    const { stream, symbol, type, firstId, id, timeMs, data, stamp, outage } = event
     const { router, clockOffset, queue } = this.#options
     const route = router.route(stream, symbol, type, epoch)
     const slice = this.#values.write(data, this.#suffix.of(stamp))
     const aheadMs = type === 'bookTicker' ? clockOffset.aheadMs : null
     // Integers are stored without a heap object.
     const clockAheadMs = aheadMs === null ? undefined : Math.round(aheadMs)
-    const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs, clockAheadMs)
+    const message = new EventMessage(route, slice, firstId, id, timeMs, stamp.ms, nowMs, clockAheadMs)
     // The process may end before the ledger row is sent, so the message carries the row, too.
     if (outage !== undefined) message.endOutage(outage)
     queue.push(message)

@@ -1,15 +1,18 @@
-import { EVENT_TYPES, eventTypeOf, TRADE_TYPES } from '../foundation/market/event.ts'
+import { DEPTH_WEIGHTS } from '../foundation/binance/depth-rest.ts'
+import { eventTypeOf, SEQUENCED_TYPES, STREAM_TYPES } from '../foundation/market/event.ts'
 import { INGESTION_CAUSES, OUTAGE_CAUSES } from '../foundation/market/gap-causes.ts'
 import { countIds } from '../foundation/market/id-ranges.ts'
 import { byLabel, type Metrics, quantiles, type Series, seconds } from '../foundation/telemetry/metrics.ts'
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
 import { countOf, type Tally } from '../foundation/telemetry/tally.ts'
+import { NEEDS } from './anchors/anchor-need.ts'
 import type { StatusSources } from './status.ts'
 import { LEFT_OUT_REASONS } from './symbol-selection.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
 const CONNECTION_STATES = ['waiting', 'connecting', 'open', 'streaming', 'paused'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
+const SNAPSHOT_LEVELS = DEPTH_WEIGHTS.map(({ limit }) => String(limit))
 const HANDSHAKE_STATUSES = ['403', '418', '429', '451', '5xx', 'other'] as const
 
 /** The parts of ingestion, and what `/status` shows of them. */
@@ -201,8 +204,34 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
         value: value / 1000,
       })),
   },
+  tapeline_ingestion_order_books: {
+    help: 'Symbols whose order book is recorded.',
+    read: ({ status }) => status.books?.symbols ?? 0,
+  },
+  tapeline_ingestion_order_books_in_need: {
+    help: 'Order books that need a snapshot, by reason; missing: no book can be built of what comes now.',
+    labels: ['need'],
+    read: ({ status }) => byLabel('need', status.books?.needs, NEEDS),
+  },
+  tapeline_ingestion_oldest_snapshot_seconds: {
+    help: 'Age of the oldest usable snapshot of an order book; 0 when there is none.',
+    read: ({ status }) => (status.books?.oldestAnchorAgeMs ?? 0) / 1000,
+  },
+  tapeline_ingestion_snapshot_max_age_seconds: {
+    help: 'Age at which a snapshot is replaced (DEPTH_SNAPSHOT_HOURS).',
+    read: ({ config }) => config.snapshotMaxAgeMs / 1000,
+  },
+  tapeline_ingestion_snapshots_total: {
+    help: 'Snapshots of order books sent to Kafka, by levels per side.',
+    labels: ['levels'],
+    read: (sources) => byLabel('levels', books(sources)?.sent.of('sent'), SNAPSHOT_LEVELS),
+  },
+  tapeline_ingestion_stale_snapshots_total: {
+    help: 'Snapshots not used, because they are older than the first update after a hole.',
+    read: (sources) => books(sources)?.stale ?? 0,
+  },
   tapeline_ingestion_rest_requests_total: {
-    help: 'Requests for trades, by answer: ok, an HTTP status that stops requests, rejected (another 4xx) or failed.',
+    help: 'Requests for trades and snapshots, by answer: ok, an HTTP status that stops requests, rejected (another 4xx) or failed.',
     labels: ['answer'],
     read: ({ pipeline }) => byLabel('answer', pipeline?.rest.metricValues().answers, ANSWERS),
   },
@@ -237,16 +266,19 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
   },
 }
 
+/** Snapshots of order books; the process records none without a pipeline or `depth`. */
+const books = ({ pipeline }: MetricSources) => pipeline?.anchors ?? null
+
 function streamsByType({ streams }: IngestionStatus, counts: (stream: StreamStatus) => boolean): Series {
   const counted = Object.entries(streams).flatMap(([name, stream]) =>
     counts(stream) ? (eventTypeOf(name) ?? []) : [],
   )
-  return byLabel('type', countOf(counted), EVENT_TYPES)
+  return byLabel('type', countOf(counted), STREAM_TYPES)
 }
 
 /** Returns a value for each type with ids and each word, 0 for those not counted yet. */
 function grid(label: string, words: readonly string[], counts: Tally | undefined): Series {
-  return TRADE_TYPES.flatMap((type) =>
+  return SEQUENCED_TYPES.flatMap((type) =>
     byLabel(label, counts?.of(type), words).map(({ labels, value }) => ({
       labels: { type, ...labels },
       value,

@@ -8,6 +8,8 @@ import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { wallMs } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
+import type { Anchors } from './anchors/anchors.ts'
+import { PriceSample } from './anchors/price-sample.ts'
 import { Backfill } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
@@ -30,6 +32,7 @@ import { LedgerPublisher } from './ledger-publisher.ts'
 import { LostTail } from './lost-tail.ts'
 import { type DiscardCause, type OutgoingMessage, Router, type SendEvents } from './messages/message.ts'
 import { type ClockStep, ReceiptClock } from './messages/receipt-clock.ts'
+import { orderBooks } from './order-books.ts'
 import type { Ports } from './ports.ts'
 import { TopicWatch } from './topic-watch.ts'
 
@@ -41,7 +44,13 @@ const LISTED = { epoch: 0, first: 0, last: -1, last_time: 0, holes: [] }
 export interface PipelineContext {
   readonly config: Pick<
     IngestionConfig,
-    'topics' | 'eventTypes' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
+    | 'topics'
+    | 'eventTypes'
+    | 'restWeightPerMinute'
+    | 'backfillMaxIds'
+    | 'backoff'
+    | 'clockLimits'
+    | 'snapshotMaxAgeMs'
   >
   readonly ports: Ports
   readonly gate: Pick<ExchangeGate, 'attempt' | 'leftMs' | 'refused' | 'served'>
@@ -62,6 +71,8 @@ export class Pipeline implements SendEvents {
   readonly core: Core
   readonly ledger: GapLedger
   readonly backfill: Backfill
+  /** Null if no order books are recorded. */
+  readonly anchors: Anchors | null
   readonly publisher: LedgerPublisher
   readonly rest: RestCaller
   readonly topics: TopicWatch
@@ -107,19 +118,24 @@ export class Pipeline implements SendEvents {
     const rates = new StreamRates()
     const hasDeliveredSince = (stream: string, sinceMs: number) => rates.lastSeenMs(stream) >= sinceMs
     this.#silence = new SilenceCheck({ rest, clock, random, backoff, hasDeliveredSince }, continuity, log)
+    const router = new Router(names, topics, timeUnit)
+    const prices = new PriceSample()
     this.core = new Core({
       ...context,
       clock,
       receipts,
       rates,
       continuity,
-      router: new Router(names, topics, timeUnit),
+      router,
       clockOffset,
       silence: this.#silence,
+      prices,
       deadLettersTopic: names.deadLetters,
     })
     const limits = { rest, clock, random, backoff, maxIds: config.backfillMaxIds }
     this.backfill = new Backfill(limits, this.core, ledger, log)
+    const parts = { core: this.core, continuity, router, receipts, rest, budget, prices }
+    this.anchors = orderBooks(context, parts)
     this.#discarded = new DiscardedEvents(continuity, ledger)
     const foreign = foreignGaps(memory, ledger, continuity)
     this.#instances = instanceCheck(watch, foreign, onFatal, signal, log)
@@ -172,6 +188,7 @@ export class Pipeline implements SendEvents {
   start(): void {
     this.backfill.start()
     this.#silence.start()
+    this.anchors?.start()
     this.#tick()
   }
 
@@ -194,6 +211,7 @@ export class Pipeline implements SendEvents {
     const { mark, topic, value } = message
     this.#checkpoints.onSettled([message])
     this.publisher.onDiscarded(message)
+    this.anchors?.onDiscarded(message, cause)
     if (mark === null) return
     this.#discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
     if (cause === 'too large')
@@ -212,7 +230,7 @@ export class Pipeline implements SendEvents {
   onSecond(): void {
     const nowMs = this.#context.ports.clock.monotonicMs()
     this.#clockOffset.note(this.core.eventToReceipt.min(nowMs))
-    this.#continuity.forgetOldQuotes(nowMs)
+    this.#continuity.forgetOld(nowMs)
     this.core.rejections.tick(nowMs)
   }
 
@@ -241,7 +259,7 @@ export class Pipeline implements SendEvents {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
     this.core.stop()
-    await Promise.all([this.backfill.stop(), this.#silence.stop()])
+    await Promise.all([this.backfill.stop(), this.#silence.stop(), this.anchors?.stop()])
     this.receipts.stop()
     await this.#checking
     await this.#instances.close()

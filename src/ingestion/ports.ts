@@ -1,3 +1,4 @@
+import { depthRest, type FetchBook } from '../foundation/binance/depth-rest.ts'
 import { fetchIdentity, fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
 import { askExchange, type ExchangeAnswer, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
@@ -26,6 +27,8 @@ export function ports(config: IngestionConfig, clock: Clock) {
       serverTimeMs: (signal: AbortSignal) => fetchServerTime(config.restUrl, signal),
       fetchTrades: ({ source, timeUnit }: ExchangeIdentity): FetchTrades =>
         tradeRest(config.restUrl, timeUnit, () => clock.wallMicros() / 1000, config.apiKey, source),
+      fetchBook: ({ source }: ExchangeIdentity): FetchBook =>
+        depthRest({ restUrl: config.restUrl, wallMs: () => clock.wallMicros() / 1000, source }),
       openSocket,
     },
     kafka: kafkaPort(config.kafka, clock),

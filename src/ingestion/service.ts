@@ -186,7 +186,7 @@ export class Ingestion {
     patience.waitingFor = 'reading the checkpoints and messages in the topics'
     const symbols = this.#selection.taken
     const recovered = await patience.until('Kafka', () =>
-      recoverParts(this.#ports, names, symbols, this.#log, signal),
+      recoverParts(this.#ports, names, eventTypes, symbols, this.#log, signal),
     )
     const context = {
       config: this.#config,

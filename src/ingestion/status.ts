@@ -4,6 +4,7 @@ import type { Clock } from '../foundation/runtime/clock.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { VERSION } from '../foundation/telemetry/service.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
+import type { IngestionConfig } from './config.ts'
 import type { Connections } from './connections.ts'
 import { NO_FRAMES } from './core.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
@@ -12,7 +13,7 @@ import type { SymbolSelection } from './symbol-selection.ts'
 
 /** The parts of ingestion that status and metrics show. */
 export interface StatusSources {
-  readonly config: { readonly queueMaxBytes: number; readonly connectionMaxAgeMs: number }
+  readonly config: Pick<IngestionConfig, 'queueMaxBytes' | 'connectionMaxAgeMs' | 'snapshotMaxAgeMs'>
   readonly producer: KafkaProducer
   readonly connections: Connections | null
   readonly gate: ExchangeGate
@@ -52,6 +53,7 @@ export function ingestionStatus(sources: StatusSources): IngestionStatus {
       inFlight: producer.inFlight,
     },
     openGaps: pipeline?.backfill.status() ?? [],
+    books: pipeline?.anchors?.status() ?? null,
     refusals: gate.status(),
     ignoredByReason: core?.reasons('ignored') ?? {},
     rejectedByReason: core?.reasons('rejected') ?? {},

@@ -244,6 +244,7 @@ export class World {
         symbols: () => this.#answer(clock, () => this.#symbols(clock)),
         serverTimeMs: () => this.#answer(clock, () => Math.floor(this.clock.wallMicros() / 1000)),
         fetchTrades: () => this.rest.fetchTrades(clock),
+        fetchBook: () => () => Promise.reject(new Error('Unexpected request for an order book')),
         openSocket: this.exchange.openSocket(clock),
       },
       kafka: this.kafka.access(clock, incarnation),

@@ -16,7 +16,7 @@ export function outgoing(fields: Partial<OutgoingMessage> = {}): OutgoingMessage
     value: Buffer.from('{}'),
     headers: new Map(),
     timestampMs: 0,
-    mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
+    mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, firstId: 1, id: 1, timeMs: 0 },
     queuedAtMs: 0,
     ...fields,
   }
@@ -54,6 +54,7 @@ export function coreAlone({ stamp, send, ...options }: CoreAloneOptions): Core {
     rates: new StreamRates(),
     symbols: new Set(),
     silence: { watch() {} },
+    prices: { note() {} },
     producer: deliveryTo(send),
     log: { warn() {} },
   })

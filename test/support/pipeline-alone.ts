@@ -55,6 +55,7 @@ export function pipelineAlone(
           symbols: never,
           serverTimeMs: never,
           fetchTrades: () => async () => ({ kind: 'rows', rows: [] }),
+          fetchBook: () => never,
           openSocket: nothing,
         },
         kafka: { requireAccess: never, producer: nothing, fetcher: () => fetcher },

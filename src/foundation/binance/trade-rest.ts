@@ -9,11 +9,7 @@ import {
   TIME_UNITS,
   type TimeUnit,
 } from '../market/time-unit.ts'
-import { describeError } from '../runtime/errors.ts'
-import { outsideText } from '../runtime/outside-text.ts'
-import { fetchByProxy } from './proxy.ts'
-import { type Refusal, refusalOfResponse } from './refusal.ts'
-import { EXCHANGE_IDENTITY_HEADER } from './stream-socket.ts'
+import { askRest, type NoAnswer } from './rest-answer.ts'
 import { otherUnit } from './venue.ts'
 
 /** A row of REST, with the fields of the stream's payload except the event time `E`. */
@@ -29,20 +25,13 @@ export interface RestTrade {
   readonly trades: IdRange | null
 }
 
-/** The outcome of a request: rows in ascending order of id; an HTTP error; or no valid answer. */
-export type RestOutcome = (
-  | { readonly kind: 'rows'; readonly rows: readonly RestTrade[] }
-  | { readonly kind: 'refused'; readonly refusal: Refusal }
-  | { readonly kind: 'failed'; readonly reason: string }
-) & {
-  /** Weight used by the whole IP this minute, if the exchange reports it. */
-  readonly usedWeight?: number | null
-}
+/** The outcome of a request: rows in ascending order of id, or why there are none. */
+export type RestOutcome =
+  | { readonly kind: 'rows'; readonly rows: readonly RestTrade[]; readonly usedWeight?: number | null }
+  | NoAnswer
 
 /** Maximum rows in one answer. */
 export const REST_LIMIT = 1000
-
-const TIMEOUT_MS = 10_000
 
 /** `fromId` null requests the latest trades, which not every type offers (`hasLatest`). `limit` is at most `REST_LIMIT`. */
 export interface TradeRequest {
@@ -76,38 +65,13 @@ export function tradeRest(
         ? // A redirect would send the key to another host.
           { headers: { ...headers, 'X-MBX-APIKEY': apiKey }, redirect: 'manual' }
         : { headers }
-    try {
-      const response = await fetchByProxy(`${restUrl}/api/v3/${path}?${query}`, {
-        ...how,
-        signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), signal]),
-      })
-      const named = response.headers.get(EXCHANGE_IDENTITY_HEADER)
-      if (named !== null && source !== undefined && named !== source)
-        throw new Error(`REST belongs to "${named}", not to "${source}": correct BINANCE_REST_URL`)
-      return await outcome(type, unit, response, wallMs())
-    } catch (error) {
-      return {
-        kind: 'failed',
-        reason: outsideText(describeError(error instanceof Error ? (error.cause ?? error) : error)),
-      }
-    }
+    const read = (body: unknown, usedWeight: number | null): RestOutcome => ({
+      kind: 'rows',
+      rows: parseRows(type, unit, body),
+      usedWeight,
+    })
+    return askRest({ restUrl, wallMs, source }, `${path}?${query}`, how, read, signal)
   }
-}
-
-async function outcome(
-  type: TradeType,
-  unit: TimeUnit,
-  response: Response,
-  nowMs: number,
-): Promise<RestOutcome> {
-  const usedWeight = usedWeightOf(response)
-  if (response.ok) return { kind: 'rows', rows: parseRows(type, unit, await response.json()), usedWeight }
-  return { kind: 'refused', refusal: await refusalOfResponse(response, nowMs), usedWeight }
-}
-
-function usedWeightOf(response: Response): number | null {
-  const header = response.headers.get('x-mbx-used-weight-1m') ?? ''
-  return /^\d+$/.test(header) ? Number(header) : null
 }
 
 /** Returns microseconds. Rows in the other unit would be stored again, beside those of the stream. */

@@ -249,6 +249,8 @@ export const TRADE_TYPES = EVENT_TYPES.filter(isTradeType) as [TradeType, ...Tra
 
 export const TICK_TYPES = EVENT_TYPES.filter(isTickType) as [TickType, ...TickType[]]
 
+export const SEQUENCED_TYPES = EVENT_TYPES.filter(isSequenced) as [SequencedType, ...SequencedType[]]
+
 export function declarationOf(type: EventType): EventDeclaration {
   return EVENT_DECLARATIONS[type]
 }
@@ -282,6 +284,12 @@ export function hasTimes(type: EventType): boolean {
 
 export function byEventType<Value>(value: (type: EventType) => Value): Record<EventType, Value> {
   return Object.fromEntries(EVENT_TYPES.map((type) => [type, value(type)])) as Record<EventType, Value>
+}
+
+/** Returns a record with a value for each type whose ids tell what is missing. */
+export function bySequencedType<Value>(value: (type: SequencedType) => Value): Record<SequencedType, Value> {
+  const values = SEQUENCED_TYPES.map((type) => [type, value(type)])
+  return Object.fromEntries(values) as Record<SequencedType, Value>
 }
 
 export function byTradeType<Value>(value: (type: TradeType) => Value): Record<TradeType, Value> {

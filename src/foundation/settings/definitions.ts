@@ -26,6 +26,7 @@ export const DEFINITIONS = {
   BINANCE_API_KEY: optional(kind.apiKey),
   TIME_UNIT: required(kind.oneOf(...TIME_UNITS), TIME_UNITS[0]),
   REST_WEIGHT_PER_MINUTE: required(kind.integer(50, 6000), '1200'),
+  DEPTH_SNAPSHOT_HOURS: required(kind.integer(1, 8760), '12'),
   BACKFILL_MAX_IDS: required(kind.integer(0, 1_000_000_000), '1000000'),
   CONNECTIONS_PER_STREAM: required(kind.integer(1, 2), '1'),
   CONNECTION_MAX_AGE_HOURS: required(kind.integer(1, 24), '23'),

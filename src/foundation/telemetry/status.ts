@@ -38,6 +38,18 @@ export interface StreamStatus {
   readonly quiet: boolean
 }
 
+/** The snapshots of the recorded order books. */
+export interface BookStatus {
+  /** Symbols whose order book is delivered now. */
+  readonly symbols: number
+  /** How many of them need a snapshot, by reason; `missing`: no book can be built of what comes now. */
+  readonly needs: Readonly<Record<string, number>>
+  /** The oldest of the usable snapshots; 0 without one. */
+  readonly oldestAnchorAgeMs: number
+  /** The first symbols that lack one, and why the last request brought none; null if none has failed. */
+  readonly withoutAnchor: ReadonlyArray<{ readonly symbol: string; readonly problem: string | null }>
+}
+
 export interface IngestionStatus {
   readonly service: 'ingestion'
   readonly version: string
@@ -84,6 +96,8 @@ export interface IngestionStatus {
     /** What a person can do about the problem; null if waiting is enough. */
     readonly fix: string | null
   }>
+  /** Null if no order books are recorded. */
+  readonly books: BookStatus | null
   /** Null if the exchange does not refuse us. */
   readonly refusals: { readonly rest: RefusalStatus | null; readonly handshakes: RefusalStatus | null }
   readonly ignoredByReason: Readonly<Record<string, number>>

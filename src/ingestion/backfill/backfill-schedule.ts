@@ -1,9 +1,9 @@
 import TinyQueue from 'tinyqueue'
-import type { IdGap } from '../continuity/gap-rows.ts'
+import type { IdGap, TradeGap } from '../continuity/gap-rows.ts'
 import { BackfillAttempt, type GapProblem, type RetryTiming } from './backfill-attempt.ts'
 
 export interface GapTask {
-  readonly gap: IdGap
+  readonly gap: TradeGap
   /** Replaced by a new one when trades arrive. */
   attempt: BackfillAttempt
 }
@@ -29,7 +29,7 @@ export class BackfillSchedule {
   }
 
   /** Adds an open gap; a known gap keeps its attempts. */
-  add(gap: IdGap): void {
+  add(gap: TradeGap): void {
     const known = this.#tasks.get(gap.gap_id)?.gap
     if (known !== undefined && isSame(known, gap)) return
     const task = { gap, attempt: new BackfillAttempt(this.#timing) }

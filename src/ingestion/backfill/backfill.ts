@@ -6,7 +6,7 @@ import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
-import type { IdGap } from '../continuity/gap-rows.ts'
+import { isTradeGap, type TradeGap } from '../continuity/gap-rows.ts'
 import { BackfillAttempt, type Negative, type RetryTiming } from './backfill-attempt.ts'
 import { BackfillSchedule, type GapTask } from './backfill-schedule.ts'
 import type { RestCaller } from './rest-caller.ts'
@@ -20,13 +20,13 @@ export interface BackfillOptions extends RetryTiming {
 /** What backfill needs from the rest of ingestion. */
 export interface BackfillPorts {
   /** Returns the ids of a gap that were not forwarded. */
-  missingIn(gap: IdGap): IdRange[]
+  missingIn(gap: TradeGap): IdRange[]
   /** Notes that ids will never be forwarded. */
-  abandoned(gap: IdGap, ids: IdRange): void
-  forward(gap: IdGap, trades: readonly RestTrade[]): void
+  abandoned(gap: TradeGap, ids: IdRange): void
+  forward(gap: TradeGap, trades: readonly RestTrade[]): void
   /** Keeps a trade whose id another trade has; the other one is forwarded. */
-  keepSecond(gap: IdGap, trade: RestTrade): void
-  isHeld(gap: IdGap): boolean
+  keepSecond(gap: TradeGap, trade: RestTrade): void
+  isHeld(gap: TradeGap): boolean
   /** Resolves when everything sent so far is acknowledged, discarded or set aside; rejects on abort. */
   settled(signal: AbortSignal): Promise<void>
   whenRoom(signal: AbortSignal): Promise<void>
@@ -77,7 +77,8 @@ export class Backfill {
 
   async #turn(): Promise<void> {
     const { news, added } = this.#ledger
-    if (this.#known !== added) for (const gap of this.#ledger.openGaps) this.#schedule.add(gap)
+    if (this.#known !== added)
+      for (const gap of this.#ledger.openGaps.filter(isTradeGap)) this.#schedule.add(gap)
     this.#known = added
     const task = this.#schedule.take()
     const { nextDueMs } = this.#schedule
@@ -209,14 +210,14 @@ export class Backfill {
   }
 
   /** @returns false if the gap's partition is set aside */
-  async #acknowledged(gap: IdGap): Promise<boolean> {
+  async #acknowledged(gap: TradeGap): Promise<boolean> {
     const { signal } = this.#loop
     await this.#ports.settled(signal)
     signal.throwIfAborted()
     return !this.#ports.isHeld(gap)
   }
 
-  #missingOf(gap: IdGap, { from, to }: IdRange): number {
+  #missingOf(gap: TradeGap, { from, to }: IdRange): number {
     return this.#ports
       .missingIn(gap)
       .reduce((sum, hole) => sum + Math.max(0, Math.min(hole.to, to) - Math.max(hole.from, from) + 1), 0)

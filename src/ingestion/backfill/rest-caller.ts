@@ -1,4 +1,5 @@
 import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
+import type { NoAnswer } from '../../foundation/binance/rest-answer.ts'
 import type { FetchTrades, RestOutcome, TradeRequest } from '../../foundation/binance/trade-rest.ts'
 import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
 import { restOf } from '../../foundation/market/event.ts'
@@ -10,22 +11,26 @@ import { Tally } from '../../foundation/telemetry/tally.ts'
 const STOPPING: ReadonlySet<number> = new Set([403, 418, 429, 451])
 
 interface Call {
-  readonly request: TradeRequest
+  readonly weight: number
   readonly signal: AbortSignal
-  readonly answer: PromiseWithResolvers<RestOutcome>
+  /** Sends the request and settles the caller's promise. Never rejects. */
+  readonly send: () => Promise<void>
 }
 
-/** Priority of a request: urgent ones go first, and should be rare and cheap. */
-export type Urgency = 'urgent' | 'patient'
+/** Priority of a request: urgent ones go first, and should be rare and cheap; idle ones go last. */
+export type Urgency = 'urgent' | 'patient' | 'idle'
 
-/** Requests trades one at a time, within the weight, none while refused. Specification: B5 to B7. */
+/** An answer to a request, or why there is none. */
+type Answer = NoAnswer | { readonly kind: 'rows' | 'book'; readonly usedWeight?: number | null }
+
+/** Sends requests one at a time, within the weight, none while refused. Specification: B5 to B7. */
 export class RestCaller {
   readonly #fetch: FetchTrades
   readonly #budget: WeightBudget
   readonly #clock: Clock
   readonly #gate: Pick<ExchangeGate, 'leftMs' | 'refused' | 'served'>
   readonly #wake: Wake
-  readonly #waiting: Readonly<Record<Urgency, Call[]>> = { urgent: [], patient: [] }
+  readonly #waiting: Readonly<Record<Urgency, Call[]>> = { urgent: [], patient: [], idle: [] }
   #isWorking = false
   readonly #answers = new Tally()
 
@@ -48,7 +53,7 @@ export class RestCaller {
       /** By `ok`, an HTTP status that stops requests, `rejected` (another 4xx) or `failed`. */
       answers: this.#answers.of('rest'),
       /** Requests waiting for their turn. */
-      waiting: this.#waiting.urgent.length + this.#waiting.patient.length,
+      waiting: Object.values(this.#waiting).reduce((sum, { length }) => sum + length, 0),
       weightSpent: this.#budget.spent,
       weightPerMinute: this.#budget.perMinute,
       /** Weight used by the whole IP, as reported within the last minute; null without a report. */
@@ -58,17 +63,36 @@ export class RestCaller {
     }
   }
 
+  /** Queues a request for trades. @throws like {@link call} */
+  ask(request: TradeRequest, urgency: Exclude<Urgency, 'idle'>, signal: AbortSignal): Promise<RestOutcome> {
+    return this.call(restOf(request.type).weight, () => this.#fetch(request, signal), urgency, signal)
+  }
+
   /** Queues a request. @throws the signal's reason as soon as it aborts, at any stage of the request */
-  async ask(request: TradeRequest, urgency: Urgency, signal: AbortSignal): Promise<RestOutcome> {
+  async call<Outcome extends Answer>(
+    weight: number,
+    fetch: () => Promise<Outcome>,
+    urgency: Urgency,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     signal.throwIfAborted()
-    const call: Call = { request, signal, answer: Promise.withResolvers() }
-    this.#waiting[urgency].push(call)
+    const answer = Promise.withResolvers<Outcome>()
+    const send = async () => {
+      try {
+        const outcome = await unlessAborted(fetch(), signal)
+        this.#note(outcome)
+        answer.resolve(outcome)
+      } catch (error) {
+        answer.reject(error)
+      }
+    }
+    this.#waiting[urgency].push({ weight, signal, send })
     const ring = () => this.#wake.ring()
     signal.addEventListener('abort', ring, { once: true })
     if (this.#isWorking) ring()
     else void this.#work()
     try {
-      return await unlessAborted(call.answer.promise, signal)
+      return await unlessAborted(answer.promise, signal)
     } finally {
       signal.removeEventListener('abort', ring)
     }
@@ -85,26 +109,21 @@ export class RestCaller {
     this.#isWorking = true
     for (let calls = this.#next(); calls?.[0] !== undefined; calls = this.#next()) {
       const [call] = calls
-      const waitMs = this.#waitMs(restOf(call.request.type).weight)
+      const waitMs = this.#waitMs(call.weight)
       if (waitMs > 0) {
         await this.#wake.wait(waitMs)
         continue
       }
       calls.shift()
-      try {
-        const outcome = await unlessAborted(this.#fetch(call.request, call.signal), call.signal)
-        this.#note(outcome)
-        call.answer.resolve(outcome)
-      } catch (error) {
-        call.answer.reject(error)
-      }
+      await call.send()
     }
     this.#isWorking = false
   }
 
   /** Returns the queue that begins with the next request. Drops aborted ones, already rejected. */
   #next(): Call[] | undefined {
-    return [this.#waiting.urgent, this.#waiting.patient].find((calls) => {
+    const { urgent, patient, idle } = this.#waiting
+    return [urgent, patient, idle].find((calls) => {
       while (calls[0]?.signal.aborted) calls.shift()
       return calls.length > 0
     })
@@ -115,19 +134,20 @@ export class RestCaller {
     return this.#gate.leftMs('rest') || this.#budget.take(weight, this.#clock.monotonicMs())
   }
 
-  #note(outcome: RestOutcome): void {
+  #note(outcome: Answer): void {
     const nowMs = this.#clock.monotonicMs()
     this.#answers.add('rest', answerOf(outcome))
     if (typeof outcome.usedWeight === 'number') this.#budget.used(outcome.usedWeight, nowMs)
-    if (outcome.kind === 'rows') this.#gate.served('rest')
-    else if (outcome.kind === 'refused') this.#gate.refused('rest', outcome.refusal)
+    if (outcome.kind === 'refused') this.#gate.refused('rest', outcome.refusal)
+    else if (outcome.kind !== 'failed') this.#gate.served('rest')
   }
 }
 
 /** Returns the label under which an answer is counted. */
-function answerOf(outcome: RestOutcome): string {
+function answerOf(outcome: Answer): string {
   switch (outcome.kind) {
     case 'rows':
+    case 'book':
       return 'ok'
     case 'refused': {
       const { status } = outcome.refusal

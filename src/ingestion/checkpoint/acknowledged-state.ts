@@ -1,11 +1,12 @@
 import { deleteTopic, keyOf } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import {
-  byTradeType,
+  bySequencedType,
+  isSequenced,
   isTradeType,
-  type TickType,
-  TRADE_TYPES,
-  type TradeType,
+  SEQUENCED_TYPES,
+  type SequencedType,
+  type StreamType,
 } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { normalise } from '../../foundation/market/id-ranges.ts'
@@ -25,7 +26,7 @@ const PENDING_ALL_MAX = 50_000
 const CLOSED_MAX = 10_000
 
 interface SymbolState {
-  readonly sequences: Readonly<Record<TradeType, Sequence<never>>>
+  readonly sequences: Readonly<Record<SequencedType, Sequence<never>>>
   bookTicker: QuoteMemory | null
   readonly openGaps: Map<string, IdGap>
   /** The newest revision of published rows that Kafka does not have yet, by gap id. */
@@ -35,7 +36,7 @@ interface SymbolState {
 }
 
 /** The part of a checkpoint that describes a symbol. */
-export type SymbolMemory = Pick<Checkpoint, TickType | 'open_gaps' | 'pending_gaps'>
+export type SymbolMemory = Pick<Checkpoint, StreamType | 'open_gaps' | 'pending_gaps'>
 
 /**
  * Tracks what Kafka has: events and ledger rows by symbol, and the offset of each partition.
@@ -56,7 +57,7 @@ export class AcknowledgedState {
     const { bookTicker, open_gaps, pending_gaps } = memory
     this.#pending += pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
     this.#symbols.set(symbol, {
-      sequences: byTradeType((type) => new Sequence<never>(memory[type] ?? undefined)),
+      sequences: bySequencedType((type) => new Sequence<never>(memory[type] ?? undefined)),
       bookTicker,
       openGaps: new Map(open_gaps.flatMap(asIdGap).map((gap) => [gap.gap_id, gap])),
       pendingGaps: new Map(pending_gaps.map((gap) => [gap.gap_id, gap])),
@@ -72,21 +73,26 @@ export class AcknowledgedState {
     }
   }
 
-  /** Adds the range that an earlier instance had. Kafka has lost at most `lostTrades` of the last trades. */
-  hadReached(symbol: string, memory: SymbolMemory, lostTrades: number): void {
+  /**
+   * Adds the range that an earlier instance had.
+   * @param lostOf at most so many of the last events of a type are lost
+   */
+  hadReached(symbol: string, memory: SymbolMemory, lostOf: (type: SequencedType) => number): void {
     const state = this.#stateOf(symbol)
-    for (const type of TRADE_TYPES) {
+    for (const type of SEQUENCED_TYPES) {
       const reached = memory[type]
       if (reached === null || reached.last === null) continue
       const { epoch, first, last, holes } = reached
-      const from = Math.max(first ?? 0, last - lostTrades + 1)
+      const lost = lostOf(type)
+      // An order book update may cover any number of ids.
+      const from = isTradeType(type) || lost === 0 ? Math.max(first ?? 0, last - lost + 1) : (first ?? last)
       state.sequences[type].hadReached(epoch, { from, to: last }, holes, reached.last_time)
     }
     state.bookTicker ??= memory.bookTicker
   }
 
   /** Starts a newly listed symbol: all its ids from 0 on are expected. */
-  beginAtFirstId(symbol: string, types: readonly TradeType[]): void {
+  beginAtFirstId(symbol: string, types: readonly SequencedType[]): void {
     const state = this.#stateOf(symbol)
     for (const type of types) if (state.sequences[type].last === null) state.sequences[type].beginAtFirstId()
     state.changed = true
@@ -110,10 +116,10 @@ export class AcknowledgedState {
     if (next !== null) this.restoreOffset(next.topic, next.partition, next.offset)
   }
 
-  event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
+  event({ symbol, type, epoch, firstId, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
-    if (isTradeType(type)) state.sequences[type].record(epoch, id, timeMs)
+    if (isSequenced(type)) state.sequences[type].record(epoch, { from: firstId, to: id }, timeMs)
     // Takes the last quote, not the one with the highest time: the clock may have been set back.
     else if (type === 'bookTicker') {
       const clock_ahead = clockAheadMs === undefined ? (state.bookTicker?.clock_ahead ?? null) : clockAheadMs
@@ -123,7 +129,7 @@ export class AcknowledgedState {
 
   /** Records a trade of a daily file, which `tapeline history import` has published. */
   imported({ symbol, type, epoch, id, timeMs }: EventMark): void {
-    if (isTradeType(type)) this.#stateOf(symbol).sequences[type].recordImported(epoch, id, timeMs)
+    if (isSequenced(type)) this.#stateOf(symbol).sequences[type].recordImported(epoch, id, timeMs)
   }
 
   /** Records a ledger row that was sent to Kafka. */
@@ -201,7 +207,7 @@ export class AcknowledgedState {
     const state = this.#stateOf(symbol)
     state.changed = false
     return {
-      ...byTradeType((type) => memoryOf(state.sequences[type])),
+      ...bySequencedType((type) => memoryOf(state.sequences[type])),
       bookTicker: state.bookTicker,
       open_gaps: [...state.openGaps.values()],
       pending_gaps: [...state.pendingGaps.values()].slice(0, PENDING_MAX),
@@ -224,7 +230,7 @@ export class AcknowledgedState {
   #stateOf(symbol: string): SymbolState {
     const known = this.#symbols.get(symbol)
     if (known !== undefined) return known
-    const sequences = byTradeType(() => new Sequence<never>())
+    const sequences = bySequencedType(() => new Sequence<never>())
     const rows = { openGaps: new Map(), pendingGaps: new Map() }
     const state: SymbolState = { sequences, bookTicker: null, ...rows, changed: false }
     this.#symbols.set(symbol, state)

@@ -104,8 +104,10 @@ export class CheckpointWriter {
 
   /** Offsets and events are taken at the same moment: both reflect the last acknowledgement. */
   #draft(symbol: string, kind: Checkpoint['kind']): Checkpoint {
-    const { instance, names, clock, topicId, acknowledged } = this.#options
-    const topicsBehind = [names.trades, names.bookTicker, names.gaps]
+    const { instance, names, topics, clock, topicId, acknowledged } = this.#options
+    const all = [names.trades, names.bookTicker, names.depth, names.gaps]
+    // Order books may not be recorded.
+    const topicsBehind = all.filter((topic) => topics.has(topic))
     const partition = (topic: string) => this.#partitionOf(symbol, topic)
     const ofEach = <Value>(value: (topic: string) => Value) =>
       Object.fromEntries(topicsBehind.map((topic) => [topic, value(topic)]))

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { byTradeType, DEFAULT_EVENT_TYPES } from '../../foundation/market/event.ts'
+import { bySequencedType, DEFAULT_EVENT_TYPES } from '../../foundation/market/event.ts'
 import { epochField } from '../../foundation/market/fields.ts'
 import { GAP } from '../../foundation/market/gap.ts'
 import type { SequenceMemory } from '../continuity/sequence.ts'
@@ -40,7 +40,7 @@ const CHECKPOINT = z.object({
   /** The partition of those offsets, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
   /** For each type with contiguous ids. Checkpoints from before the optional types do not have these. */
-  ...byTradeType((type) =>
+  ...bySequencedType((type) =>
     DEFAULT_EVENT_TYPES.includes(type) ? SEQUENCE.nullable() : SEQUENCE.nullable().default(null),
   ),
   bookTicker: z
@@ -67,7 +67,7 @@ export function emptyCheckpoint(instance: string): Checkpoint {
   return {
     ...{ version: 1, kind: 'running', instance, counter: 0, written_at: 0 },
     ...{ offsets: {}, leader_epochs: {}, topic_ids: {} },
-    ...byTradeType(() => null),
+    ...bySequencedType(() => null),
     ...{ bookTicker: null, open_gaps: [], pending_gaps: [] },
   }
 }
@@ -75,5 +75,5 @@ export function emptyCheckpoint(instance: string): Checkpoint {
 export function checkpointText(checkpoint: Checkpoint): string {
   const sequence = (memory: SequenceMemory | null) =>
     memory === null ? null : { ...memory, holes: memory.holes.map(({ from, to }) => [from, to]) }
-  return JSON.stringify({ ...checkpoint, ...byTradeType((type) => sequence(checkpoint[type])) })
+  return JSON.stringify({ ...checkpoint, ...bySequencedType((type) => sequence(checkpoint[type])) })
 }

@@ -1,9 +1,10 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
+import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import { keyOf, type Position, partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
-import { type EventTopic, isStreamType, isTradeType } from '../../foundation/market/event.ts'
+import { type EventTopic, isSequenced, isStreamType, isTradeType } from '../../foundation/market/event.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
@@ -139,12 +140,15 @@ export class RecoveryFold {
    * Adds which ids the exchange had, from the checkpoints not accepted. Call it after the topics are
    * read. Without it, a symbol with no messages left would look new.
    */
-  addDisbelieved(tradesTopic: string): void {
+  addDisbelieved(names: Pick<TopicNames, 'trades' | 'depth'>): void {
     for (const [symbol, checkpoint] of this.#disbelieved) {
-      const claimed = checkpoint.offsets[tradesTopic] ?? 0
-      const partition = this.#partitionOf(symbol, tradesTopic)
-      const lost = Math.max(0, claimed - this.#sureUpTo({ topic: tradesTopic, partition }))
-      this.memory.hadReached(symbol, checkpoint, lost)
+      const lostIn = (topic: string) => {
+        const claimed = checkpoint.offsets[topic] ?? 0
+        return Math.max(0, claimed - this.#sureUpTo({ topic, partition: this.#partitionOf(symbol, topic) }))
+      }
+      this.memory.hadReached(symbol, checkpoint, (type) =>
+        lostIn(isTradeType(type) ? names.trades : names.depth),
+      )
     }
   }
 
@@ -189,16 +193,25 @@ export class RecoveryFold {
     if (!this.#isBehind(symbol, topic, offset)) return
     // The consumer does not store what cannot be decoded either.
     if (this.#decoder.decode(kind, message) !== null) return
-    const { type, id, epoch, exchangeTimeMs, receivedUs, symbol: known, source } = this.#decoder.event
+    const {
+      type,
+      firstId,
+      id,
+      epoch,
+      exchangeTimeMs,
+      receivedUs,
+      symbol: known,
+      source,
+    } = this.#decoder.event
     if (known.text !== symbol || !isStreamType(type)) return
     this.recoveredMessages++
     const timeMs = exchangeTimeMs ?? Math.floor(receivedUs / 1000)
-    const mark = { symbol, type, epoch, id, timeMs }
+    const mark = { symbol, type, epoch, firstId, id, timeMs }
     if (source === 'archive') {
       this.memory.imported(mark)
       return
     }
-    if (type === 'bookTicker') {
+    if (!isSequenced(type)) {
       this.#noteQuote(topic, offset, mark)
       for (const row of headersNamed(HEADER.outage, headers)) this.#noteOutage(row)
     }
@@ -227,7 +240,7 @@ export class RecoveryFold {
   get rows(): RowsByWriter {
     const idGaps = (rows: ReadonlyMap<string, Gap>) => [...rows.values()].flatMap(asIdGap)
     const all = [...this.#ownRows.values(), ...this.#foreignRows.values()]
-    const emptied = all.filter((row) => isTradeType(row.event_type) && row.from_id === null)
+    const emptied = all.filter((row) => isSequenced(row.event_type) && row.from_id === null)
     return { own: idGaps(this.#ownRows), foreign: idGaps(this.#foreignRows), emptied }
   }
 

@@ -4,6 +4,7 @@ import { EXCHANGE_IDENTITY_KEY } from '../../foundation/kafka/exchange-identity-
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
 import { keyOf, type OffsetRange } from '../../foundation/kafka/partition.ts'
 import { readRange } from '../../foundation/kafka/read-range.ts'
+import type { EventTopic, StreamType } from '../../foundation/market/event.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import { InstanceWatch } from './instance-watch.ts'
@@ -20,11 +21,15 @@ import { findTruncations } from './truncation.ts'
 export async function recover(
   kafka: Pick<KafkaPort, 'fetcher'>,
   names: TopicNames,
+  kinds: readonly EventTopic[],
   symbols: readonly string[],
   log: Logger,
 ): Promise<{ readonly fold: RecoveryFold; readonly ends: readonly Tail[] }> {
-  const topics = [names.trades, names.bookTicker, names.gaps, names.checkpoints]
-  const fetcher = kafka.fetcher('tapeline-ingestion-recovery', topics)
+  const topics = [...kinds, 'gaps', 'checkpoints'] as const
+  const fetcher = kafka.fetcher(
+    'tapeline-ingestion-recovery',
+    topics.map((topic) => names[topic]),
+  )
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
@@ -42,18 +47,18 @@ export async function recover(
     )
     fold.addDisbelievedRows()
     // The ledger first: its requests to reopen make holes, which the events then fill.
-    for (const topic of [names.gaps, names.trades, names.bookTicker]) {
-      const kind = topic === names.trades ? 'trades' : 'bookTicker'
+    for (const kind of ['gaps', ...kinds] as const) {
+      const topic = names[kind]
       for (const range of ranges.filter((one) => one.topic === topic)) {
         const { partition, end } = range
         fold.memory.restoreOffset(topic, partition, end)
         const start = Math.max(range.start, fold.offset(topic, partition) ?? end)
         await readRange(fetcher, { topic, partition, start, end }, (message) =>
-          topic === names.gaps ? fold.gap(topic, message) : fold.event(kind, topic, message),
+          kind === 'gaps' ? fold.gap(topic, message) : fold.event(kind, topic, message),
         )
       }
     }
-    fold.addDisbelieved(names.trades)
+    fold.addDisbelieved(names)
     return { fold, ends: ranges.map(({ topic, partition, end: offset }) => ({ topic, partition, offset })) }
   } finally {
     await fetcher.close()
@@ -98,6 +103,9 @@ async function foldCheckpoints(
   }
 }
 
+/** The event topics that every ingestion uses. */
+const ALWAYS = ['trades', 'bookTicker'] as const
+
 /** The recovered state, and the clients that continue to read the topics. */
 export interface RecoveredParts
   extends Pick<RecoveryFold, 'memory' | 'counters' | 'lostQuotes' | 'rows' | 'truncations'> {
@@ -113,18 +121,20 @@ export interface RecoveredParts
 export async function recoverParts(
   { kafka, clock }: { readonly kafka: Pick<KafkaPort, 'fetcher'>; readonly clock: Clock },
   names: TopicNames,
+  eventTypes: readonly StreamType[],
   symbols: ReadonlySet<string>,
   log: Logger,
   stopping: AbortSignal,
 ): Promise<RecoveredParts> {
-  const { fold, ends } = await recover(kafka, names, [...symbols], log)
+  const kinds = [...ALWAYS, ...(eventTypes.includes('depth') ? (['depth'] as const) : [])]
+  const { fold, ends } = await recover(kafka, names, kinds, [...symbols], log)
   stopping.throwIfAborted()
   const { memory, counters, lostQuotes, rows, truncations, recoveredMessages } = fold
   const olderInstances = fold.instances
   const instance = randomUUID()
-  const { checkpoints, gaps, trades, bookTicker } = names
+  const { checkpoints, gaps } = names
   const watch = new InstanceWatch(kafka, { checkpoints, gaps, instance, symbols, ends, olderInstances, log })
-  const tails = new TailEpochs(kafka, [trades, bookTicker, gaps], clock, log)
+  const tails = new TailEpochs(kafka, [...kinds.map((kind) => names[kind]), gaps], clock, log)
   try {
     await watch.connect()
     await tails.learn(ends.filter(({ topic }) => topic !== checkpoints))

@@ -1,4 +1,4 @@
-import { streamName, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
+import { SEQUENCED_TYPES, type SequencedType, streamName } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
@@ -32,7 +32,8 @@ export function takeOverMemory<Event extends StreamEvent>(
     const others = new Set([...adopted, ...pending.map(({ gap_id }) => gap_id)])
     const open = known.open_gaps.flatMap(asIdGap).filter(({ gap_id }) => !others.has(gap_id))
     ledger.restore(open.map(standing))
-    for (const type of TRADE_TYPES) if (known[type] !== null) continuity.restore(symbol, type, known[type])
+    for (const type of SEQUENCED_TYPES)
+      if (known[type] !== null) continuity.restore(symbol, type, known[type])
     if (known.bookTicker !== null) continuity.restoreQuotes(symbol, known.bookTicker)
     ledger.restore(ended)
     for (const gap of ended.flatMap(asIdGap)) {
@@ -60,7 +61,7 @@ export function takeOverMemory<Event extends StreamEvent>(
   }
   for (const gap of ledger.openGaps) continuity.abandonIfOver(gap)
   for (const symbol of memory.symbols) {
-    for (const type of TRADE_TYPES) openForgotten(continuity, ledger, symbol, type)
+    for (const type of SEQUENCED_TYPES) openForgotten(continuity, ledger, symbol, type)
   }
 }
 
@@ -90,7 +91,7 @@ export function openForgotten(
   continuity: Pick<Continuity<StreamEvent>, 'holesOf' | 'epochOf'>,
   ledger: GapLedger,
   symbol: string,
-  type: TradeType,
+  type: SequencedType,
 ): void {
   const stream = streamName(symbol, type)
   const [holes, epoch] = [continuity.holesOf(stream), continuity.epochOf(stream)]

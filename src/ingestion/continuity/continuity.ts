@@ -1,11 +1,12 @@
 import {
+  declarationOf,
   isSequenced,
   isTradeType,
   OF_ENDED_IDS,
   SECOND_UNDER_ID,
+  type SequencedType,
   type StreamType,
   streamName,
-  type TradeType,
 } from '../../foundation/market/event.ts'
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
@@ -14,8 +15,8 @@ import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
 import { addSteps, windowOfStep } from './clock-window.ts'
-import { type GapLedger, REASON_RESET } from './gap-ledger.ts'
-import { type IdGap, rangeOf } from './gap-rows.ts'
+import { type GapLedger, REASON_DEPTH, REASON_RESET } from './gap-ledger.ts'
+import { type IdGap, isTradeGap, rangeOf } from './gap-rows.ts'
 import { QuoteSequence } from './quote-sequence.ts'
 import { Sequence, type SequenceMemory } from './sequence.ts'
 import type { Observed } from './verdict.ts'
@@ -78,9 +79,9 @@ export class Continuity<Event extends StreamEvent> {
     this.#clockAheadMs = clockAheadMs
   }
 
-  /** Restores a trade stream; holes without an open gap become gaps. @param cause of later ones */
-  restore(symbol: string, type: TradeType, memory: SequenceMemory, cause: GapCause = 'restart'): void {
-    this.#begin(symbol, type, { sequence: new Sequence(memory), interruption: cause })
+  /** Restores a stream with contiguous ids; holes without an open gap become gaps. @param cause of later ones */
+  restore(symbol: string, type: SequencedType, memory: SequenceMemory, cause: GapCause = 'restart'): void {
+    this.#begin(symbol, type, { sequence: sequenceOf(type, memory), interruption: cause })
   }
 
   restoreQuotes(symbol: string, restored: QuoteMemory): void {
@@ -92,8 +93,9 @@ export class Continuity<Event extends StreamEvent> {
   /** Returns the events to forward now, in order; several when a new sequence is recognised. */
   observe(event: Event): readonly Event[] {
     const state = this.#stateOf(event)
-    const isId = isSequenced(event.type)
-    const forwarded = isId ? this.#observeId(state, event) : this.#observeQuote(state, event)
+    const forwarded = isSequenced(event.type)
+      ? this.#observeId(state, event)
+      : this.#observeQuote(state, event)
     if (forwarded.length > 0) {
       state.lastReceiptMs = event.receiptMs
       state.interruption = null
@@ -122,11 +124,14 @@ export class Continuity<Event extends StreamEvent> {
     }
   }
 
-  /** Forgets old quote ids to bound the memory. Call it about every second. */
-  forgetOldQuotes(nowMs: number): void {
+  /** Forgets old quote ids, and ids that nothing can fill, to bound the memory. Call it about every second. */
+  forgetOld(nowMs: number): void {
     if (nowMs - this.#forgottenAtMs < FORGET_EVERY_MS) return
     this.#forgottenAtMs = nowMs
-    for (const { type, quotes } of this.#streams.values()) if (type === 'bookTicker') quotes.forgetOld()
+    for (const { type, quotes, sequence } of this.#streams.values()) {
+      if (!isSequenced(type)) quotes.forgetOld()
+      else if (!isTradeType(type)) sequence.forgetOldHoles()
+    }
   }
 
   /** Notes that the exchange has ids up to `id` of a silent stream. */
@@ -144,6 +149,12 @@ export class Continuity<Event extends StreamEvent> {
 
   epochOf(stream: string): number {
     return this.#streams.get(stream)?.sequence.epoch ?? 0
+  }
+
+  /** Returns the epoch, the last id, and the first id since which this process has forwarded all; or nulls. */
+  chainOf(stream: string) {
+    const { epoch = 0, joinedFrom = null, last: lastId = null } = this.#streams.get(stream)?.sequence ?? {}
+    return { epoch, joinedFrom, lastId }
   }
 
   /** Returns the ids of a gap that were not forwarded. */
@@ -189,7 +200,7 @@ export class Continuity<Event extends StreamEvent> {
     const state: StreamState<Event> = {
       symbol,
       type,
-      sequence: new Sequence(),
+      sequence: sequenceOf(type),
       quotes: new QuoteSequence(),
       lastReceiptMs: null,
       interruption: null,
@@ -287,21 +298,22 @@ export class Continuity<Event extends StreamEvent> {
 
   #open(state: StreamState<Event>, missing: IdRange, cause: GapCause, fromMs: number, toMs: number): void {
     const { symbol, type: event_type, sequence } = state
-    if (!isTradeType(event_type)) return
+    if (!isSequenced(event_type)) return
     // The later id may have the earlier time.
     const times = { fromMs: Math.min(fromMs, toMs), toMs: Math.max(fromMs, toMs) }
     this.#ledger.open({ symbol, event_type, epoch: sequence.epoch }, missing, cause, times)
   }
 
-  /** Closes a gap of an earlier instance if its ids have restarted since. */
+  /** Closes a gap of an earlier instance if its ids have restarted since, or if REST has none of its type. */
   abandonIfOver(gap: IdGap): void {
-    if (gap.epoch >= this.epochOf(streamName(gap.symbol, gap.event_type))) return
-    this.#ledger.unrecoverable(gap, rangeOf(gap), REASON_RESET)
+    const isOver = gap.epoch < this.epochOf(streamName(gap.symbol, gap.event_type))
+    if (isOver || !isTradeGap(gap))
+      this.#ledger.unrecoverable(gap, rangeOf(gap), isOver ? REASON_RESET : REASON_DEPTH)
   }
 
   /** Enters a reset, and closes the gaps of the old ids: the exchange no longer serves them. */
   #enterReset({ symbol, type, sequence }: StreamState<Event>, lastTimeMs: number, first: Event): void {
-    if (!isTradeType(type)) return
+    if (!isSequenced(type)) return
     const { epoch } = sequence
     for (const gap of this.#ledger.openGaps) {
       if (gap.symbol === symbol && gap.event_type === type && gap.epoch !== epoch)
@@ -309,6 +321,10 @@ export class Continuity<Event extends StreamEvent> {
     }
     this.#ledger.reset({ symbol, event_type: type, epoch }, lastTimeMs, first.timeMs)
   }
+}
+
+function sequenceOf<Event extends StreamEvent>(type: StreamType, memory?: SequenceMemory): Sequence<Event> {
+  return new Sequence<Event>(memory, declarationOf(type).ids === 'ranges')
 }
 
 function noEpochLeft({ symbol, type }: Pick<StreamEvent, 'symbol' | 'type'>): TapelineError {

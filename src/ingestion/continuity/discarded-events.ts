@@ -1,4 +1,4 @@
-import { isTradeType, type StreamType, streamName } from '../../foundation/market/event.ts'
+import { isSequenced, type StreamType, streamName } from '../../foundation/market/event.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
 import type { EventMark, OutgoingMessage } from '../messages/message.ts'
@@ -17,9 +17,9 @@ interface DiscardedStream {
   readonly cause: GapCause
   readonly sinceMs: number
   lastMs: number
-  /** Ids of trades. */
+  /** The ids, of types whose ids tell what is missing. */
   ranges: IdRange[]
-  /** Receipts of quotes, in milliseconds since the Unix epoch. */
+  /** Receipts of quotes, or times at the exchange, in milliseconds since the Unix epoch. */
   fromMs: number
   toMs: number
 }
@@ -41,11 +41,11 @@ export class DiscardedEvents {
   }
 
   /** @param nowMs on the monotonic clock */
-  add({ symbol, type, epoch, id, timeMs }: EventMark, cause: GapCause, nowMs: number): void {
+  add({ symbol, type, epoch, firstId, id, timeMs }: EventMark, cause: GapCause, nowMs: number): void {
     const stream = streamName(symbol, type)
-    const range = { from: id, to: id }
+    const range = { from: firstId, to: id }
     // At once, because a gap that contains the id must not become `filled`.
-    if (isTradeType(type)) this.#continuity.lose(stream, epoch, range)
+    if (isSequenced(type)) this.#continuity.lose(stream, epoch, range)
     const known = this.#streams.get(stream)
     if (known !== undefined && (known.epoch !== epoch || known.cause !== cause)) this.#enter(stream, known)
     const one: DiscardedStream = this.#streams.get(stream) ?? {
@@ -56,16 +56,16 @@ export class DiscardedEvents {
     one.fromMs = Math.min(one.fromMs, timeMs)
     one.toMs = Math.max(one.toMs, timeMs)
     const last = one.ranges.at(-1)
-    if (last !== undefined && last.to === id - 1) one.ranges[one.ranges.length - 1] = { ...last, to: id }
+    if (last !== undefined && last.to === firstId - 1) one.ranges[one.ranges.length - 1] = { ...last, to: id }
     else one.ranges.push(range)
     this.#streams.set(stream, one)
-    if (type === 'bookTicker') this.#unfollowed.set(symbol, one)
+    if (!isSequenced(type)) this.#unfollowed.set(symbol, one)
   }
 
   /** Puts the window of discarded quotes into the next quote: the process may end before the ledger has it. */
   onKept(message: OutgoingMessage): void {
     const { mark } = message
-    if (mark?.type !== 'bookTicker') return
+    if (mark === null || isSequenced(mark.type)) return
     const discarded = this.#unfollowed.get(mark.symbol)
     if (discarded === undefined) return
     this.#unfollowed.delete(mark.symbol)
@@ -86,7 +86,7 @@ export class DiscardedEvents {
 
   #enter(stream: string, { symbol, type, epoch, cause, ranges, fromMs, toMs }: DiscardedStream): void {
     this.#streams.delete(stream)
-    if (!isTradeType(type)) {
+    if (!isSequenced(type)) {
       this.#ledger.outage(symbol, fromMs, toMs, cause)
       return
     }
@@ -99,7 +99,7 @@ export class DiscardedEvents {
     for (const missing of subtract(lacking, named.map(rangeOf))) {
       const gap = this.#ledger.open(sequence, missing, cause, { fromMs, toMs })
       // REST would return trades of the current epoch instead.
-      this.#continuity.abandonIfOver(gap)
+      if (gap.status === 'open') this.#continuity.abandonIfOver(gap)
     }
   }
 }

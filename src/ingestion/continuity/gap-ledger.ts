@@ -9,6 +9,7 @@ import {
   type GapSequence,
   type IdGap,
   isSameSequence,
+  isTradeGap,
   rangeOf,
   remember,
 } from './gap-rows.ts'
@@ -18,6 +19,7 @@ export const REASON_RESET = 'the exchange restarted its ids'
 const MAX_REVISION = 2 ** 31 - 1
 
 const REASON_QUOTES = 'the exchange keeps no past quotes'
+export const REASON_DEPTH = 'past order book updates cannot be fetched'
 
 /** Holds the open gaps, and publishes every change as a new revision. Specification: L1 to L7. */
 export class GapLedger {
@@ -79,7 +81,10 @@ export class GapLedger {
     }
   }
 
-  /** @param window null times are unknown */
+  /**
+   * Enters missing ids: as an open gap, or if REST has no past events of the type, as lost ones.
+   * @param window null times are unknown
+   */
   open(
     sequence: GapSequence,
     { from, to }: IdRange,
@@ -90,7 +95,7 @@ export class GapLedger {
     const { symbol, event_type, epoch } = sequence
     const id = gapId(symbol, event_type, epoch, from)
     this.opened.add(event_type, cause)
-    return this.#put({
+    const gap: IdGap = {
       gap_id: id,
       revision: this.#nextRevision(id),
       ...{ symbol, event_type, epoch, from_id: from, to_id: to },
@@ -98,7 +103,10 @@ export class GapLedger {
       from_time: fromMs === 0 ? null : fromMs,
       to_time: toMs,
       ...{ cause, status: 'open', reason: null, detected_at: nowMs, updated_at: nowMs, closed_at: null },
-    })
+    }
+    if (isTradeGap(gap)) return this.#put(gap)
+    this.closed.add(event_type, 'unrecoverable')
+    return this.#put({ ...gap, status: 'unrecoverable', reason: REASON_DEPTH, closed_at: nowMs })
   }
 
   /** Adopts a row of an older instance. Ids of a gap of this process stay there: no id is in two rows. */

@@ -1,13 +1,27 @@
-import { isTradeType, type TradeType } from '../../foundation/market/event.ts'
+import {
+  isSequenced,
+  isTradeType,
+  type SequencedType,
+  type TradeType,
+} from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 
 /** A gap of ids. Gaps of bookTicker are time windows instead, closed from the start. */
 export interface IdGap extends Gap {
-  readonly event_type: TradeType
+  readonly event_type: SequencedType
   readonly from_id: number
   readonly to_id: number
+}
+
+/** A gap whose ids REST may have. */
+export interface TradeGap extends IdGap {
+  readonly event_type: TradeType
+}
+
+export function isTradeGap(gap: IdGap): gap is TradeGap {
+  return isTradeType(gap.event_type)
 }
 
 /** An older instance may still enter ids that were closed here, and a request may arrive twice. */
@@ -46,7 +60,7 @@ export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Ga
 /** Returns the row as a gap of ids; empty for time windows. */
 export function asIdGap(gap: Gap): IdGap[] {
   const { event_type, from_id, to_id } = gap
-  return !isTradeType(event_type) || from_id === null || to_id === null
+  return !isSequenced(event_type) || from_id === null || to_id === null
     ? []
     : [{ ...gap, event_type, from_id, to_id }]
 }

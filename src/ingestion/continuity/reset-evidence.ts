@@ -27,11 +27,17 @@ export function farIds(last: number): number {
  * S10.
  */
 export class ResetEvidence<Event extends Observed> {
+  readonly #ofRanges: boolean
   /** By connection, at most two of each. */
   readonly #suspects = new Map<number, Event[]>()
   /** Identities of rejected events. */
   readonly #known = new Map<string, true>()
   #second: Event[] = []
+
+  /** @param ofRanges connections may cut ranges differently, so no event is a second one under its id */
+  constructor(ofRanges = false) {
+    this.#ofRanges = ofRanges
+  }
 
   /**
    * @param last the highest id forwarded
@@ -54,7 +60,8 @@ export class ResetEvidence<Event extends Observed> {
     if (before.some((one) => identityOf(one) === identity)) return { kind: 'duplicate', released: 0 }
     const begins = id < last - farIds(last) || (isTimed && timeMs > lastTimeMs + REORDERED_MS)
     const isOfRun = before.some((one) => Math.abs(id - one.id) < RUN_IDS)
-    if (!begins && !isOfRun) return { kind: this.isNew(event) ? 'second' : 'duplicate', released: 0 }
+    if (!begins && !isOfRun)
+      return { kind: !this.#ofRanges && this.isNew(event) ? 'second' : 'duplicate', released: 0 }
     const released = this.#drop((one) => one.timeMs <= lastTimeMs)
     const suspects = [...(this.#suspects.get(connection) ?? []), event]
     this.#suspects.set(connection, suspects)
@@ -94,7 +101,7 @@ export class ResetEvidence<Event extends Observed> {
     for (const [connection, suspects] of this.#suspects) {
       const kept = suspects.filter((one) => !isRefuted(one))
       dropped += suspects.length - kept.length
-      this.#second.push(...suspects.filter((one) => isRefuted(one) && this.isNew(one)))
+      if (!this.#ofRanges) this.#second.push(...suspects.filter((one) => isRefuted(one) && this.isNew(one)))
       if (kept.length === 0) this.#suspects.delete(connection)
       else this.#suspects.set(connection, kept)
     }

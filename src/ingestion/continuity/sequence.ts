@@ -1,5 +1,6 @@
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
+import { Holes } from './holes.ts'
 import { farIds, REORDERED_MS, ResetEvidence } from './reset-evidence.ts'
 import type { Observed, Verdict } from './verdict.ts'
 
@@ -30,8 +31,10 @@ const NOTHING = { last: null, last_time: 0, holes: [] }
 /**
  * Tracks the ids of one symbol, event type and epoch. Ids are contiguous at the exchange, so a jump
  * is a gap. Only forwarded ids are duplicates, so an event in a hole passes whenever it arrives.
+ * An event may cover a range of ids; it is a duplicate only if all of them were forwarded.
  */
 export class Sequence<Event extends Observed> {
+  readonly #ofRanges: boolean
   #epoch = 0
   #first: number | null = null
   #last: number | null = null
@@ -42,19 +45,23 @@ export class Sequence<Event extends Observed> {
   #lastTradeId = Number.POSITIVE_INFINITY
   /** The sequence before a reset that this process recognised. */
   #ended: EndedSequence | null = null
-  #holes: IdRange[] = []
+  #holes = new Holes([])
   /** Null until an event contradicts the sequence. */
   #evidence: ResetEvidence<Event> | null = null
   /** The lowest id forwarded by {@link observe}; null before the first. */
   #observedFrom: number | null = null
+  /** From here on no id is missing; null before the first event that shows it. */
+  #joinedFrom: number | null = null
 
-  constructor(memory: SequenceMemory = { ...NOTHING, epoch: 0 }) {
+  /** @param ofRanges whether events cover ranges of ids, which connections may cut differently */
+  constructor(memory: SequenceMemory = { ...NOTHING, epoch: 0 }, ofRanges = false) {
+    this.#ofRanges = ofRanges
     this.#begin(memory)
   }
 
   get memory(): SequenceMemory {
     const [epoch, first, last, last_time] = [this.#epoch, this.#first, this.#last, this.#lastTimeMs]
-    return { epoch, first, last, last_time, holes: this.#holes }
+    return { epoch, first, last, last_time, holes: this.holes }
   }
 
   get epoch(): number {
@@ -70,31 +77,36 @@ export class Sequence<Event extends Observed> {
   }
 
   get holes(): readonly IdRange[] {
-    return this.#holes
+    return this.#holes.ranges
+  }
+
+  /** The first id since which this process has forwarded all; null before its first event. */
+  get joinedFrom(): number | null {
+    return this.#joinedFrom
   }
 
   observe(event: Event): Verdict<Event> {
-    const { id, timeMs } = event
+    const { firstId, id, timeMs } = event
     if (this.#ended !== null && this.#isOf(this.#ended, event)) {
       const isUnseen = id > this.#ended.last && this.#evidence?.isNew(event) === true
       return { kind: isUnseen ? 'over' : 'duplicate' }
     }
     if (this.#last === null || id > this.#last) {
       const released = this.#evidence?.refute(event) ?? 0
-      this.#observedFrom ??= id
+      if (this.#observedFrom === null) this.#observedFrom = this.#joinedFrom = firstId
       const before = Number.isFinite(this.#lastTradeId) ? this.#lastTradeId : 0
-      const missing = this.#advance(id, timeMs)
+      const missing = this.#advance(firstId, id, timeMs)
       // Trade ids may restart while aggregate ids do not: earlier repeats then have higher trade
       // ids and remain repeats.
       this.#lastTradeId = Math.max(before, lastTradeIdOf(event))
       return { kind: 'next', missing, released }
     }
-    if (this.fill({ from: id, to: id }, timeMs) > 0) return { kind: 'late' }
+    if (this.fill({ from: firstId, to: id }, timeMs) > 0) return { kind: 'late' }
     if (timeMs > this.#lastTimeMs) return this.#suspect(event)
-    if (this.#ended !== null && this.#first !== null && id < this.#first) {
+    if (this.#ended !== null && this.#first !== null && firstId < this.#first) {
       const missing = { from: id + 1, to: this.#first - 1 }
-      this.#extendDown(missing, id)
-      this.#observedFrom = Math.min(this.#observedFrom ?? id, id)
+      this.#extendDown(missing, firstId)
+      this.#observedFrom = Math.min(this.#observedFrom ?? firstId, firstId)
       return { kind: 'next', missing: missing.from > missing.to ? null : missing, released: 0 }
     }
     const { lastTradeId = -1 } = event
@@ -112,13 +124,13 @@ export class Sequence<Event extends Observed> {
     return this.#evidence?.takeSecond().filter((event) => this.#wasObserved(event)) ?? []
   }
 
-  /** Records a forwarded id of an epoch, in any order. */
-  record(epoch: number, id: number, timeMs: number): void {
+  /** Records forwarded ids of an epoch, in any order. */
+  record(epoch: number, { from, to }: IdRange, timeMs: number): void {
     if (!this.#follow(epoch)) return
-    if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
-    else if (this.#first !== null && id < this.#first)
-      this.#extendDown({ from: id + 1, to: this.#first - 1 }, id)
-    else this.fill({ from: id, to: id }, timeMs)
+    if (this.#last === null || to > this.#last) this.#advance(from, to, timeMs)
+    else this.fill({ from, to }, timeMs)
+    if (this.#first !== null && from < this.#first)
+      this.#extendDown({ from: to + 1, to: this.#first - 1 }, from)
   }
 
   /**
@@ -127,7 +139,7 @@ export class Sequence<Event extends Observed> {
    */
   recordImported(epoch: number, id: number, timeMs: number): void {
     if (epoch === this.#epoch && this.#last !== null && id >= (this.#first ?? 0))
-      this.record(epoch, id, timeMs)
+      this.record(epoch, { from: id, to: id }, timeMs)
   }
 
   /** Expects all ids from 0 on. */
@@ -142,7 +154,7 @@ export class Sequence<Event extends Observed> {
     // Without a last id, it is unknown whether ids after the range are missing: the next event
     // decides.
     if (this.#last !== null) this.expect(range.to, 0)
-    this.#holes = normalise([...this.#holes, range])
+    this.#holes.add([range])
     this.#first = Math.min(this.#first ?? range.from, range.from)
   }
 
@@ -150,7 +162,7 @@ export class Sequence<Event extends Observed> {
   expect(to: number, timeMs: number): IdRange | null {
     if (this.#last === null || to <= this.#last) return null
     const missing = { from: this.#last + 1, to }
-    this.#holes.push(missing)
+    this.#holes.append(missing)
     this.#last = to
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#noteTime(to, timeMs)
@@ -183,35 +195,35 @@ export class Sequence<Event extends Observed> {
       this.#last = from - 1
     }
     const missing = subtract(normalise([...holes, { from, to }]), [{ from: 0, to: this.#last }])
-    this.#holes = normalise([...this.#holes, ...missing])
+    this.#holes.add(missing)
     this.#last = Math.max(this.#last, to)
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#noteTime(to, timeMs)
+  }
+
+  /** Forgets holes from before the last call but one. For types of which nothing fills a hole later. */
+  forgetOldHoles(): void {
+    this.#holes.forgetOld(this.#last ?? -1)
   }
 
   /** Makes forwarded ids missing again. */
   lose(epoch: number, range: IdRange): void {
     if (epoch !== this.#epoch || this.#last === null) return
     const known = { from: range.from, to: Math.min(range.to, this.#last) }
-    if (known.from <= known.to)
-      this.#holes.splice(0, Number.POSITIVE_INFINITY, ...normalise([...this.#holes, known]))
+    if (known.from > known.to) return
+    if (this.#joinedFrom !== null) this.#joinedFrom = Math.max(this.#joinedFrom, known.to + 1)
+    this.#holes.add([known])
   }
 
   /** Extends the sequence to lower ids; `missing` of them were not forwarded. */
   #extendDown(missing: IdRange, first: number): void {
-    if (missing.from <= missing.to) this.#holes.unshift(missing)
+    this.#holes.prepend(missing)
     this.#first = first
   }
 
   /** Returns the ids of a range that lie in holes. */
-  holesIn({ from, to }: IdRange): IdRange[] {
-    const inside: IdRange[] = []
-    for (let i = this.#firstHoleBehind(to) - 1; i >= 0; i--) {
-      const hole = this.#holes[i]
-      if (hole === undefined || hole.to < from) break
-      inside.unshift({ from: Math.max(hole.from, from), to: Math.min(hole.to, to) })
-    }
-    return inside
+  holesIn(range: IdRange): IdRange[] {
+    return this.#holes.within(range)
   }
 
   /**
@@ -219,30 +231,10 @@ export class Sequence<Event extends Observed> {
    * @param timeMs of the trade. A ledger row may have raised the last id without a time; without
    *   this time, repeats of events since then would look like a new sequence
    */
-  fill({ from, to }: IdRange, timeMs = 0): number {
-    let filled = 0
-    for (let i = this.#firstHoleBehind(to) - 1; i >= 0; i--) {
-      const hole = this.#holes[i]
-      if (hole === undefined || hole.to < from) break
-      const rest: IdRange[] = []
-      if (hole.from < from) rest.push({ from: hole.from, to: from - 1 })
-      if (hole.to > to) rest.push({ from: to + 1, to: hole.to })
-      filled += Math.min(hole.to, to) - Math.max(hole.from, from) + 1
-      this.#holes.splice(i, 1, ...rest)
-    }
-    if (filled > 0) this.#noteTime(to, timeMs)
+  fill(range: IdRange, timeMs = 0): number {
+    const filled = this.#holes.fill(range)
+    if (filled > 0) this.#noteTime(range.to, timeMs)
     return filled
-  }
-
-  /** Returns the index of the first hole that begins after an id. */
-  #firstHoleBehind(id: number): number {
-    let low = 0
-    for (let high = this.#holes.length; low < high; ) {
-      const middle = (low + high) >> 1
-      if ((this.#holes[middle]?.from ?? 0) > id) high = middle
-      else low = middle + 1
-    }
-    return low
   }
 
   #begin({ epoch, first = null, last, last_time, holes }: SequenceMemory): void {
@@ -253,8 +245,9 @@ export class Sequence<Event extends Observed> {
     this.#timedTo = last ?? -1
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#observedFrom = null
+    this.#joinedFrom = null
     this.#ended = null
-    this.#holes = [...holes]
+    this.#holes = new Holes(holes)
   }
 
   /** @returns false if it knows a newer epoch */
@@ -263,18 +256,29 @@ export class Sequence<Event extends Observed> {
     return epoch === this.#epoch
   }
 
-  /** Raises the last id; skipped ids become a hole. */
-  #advance(id: number, timeMs: number): IdRange | null {
-    const missing = this.#last === null || id === this.#last + 1 ? null : { from: this.#last + 1, to: id - 1 }
-    if (this.#last === null) {
+  /** Raises the last id to that of an event from `from` to `id`; skipped ids become a hole. */
+  #advance(from: number, id: number, timeMs: number): IdRange | null {
+    const last = this.#last
+    const missing = last === null || from === last + 1 ? null : this.#skip(last, from)
+    if (last === null) {
       // Ids from the first event on arrive after it, or later events show that they are missing.
-      this.#holes = subtract(this.#holes, [{ from: id, to: Number.MAX_SAFE_INTEGER }])
-      this.#first = Math.min(this.#first ?? id, id)
+      this.#holes.endBefore(from)
+      this.#first = Math.min(this.#first ?? from, from)
     }
-    if (missing !== null) this.#holes.push(missing)
     this.#last = id
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#noteTime(id, timeMs)
+    return missing
+  }
+
+  /** Handles an event that does not begin right after the last id. @returns the new hole, if it begins later */
+  #skip(last: number, from: number): IdRange | null {
+    // If it overlaps, the overlap may have been missing.
+    if (from <= last) this.fill({ from, to: last })
+    if (from <= last) return null
+    const missing = { from: last + 1, to: from - 1 }
+    this.#holes.append(missing)
+    if (this.#joinedFrom !== null) this.#joinedFrom = from
     return missing
   }
 
@@ -288,7 +292,7 @@ export class Sequence<Event extends Observed> {
   /** Handles a forwarded id with a later time: a defect, or the start of a new sequence. */
   #suspect(event: Event): Verdict<Event> {
     const isTimed = event.id <= this.#timedTo
-    this.#evidence ??= new ResetEvidence()
+    this.#evidence ??= new ResetEvidence(this.#ofRanges)
     const { kind, released } = this.#evidence.add(event, this.#last ?? 0, this.#lastTimeMs, isTimed)
     switch (kind) {
       case 'held':
@@ -306,14 +310,17 @@ export class Sequence<Event extends Observed> {
   #reset(): Verdict<Event> {
     const suspects = this.#evidence?.takeSuspects() ?? []
     const byId = new Map(suspects.map((event) => [event.id, event]))
-    const events = [...byId.values()].sort((left, right) => left.id - right.id)
+    const events = [...byId.values()].sort(
+      (left, right) => left.firstId - right.firstId || left.id - right.id,
+    )
     const [first] = events
     if (first === undefined) throw new Error('A reset without events')
     const last = this.#last ?? 0
     const lastTimeMs = this.#lastTimeMs
     const isFar = first.id < last - farIds(last) * 2
     this.#follow(this.#epoch + 1)
-    for (const { id, timeMs } of events) this.#advance(id, timeMs)
+    for (const { firstId, id, timeMs } of events) this.record(this.#epoch, { from: firstId, to: id }, timeMs)
+    this.#joinedFrom = 1 + (this.holes.at(-1)?.to ?? first.firstId - 1)
     this.#ended = {
       last,
       lastTimeMs,
@@ -321,14 +328,14 @@ export class Sequence<Event extends Observed> {
       untilMs: this.#lastTimeMs + REORDERED_MS,
     }
     this.#lastTradeId = Math.max(...events.map(lastTradeIdOf))
-    this.#observedFrom = first.id
+    this.#observedFrom = first.firstId
     // All except the one that has just arrived were held.
-    return { kind: 'reset', events, missing: [...this.#holes], released: suspects.length - events.length }
+    return { kind: 'reset', events, missing: [...this.holes], released: suspects.length - events.length }
   }
 
   /** Whether an event belongs to the ended sequence: a lagging connection still delivers old ids. */
-  #isOf({ lastTimeMs, fromId, untilMs }: EndedSequence, { id, timeMs }: Event): boolean {
-    return timeMs <= lastTimeMs || (id >= fromId && id > (this.#last ?? id) + 1 && timeMs < untilMs)
+  #isOf({ lastTimeMs, fromId, untilMs }: EndedSequence, { firstId, id, timeMs }: Event): boolean {
+    return timeMs <= lastTimeMs || (id >= fromId && firstId > (this.#last ?? id) + 1 && timeMs < untilMs)
   }
 
   #wasObserved({ id }: Event): boolean {

@@ -23,7 +23,7 @@ interface StreamState<Event> {
   readonly legs: Map<number, ConnectionStream>
   /** The highest id passed on; null before the first. */
   last: number | null
-  /** Ascending by id. */
+  /** Ascending by first id: whatever any of them covers comes before what follows it. */
   held: Array<Held<Event>>
 }
 
@@ -66,6 +66,12 @@ export class StreamMerge<Event extends StreamEvent> {
 
   get connections(): number {
     return this.#sources.size
+  }
+
+  /** Whether a connection is subscribed to a stream, as the exchange has confirmed. */
+  isSubscribed(stream: string): boolean {
+    const legs = this.#streams.get(stream)?.legs.values() ?? []
+    return [...legs].some(({ subscribedMs }) => subscribedMs < Number.POSITIVE_INFINITY)
   }
 
   /** Adds a connection. @param later streams not subscribed yet @returns those that only it delivers */
@@ -140,7 +146,7 @@ export class StreamMerge<Event extends StreamEvent> {
   offer(event: Event, nowMs: number): void {
     const state = this.#stateOf(event.stream)
     const leg = state.legs.get(event.connection)
-    if (leg !== undefined) noteDelivery(leg, event.id, nowMs, state.legs.values())
+    if (leg !== undefined) noteDelivery(leg, event, nowMs, state.legs.values())
     const first = state.held[0]?.event
     // A closed connection may have left held events, which the only one left must not pass.
     if (first === undefined && (leg === undefined || state.legs.size === 1)) {
@@ -148,7 +154,7 @@ export class StreamMerge<Event extends StreamEvent> {
       return
     }
     // Events that others wait for may pass them; events after them may not.
-    if ((first !== undefined && event.id > first.id) || this.#mustWait(state, event))
+    if ((first !== undefined && event.firstId > first.firstId) || this.#mustWait(state, event))
       this.#hold(state, event, nowMs)
     else this.#passOn(state, event, nowMs)
     this.#release(event.stream, state, nowMs)
@@ -164,7 +170,7 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#cancelTimer?.()
   }
 
-  #mustWait(state: StreamState<Event>, { id, type, connection }: Event): boolean {
+  #mustWait(state: StreamState<Event>, { firstId, id, type, connection }: Event): boolean {
     const others = [...state.legs.values()].filter(({ source }) => source.id !== connection)
     if (!isSequenced(type)) {
       const leg = state.legs.get(connection)
@@ -177,13 +183,13 @@ export class StreamMerge<Event extends StreamEvent> {
         older.length > 0 && !older.some(({ last, joining }) => !joining && last !== null && last >= id)
       return leg.joining
     }
-    if (state.last === null || id <= state.last + 1) return false
+    if (state.last === null || firstId <= state.last + 1) return false
     // A connection that has not passed the missing ids, or has not begun, may still deliver them.
-    return others.some(({ last }) => last === null || last < id - 1)
+    return others.some(({ last }) => last === null || last < firstId - 1)
   }
 
   #hold(state: StreamState<Event>, event: Event, sinceMs: number): void {
-    const at = state.held.findLastIndex((one) => one.event.id <= event.id)
+    const at = state.held.findLastIndex((one) => one.event.firstId <= event.firstId)
     state.held.splice(at + 1, 0, { event, sinceMs })
     this.held++
     this.#cancelTimer ??= this.#clock.schedule(HOLD_LIMIT_MS, () => this.#onTimer())
@@ -251,7 +257,7 @@ export class StreamMerge<Event extends StreamEvent> {
 /** Records an event, and which connections have met through it. */
 function noteDelivery(
   leg: ConnectionStream,
-  id: number,
+  { firstId, id }: StreamEvent,
   nowMs: number,
   legs: Iterable<ConnectionStream>,
 ): void {
@@ -268,7 +274,7 @@ function noteDelivery(
   leg.last = Math.max(leg.last ?? id, id)
   if (leg.generation !== source.generation) {
     leg.generation = source.generation
-    leg.first = id
+    leg.first = firstId
   }
   for (const other of legs) {
     if (other === leg) continue

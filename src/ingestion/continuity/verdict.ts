@@ -2,8 +2,11 @@ import type { IdRange } from '../../foundation/market/id-ranges.ts'
 
 /** The fields of an event that a sequence uses. */
 export interface Observed {
+  /** The first id that the event covers: `id`, except in an order book update, which covers a range. */
+  readonly firstId: number
+  /** The last id that it covers. */
   readonly id: number
-  /** Trade time `T`, milliseconds since the Unix epoch. */
+  /** Trade time `T`, or event time `E` of an order book update; milliseconds since the Unix epoch. */
   readonly timeMs: number
   /** The last trade id `l` of an aggTrade; negative or absent for a trade. */
   readonly lastTradeId?: number

@@ -4,8 +4,8 @@ import { EventMessage, type OutgoingMessage, type Route } from './message.ts'
 
 const BLOCK_MESSAGES = 1024
 
-/** Bytes per event beside its value: five numbers, two positions and two references. */
-const EVENT_BYTES = 5 * 8 + 2 * 4 + 2 * 8
+/** Bytes per event beside its value: six numbers, two positions and two references. */
+const EVENT_BYTES = 6 * 8 + 2 * 4 + 2 * 8
 
 /** Bytes per other message beside its value: its objects, and garbage not collected yet. */
 const OBJECT_BYTES = 260
@@ -23,6 +23,7 @@ class MessageBlock {
   readonly #buffers: Buffer[] = []
   readonly #starts = new Uint32Array(BLOCK_MESSAGES)
   readonly #ends = new Uint32Array(BLOCK_MESSAGES)
+  readonly #firstIds = new Float64Array(BLOCK_MESSAGES)
   readonly #ids = new Float64Array(BLOCK_MESSAGES)
   readonly #times = new Float64Array(BLOCK_MESSAGES)
   readonly #timestamps = new Float64Array(BLOCK_MESSAGES)
@@ -71,6 +72,7 @@ class MessageBlock {
     this.#buffers[at] = bytes
     this.#starts[at] = start
     this.#ends[at] = end
+    this.#firstIds[at] = message.firstId
     this.#ids[at] = message.id
     this.#times[at] = message.timeMs
     this.#timestamps[at] = message.timestampMs
@@ -90,6 +92,7 @@ class MessageBlock {
     return new EventMessage(
       route,
       { bytes, start: this.#starts[at] ?? 0, end: this.#ends[at] ?? 0 },
+      this.#firstIds[at] ?? 0,
       this.#ids[at] ?? 0,
       this.#times[at] ?? 0,
       this.#timestamps[at] ?? 0,

@@ -1,11 +1,11 @@
 import { receiptSuffix } from '../../foundation/binance/stream-frame.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { HEADER } from '../../foundation/kafka/headers.ts'
-import { partitionOf } from '../../foundation/kafka/partition.ts'
+import { partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset, OutgoingRecord } from '../../foundation/kafka/record-sender.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
-import { declarationOf, type StreamType } from '../../foundation/market/event.ts'
+import { declarationOf, type EventType, type StreamType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
@@ -17,8 +17,10 @@ export interface EventMark {
   readonly symbol: string
   readonly type: StreamType
   readonly epoch: number
+  /** The first id that it covers: `id`, except for order book updates. */
+  readonly firstId: number
   readonly id: number
-  /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
+  /** Trade time, event time of an order book update, or receipt of a quote; ms since the Unix epoch. */
   readonly timeMs: number
   /**
    * For quotes: how far the clock was ahead of the exchange's, in milliseconds. Null if unknown;
@@ -34,6 +36,8 @@ export interface OutgoingMessage extends OutgoingRecord {
   /** Quotes only: attaches the row of the outage before it, in case the ledger lacks it. */
   endOutage?(outage: Gap): void
   readonly gap?: Gap
+  /** The symbol of a snapshot of its order book. */
+  readonly snapshotOf?: string
   /** On the monotonic clock. */
   readonly queuedAtMs: number
 }
@@ -58,14 +62,16 @@ export interface SendEvents {
 
 export type DiscardCause = Extract<GapCause, 'refused' | 'too large'>
 
-/** Destination and headers of a message; shared by all messages of a symbol and type. */
-export interface Route {
-  readonly symbol: string
-  readonly type: StreamType
-  readonly topic: string
-  readonly partition: number
+/** Destination and headers of a message. */
+export interface Place extends TopicPartition {
   readonly key: Buffer
   readonly headers: Map<Buffer, Buffer>
+}
+
+/** The place of all messages of a symbol, type and epoch. */
+export interface Route extends Place {
+  readonly symbol: string
+  readonly type: StreamType
   readonly epoch: number
   /** Whether the headers tell of an outage, during which the clock may have been set. */
   readonly isAfterOutage?: true
@@ -88,15 +94,19 @@ export class Router {
   route(stream: string, symbol: string, type: StreamType, epoch: number): Route {
     const known = this.#routes.get(stream)
     if (known?.epoch === epoch) return known
+    const route = { ...this.place(symbol, type, epoch), symbol, type, epoch }
+    this.#routes.set(stream, route)
+    return route
+  }
+
+  place(symbol: string, type: EventType, epoch: number): Place {
     const topic = this.#names[declarationOf(type).topic]
     const partitions = this.#topics.get(topic)?.partitions
     if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
     const partition = partitionOf(symbol, partitions)
     const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type, this.#unit))]])
     if (epoch > 0) headers.set(Buffer.from(HEADER.epoch), Buffer.from(String(epoch)))
-    const route = { symbol, type, topic, partition, key: Buffer.from(symbol), headers, epoch }
-    this.#routes.set(stream, route)
-    return route
+    return { topic, partition, key: Buffer.from(symbol), headers }
   }
 }
 
@@ -114,6 +124,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   readonly bytes: Buffer
   readonly start: number
   readonly end: number
+  readonly firstId: number
   readonly id: number
   readonly timeMs: number
   readonly timestampMs: number
@@ -124,6 +135,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   constructor(
     route: Route,
     value: ByteSlice,
+    firstId: number,
     id: number,
     timeMs: number,
     timestampMs: number,
@@ -134,6 +146,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     this.bytes = value.bytes
     this.start = value.start
     this.end = value.end
+    this.firstId = firstId
     this.id = id
     this.timeMs = timeMs
     this.timestampMs = timestampMs
