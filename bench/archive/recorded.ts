@@ -19,7 +19,11 @@ import type { Figures } from '../run.ts'
 /** Recorded frames, next to the checkout: each line is a receipt time in nanoseconds and a frame. */
 const RECORDINGS = resolve(import.meta.dirname, '../../../shared/data/binance')
 const FILES = ['spot-btc-2024-08-08.raw.gz', 'spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz']
-const KINDS = { trade: 'trades', bookTicker: 'bookTicker' } as const satisfies Record<string, TopicKind>
+const KINDS = {
+  trade: 'trades',
+  bookTicker: 'bookTicker',
+  'depth@100ms': 'depth',
+} as const satisfies Record<string, TopicKind>
 const MEMORY_BYTES = 256 << 20
 
 /** Archives and publishes recorded frames: bytes per row in the published files. */

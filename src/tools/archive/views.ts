@@ -18,6 +18,11 @@ interface View {
   readonly sql: (snapshot: ArchiveSnapshot, range: RowRange) => Promise<string>
 }
 
+/** All columns of a table of the archive. */
+function tableView(name: string): View {
+  return { sql: async (snapshot, range) => `VIEW ${name} AS ${await snapshot.relation(name, range)}` }
+}
+
 function tradeView(name: string, table: string, columns: string): View {
   return {
     sql: async (snapshot, range) =>
@@ -51,9 +56,10 @@ const VIEWS: Readonly<Record<string, View>> = {
     `trade_time, event_time, symbol, epoch, trade_id AS block_trade_id, price, quantity, is_buyer_maker, ${TAKER_SIDE},
      ingestion_timestamp, source`,
   ),
-  book_ticker: {
-    sql: async (snapshot, range) => `VIEW book_ticker AS ${await snapshot.relation('book_ticker', range)}`,
-  },
+  book_ticker: tableView('book_ticker'),
+  // The tables of the database have packed levels: see docs/order-books.md.
+  depth: tableView('depth'),
+  depth_snapshots: tableView('depth_snapshots'),
   gaps: textView('gaps', 'gaps'),
   recordings: textView('recordings', 'recordings'),
   dead_letters: textView('dead_letters', 'deadLetters'),
