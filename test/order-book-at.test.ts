@@ -146,6 +146,8 @@ test('O13 a snapshot inside a hole does not end it', async () => {
   const usable = snapshotOf(129, BIDS, ASKS, { limit: 2 })
   const book = await bookIn(bookStore([...DIFFS, ...LATER], [SNAPSHOT, usable]), atTime(150_000))
   assert.equal(book.anchor.lastUpdateId, 129)
+  const before = await refusalIn([...DIFFS, ...LATER], [SNAPSHOT, usable], atTime(130_000))
+  assert.deepEqual(before.reason === 'hole' && before.next, keyOf(usable))
 })
 
 test('O13 where update ids begin again a book is refused until a snapshot of the new ids', async () => {
@@ -161,6 +163,9 @@ test('O13 where update ids begin again a book is refused until a snapshot of the
   assert.deepEqual((await bookIn(store, atTime(200_000))).at.epoch, 1)
   assert.deepEqual((await bookIn(store, atId(120, 0))).at.epoch, 0)
   assert.equal((await refusalIn([...DIFFS, ...again], [SNAPSHOT], atTime(200_000))).reason, 'no anchor')
+  const early = snapshotOf(2, BIDS, ASKS, { epoch: 1 })
+  const unusable = await refusalIn([...DIFFS, ...again], [SNAPSHOT, early], atTime(200_000))
+  assert.deepEqual(unusable.reason === 'no anchor' && unusable.tooOld, keyOf(early))
 })
 
 test('O13 a hole that a longer diff of another connection covers is none', async () => {
@@ -216,6 +221,15 @@ test('O15 a book whose best price is outside the horizon is refused, unless an o
   const wide = snapshotOf(100, [...BIDS, ['97', '4'], ['95', '1']], ASKS, { limit: 4 })
   const book = await bookIn(bookStore(diffs, [wide, SNAPSHOT]), atTime(130_000))
   assert.equal(book.anchor.lastUpdateId, 100)
+  // Keyframes of the newer snapshot are as narrow.
+  const narrow = new OrderBook()
+  narrow.reset(SNAPSHOT)
+  const keyframes = DIFFS.slice(1).map((diff) => {
+    narrow.apply(diff)
+    return keyframeOf(narrow.state(), SNAPSHOT, diff.receivedUs)
+  })
+  const again = await bookIn(bookStore(diffs, [wide, SNAPSHOT, ...keyframes]), atTime(130_000))
+  assert.equal(again.anchor.lastUpdateId, 100)
   assert.deepEqual(columns(book.bids.levels, 'price', 'quantity'), [
     ['97', '1'],
     ['95', '1'],

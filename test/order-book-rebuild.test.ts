@@ -193,6 +193,20 @@ test('O6 the best price is unknown if no level is inside the horizon, and none i
   assert.deepEqual(book.best('bids'), { price: '97', quantity: '1' })
 })
 
+test('O2 a book grows to any number of levels', () => {
+  const level = (i: number): Pair => [String(10_000 - i), '1']
+  const bids = Array.from({ length: 3000 }, (_, i) => level(2 * i))
+  const book = bookOf(5000, bids, [])
+  after(book, [Array.from({ length: 3000 }, (_, i) => level(2 * i + 1)), []])
+  const expected = Array.from({ length: 6000 }, (_, i) => level(i))
+  assert.deepEqual(pairsIn(book, 'bids'), expected)
+  after(book, [expected.filter((_, i) => i % 3 === 0).map(([price]) => [price, '0']), []])
+  assert.deepEqual(
+    pairsIn(book, 'bids'),
+    expected.filter((_, i) => i % 3 !== 0),
+  )
+})
+
 test('O8 scales grow with the rows, exactly up to 2^53 - 1 units', () => {
   const book = after(bookOf(), [[['98.12345678', '0.00000001']], []])
   assert.deepEqual([book.priceScale, book.quantityScale], [8, 8])

@@ -51,6 +51,7 @@ export async function rebuildAll(diffCount: number): Promise<Record<string, numb
   const columns = await measure(fromColumns)
   return {
     'level changes/s': rows.perSecond,
+    µs: rows.micros,
     'diffs/s': (rows.perSecond * diffs.length) / perPass,
     'level changes/s without unpacking': columns.perSecond,
   }
