@@ -286,7 +286,7 @@ export class CommitChain {
 function decoded<Content>(key: string, bytes: Buffer | null, schema: z.ZodType<Content>): Content {
   if (bytes === null) throw damaged(key, 'it is missing')
   const parsed = schema.safeParse(parseJson(bytes.toString()))
-  if (!parsed.success) throw damaged(key, parsed.error.issues[0]?.message ?? 'it is not a record')
+  if (!parsed.success) throw damaged(key, 'it is not a record of this version')
   return parsed.data
 }
 
