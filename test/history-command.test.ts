@@ -55,6 +55,12 @@ test('history check compares files that another program wrote with the stored da
   await broken.assertExit(1)
   const defects: ReadonlyArray<{ readonly what: string }> = JSON.parse(broken.output()).defects
   assert.match(defects.map(({ what }) => what).join(), /SHA-256 differs .*the zip file is damaged/)
+  const garbled = join(folder, 'BTCUSDT-trades-2026-01-04.zip')
+  const write = `import zipfile; zipfile.ZipFile('${garbled}', 'w').writestr('BTCUSDT-trades-2026-01-04.csv', '1,2\\n' * 25 + '1' * 5000)`
+  assert.equal(spawnSync('python3', ['-c', write]).status, 0)
+  await using wholeFirst = check(garbled)
+  await wholeFirst.assertExit(1)
+  assert.match(wholeFirst.output(), /wrong in the file: 26\n {4}line 26 is longer than/)
   await using missing = check(join(folder, 'BTCUSDT-trades-2026-01-03.zip'))
   await missing.assertExit(2)
   assert.match(missing.output(), /cannot be read/)

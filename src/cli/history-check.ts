@@ -6,7 +6,14 @@ import { loadSettings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { type Altered, type Comparison, compare, isEqual } from '../tools/history/compare.ts'
 import { type DailyFile, dailyFiles } from '../tools/history/daily-file.ts'
-import { defectText, FILES_ARGUMENT, FileProgress, headLine, printList, rangeText } from './history-report.ts'
+import {
+  FILES_ARGUMENT,
+  FileProgress,
+  headLine,
+  printDefects,
+  printList,
+  rangeText,
+} from './history-report.ts'
 import { countUpTo } from './options.ts'
 import { ARCHIVE_OPTION, withHistory } from './stored-history.ts'
 
@@ -61,9 +68,9 @@ function report(file: DailyFile, found: Comparison, { json, limit }: CheckFlags)
     console.log(JSON.stringify({ ...found, isEqual: isEqual(found) }))
     return
   }
-  const { checksum, stored, defects, missingInFile, notStored, notInFile, altered } = found
+  const { checksum, stored, missingInFile, notStored, notInFile, altered } = found
   console.log(`${headLine(file, found, checksum)}; ${countText(stored)} stored`)
-  printList('wrong in the file', defects, defectText, limit, found.defectCount)
+  printDefects(found, limit)
   printList('missing in the file', missingInFile, rangeText, limit, countIds(missingInFile))
   printList('in the file, not stored', notStored, rangeText, limit, countIds(notStored))
   printList('stored, not in the file', notInFile, rangeText, limit, countIds(notInFile))

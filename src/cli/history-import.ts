@@ -9,7 +9,14 @@ import { printable } from '../foundation/telemetry/terminal.ts'
 import { dailyFiles } from '../tools/history/daily-file.ts'
 import type { Imported, ReadFile } from '../tools/history/import-file.ts'
 import { type ImportEvents, type ImportOptions, importFiles } from '../tools/history/import-files.ts'
-import { defectText, FILES_ARGUMENT, FileProgress, headLine, printList, rangeText } from './history-report.ts'
+import {
+  FILES_ARGUMENT,
+  FileProgress,
+  headLine,
+  printDefects,
+  printList,
+  rangeText,
+} from './history-report.ts'
 import { onKafka } from './on-kafka.ts'
 import { countUpTo } from './options.ts'
 import { ARCHIVE_OPTION, withHistory } from './stored-history.ts'
@@ -94,7 +101,7 @@ function report({ file, rows, checksum }: ReadFile, imported: Imported | null, f
     return
   }
   console.log(headLine(file, rows, checksum))
-  printList('wrong in the file', defects, defectText, flags.limit, defectCount)
+  printDefects(rows, flags.limit)
   if (imported === null) {
     console.log('  REFUSED: nothing of it was published. Download it again.')
     return

@@ -40,7 +40,18 @@ export function printList<One>(
     console.log(`    and ${countText(all.length - limit)} more: --limit, or --json for all`)
 }
 
-export function defectText({ line, what }: Defect): string {
+/** Prints first what concerns the whole file: a damaged one may have thousands of wrong lines. */
+export function printDefects({ defects, defectCount }: Defects, limit: number): void {
+  const wholeFirst = defects.toSorted((one, other) => Number(one.line !== null) - Number(other.line !== null))
+  printList('wrong in the file', wholeFirst, defectText, limit, defectCount)
+}
+
+interface Defects {
+  readonly defects: readonly Defect[]
+  readonly defectCount: number
+}
+
+function defectText({ line, what }: Defect): string {
   return line === null ? what : `line ${line}: ${what}`
 }
 
