@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder.ts'
+import { exchangeTimeMs } from '../src/foundation/market/event.ts'
 import { ABSENT } from '../src/foundation/market/event-fields.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
@@ -139,12 +140,12 @@ test('decodes depth updates and snapshots, and rejects those that no book can us
   ) => decoder.decode('depth', record(eventValue(type, { ...fields }), null, headers))
   const depth = { schema: 'depth/1', epoch: '2' }
   assert.equal(decode('depth', { U: 5, u: 9 }, depth), null)
-  const { firstId, id, epoch, bidCount, askCount, eventTimeUs, exchangeTimeMs } = decoder.event
+  const { firstId, id, epoch, bidCount, askCount, eventTimeUs } = decoder.event
   assert.deepEqual([firstId, id, epoch, bidCount, askCount], [5, 9, 2, 1, 0])
-  assert.deepEqual([eventTimeUs, exchangeTimeMs], [1_723_161_255_343_000, 1_723_161_255_343])
+  assert.deepEqual([eventTimeUs, exchangeTimeMs(decoder.event)], [1_723_161_255_343_000, 1_723_161_255_343])
   assert.equal(decode('depthSnapshot', { lastUpdateId: 9 }, { schema: 'depthSnapshot/1' }), null)
   assert.deepEqual([decoder.event.firstId, decoder.event.id, decoder.event.limit], [9, 9, 5000])
-  assert.equal(decoder.event.exchangeTimeMs, null)
+  assert.equal(exchangeTimeMs(decoder.event), null)
   // Without a header the event's name tells the type.
   for (const type of ['depth', 'depthSnapshot'] as const) {
     assert.equal(decode(type), null)

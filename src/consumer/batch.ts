@@ -2,7 +2,7 @@ import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
-import { byEventType, isStreamType } from '../foundation/market/event.ts'
+import { byEventType, exchangeTimeMs, isStreamType } from '../foundation/market/event.ts'
 import { ABSENT, type EventFields, type KnownSymbol } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import type { Recording } from '../foundation/market/recording.ts'
@@ -171,7 +171,7 @@ export class FirstEvents {
     if (this.#seen.has(key)) return
     this.#seen.add(key)
     const { cause, to } = this.#loss
-    const timeMs = event.exchangeTimeMs ?? Math.floor(event.receivedUs / 1000)
+    const timeMs = exchangeTimeMs(event) ?? Math.floor(event.receivedUs / 1000)
     const loss = `${lossKey(this.#loss)}:${to}`
     batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
     this.noteIn(batch)

@@ -2,7 +2,7 @@ import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { type EventFrame, type Frame, FrameReader } from '../foundation/binance/stream-frame.ts'
 import { backfillJson, type RestTrade } from '../foundation/binance/trade-rest.ts'
 import { otherUnit } from '../foundation/binance/venue.ts'
-import { SECOND_UNDER_ID, streamName } from '../foundation/market/event.ts'
+import { exchangeTimeMs, SECOND_UNDER_ID, streamName } from '../foundation/market/event.ts'
 import { ABSENT } from '../foundation/market/event-fields.ts'
 import type { IdRange } from '../foundation/market/id-ranges.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
@@ -132,7 +132,7 @@ export class Core implements BackfillPorts {
     const { firstId, id, lastTradeId, eventTimeUs } = event
     const symbol = event.symbol.text
     const receiptMs = stamp.ms
-    const timeMs = event.exchangeTimeMs ?? receiptMs
+    const timeMs = exchangeTimeMs(event) ?? receiptMs
     this.rates.seen(stream, id, nowMs, connection)
     if (eventTimeUs !== ABSENT) this.#eventToReceipt.record(receiptMs - Math.floor(eventTimeUs / 1000), nowMs)
     prices.note(event, nowMs)

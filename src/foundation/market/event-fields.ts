@@ -1,4 +1,4 @@
-import { type EventType, isTradeType } from './event.ts'
+import type { EventType } from './event.ts'
 import type { TimeUnit } from './time-unit.ts'
 
 /** A validated symbol, as text and as the bytes used in Kafka and in rows. */
@@ -85,12 +85,6 @@ export class EventFields {
   /** Milliseconds, rounded down. */
   get tradeTimeMs(): number {
     return Math.floor(this.tradeTimeUs / 1000)
-  }
-
-  /** When it happened at the exchange: trade time, or event time of a depth update; null if it has neither. */
-  get exchangeTimeMs(): number | null {
-    if (isTradeType(this.type)) return this.tradeTimeMs
-    return this.type === 'depth' ? this.eventTimeMs : null
   }
 
   get price(): string {

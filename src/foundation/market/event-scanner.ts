@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer'
-import { SharedBytes } from '../runtime/bytes.ts'
+import { decimalEnd, SharedBytes } from '../runtime/bytes.ts'
 import { declarationOf, EVENT_TYPES, type EventType, isTradeType, ROLES, type Role } from './event.ts'
 import { ABSENT, EventFields, type KnownSymbol, LATE_SOURCES } from './event-fields.ts'
 import {
-  decimalEnd,
+  DECIMAL_DIGITS,
   FIRST_TIME_MS,
   FIRST_TIME_US,
   isSnapshotLimit,
@@ -309,7 +309,7 @@ export class EventScanner {
   }
 
   #decimal(): boolean {
-    const end = decimalEnd(this.#bytes, this.#at, this.#end)
+    const end = decimalEnd(this.#bytes, this.#at, this.#end, DECIMAL_DIGITS)
     this.#at = end
     return end >= 0
   }

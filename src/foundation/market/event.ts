@@ -300,6 +300,16 @@ export function byTickType<Value>(value: (type: TickType) => Value): Record<Tick
   return Object.fromEntries(TICK_TYPES.map((type) => [type, value(type)])) as Record<TickType, Value>
 }
 
+/** Returns milliseconds: trade time, or event time of a depth update; null if it has neither. */
+export function exchangeTimeMs(event: {
+  readonly type: EventType
+  readonly tradeTimeUs: number
+  readonly eventTimeUs: number
+}): number | null {
+  if (isTradeType(event.type)) return Math.floor(event.tradeTimeUs / 1000)
+  return event.type === 'depth' ? Math.floor(event.eventTimeUs / 1000) : null
+}
+
 /** Returns the type whose rate stands in for this one's; null if none is as frequent. */
 export function similarTo(type: StreamType): StreamType | null {
   return EVENT_DECLARATIONS[type].similar

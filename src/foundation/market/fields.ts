@@ -9,30 +9,8 @@ import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 /** Fits NUMERIC(20,8): at most 12 digits before the point and 8 after it, no sign, no exponent. */
 export const DECIMAL = /^\d{1,12}(\.\d{1,8})?$/
 
-const DECIMAL_WHOLE_DIGITS = 12
-const DECIMAL_FRACTION_DIGITS = 8
-const DOT = 0x2e
-const ZERO = 0x30
-const NINE = 0x39
-
-/** Returns the end of the decimal that starts at `start`, after the same rule; −1 if there is none. */
-export function decimalEnd(bytes: Uint8Array, start: number, end: number): number {
-  const whole = digitsEnd(bytes, start, end)
-  if (whole === start || whole - start > DECIMAL_WHOLE_DIGITS) return -1
-  if (whole === end || bytes[whole] !== DOT) return whole
-  const fraction = whole + 1
-  const at = digitsEnd(bytes, fraction, end)
-  return at === fraction || at - fraction > DECIMAL_FRACTION_DIGITS ? -1 : at
-}
-
-function digitsEnd(bytes: Uint8Array, start: number, end: number): number {
-  let at = start
-  for (; at < end; at++) {
-    const byte = bytes[at] ?? 0
-    if (byte < ZERO || byte > NINE) break
-  }
-  return at
-}
+/** The same rule, for `decimalEnd`. */
+export const DECIMAL_DIGITS = { whole: 12, fraction: 8 } as const
 
 /** The most levels per side that REST returns. */
 export const SNAPSHOT_LIMIT_MAX = 5000

@@ -1,4 +1,5 @@
-import { decimalEnd } from './fields.ts'
+import { decimalEnd } from '../runtime/bytes.ts'
+import { DECIMAL_DIGITS } from './fields.ts'
 
 /*
  * Levels as the exchange writes them, `["61837.63000000","0.02000000"],["61837.62000000","0.00000000"]`: a
@@ -22,9 +23,9 @@ export class LevelChecker {
     let count = 0
     for (let at = start; ; at++) {
       if (bytes[at] !== OPENING_BRACKET || bytes[at + 1] !== QUOTE) return -1
-      at = decimalEnd(bytes, at + 2, end)
+      at = decimalEnd(bytes, at + 2, end, DECIMAL_DIGITS)
       if (at < 0 || bytes[at] !== QUOTE || bytes[at + 1] !== COMMA || bytes[at + 2] !== QUOTE) return -1
-      at = decimalEnd(bytes, at + 3, end)
+      at = decimalEnd(bytes, at + 3, end, DECIMAL_DIGITS)
       if (at < 0 || bytes[at] !== QUOTE || bytes[at + 1] !== CLOSING_BRACKET) return -1
       at += 2
       count++

@@ -26,7 +26,9 @@ const CHECK_ORDER: readonly Role[] = [
 ]
 
 const checked = byEventType((type) =>
-  CHECK_ORDER.flatMap((wanted) => declarationOf(type).layout.filter(([, role]) => role === wanted)),
+  declarationOf(type)
+    .layout.filter(([, role]) => role !== 'unused')
+    .toSorted(([, one], [, other]) => CHECK_ORDER.indexOf(one) - CHECK_ORDER.indexOf(other)),
 )
 
 /**

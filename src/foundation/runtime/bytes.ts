@@ -53,3 +53,31 @@ export interface ByteSlice {
 export function ownCopy({ bytes, start, end }: ByteSlice): ByteSlice {
   return { bytes: Buffer.from(bytes.subarray(start, end)), start: 0, end: end - start }
 }
+
+const DOT = 0x2e
+const ZERO = 0x30
+const NINE = 0x39
+
+/** Returns the end of the decimal that starts at `start`; −1 if there is none, or one with more digits. */
+export function decimalEnd(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  most: { readonly whole: number; readonly fraction: number },
+): number {
+  const whole = digitsEnd(bytes, start, end)
+  if (whole === start || whole - start > most.whole) return -1
+  if (whole === end || bytes[whole] !== DOT) return whole
+  const fraction = whole + 1
+  const at = digitsEnd(bytes, fraction, end)
+  return at === fraction || at - fraction > most.fraction ? -1 : at
+}
+
+function digitsEnd(bytes: Uint8Array, start: number, end: number): number {
+  let at = start
+  for (; at < end; at++) {
+    const byte = bytes[at] ?? 0
+    if (byte < ZERO || byte > NINE) break
+  }
+  return at
+}

@@ -4,7 +4,13 @@ import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import { keyOf, type Position, partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
-import { type EventTopic, isSequenced, isStreamType, isTradeType } from '../../foundation/market/event.ts'
+import {
+  type EventTopic,
+  exchangeTimeMs,
+  isSequenced,
+  isStreamType,
+  isTradeType,
+} from '../../foundation/market/event.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
@@ -193,19 +199,10 @@ export class RecoveryFold {
     if (!this.#isBehind(symbol, topic, offset)) return
     // The consumer does not store what cannot be decoded either.
     if (this.#decoder.decode(kind, message) !== null) return
-    const {
-      type,
-      firstId,
-      id,
-      epoch,
-      exchangeTimeMs,
-      receivedUs,
-      symbol: known,
-      source,
-    } = this.#decoder.event
+    const { type, firstId, id, epoch, receivedUs, symbol: known, source } = this.#decoder.event
     if (known.text !== symbol || !isStreamType(type)) return
     this.recoveredMessages++
-    const timeMs = exchangeTimeMs ?? Math.floor(receivedUs / 1000)
+    const timeMs = exchangeTimeMs(this.#decoder.event) ?? Math.floor(receivedUs / 1000)
     const mark = { symbol, type, epoch, firstId, id, timeMs }
     if (source === 'archive') {
       this.memory.imported(mark)
