@@ -9,7 +9,7 @@ import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { connect, type Frame, get, idsOf, rowsOf, soon, TRADES } from './support/exchange-client.ts'
-import { NO_CAPTURE, REAL_CAPTURE } from './support/real-capture.ts'
+import { DEPTH_CAPTURE, NO_CAPTURE, NO_DEPTH_CAPTURE, REAL_CAPTURE } from './support/real-capture.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 import { until, within } from './support/wait-for.ts'
 
@@ -170,4 +170,23 @@ test('a minute of real market data replays completely', { skip: NO_CAPTURE }, as
   await soon('all frames', () => received.length >= 14_273)
   assert.equal(received.length, 14_273)
   assert.equal(received.filter(({ stream }) => stream?.endsWith('@trade')).length, 2_800)
+})
+
+test('a replay serves the order book of its snapshot and diffs', {
+  skip: NO_DEPTH_CAPTURE,
+}, async (context) => {
+  const exchange = await start(context, { file: DEPTH_CAPTURE, speed: 'max' })
+  const depth = 'btcusdt@depth@100ms'
+  const client = await connect(context, exchange, `${depth}/btcusdt@bookTicker`)
+  await exchange.finished
+  await client.request({ method: 'LIST_SUBSCRIPTIONS', id: 1 })
+  assert.equal(client.frames(depth).length, 3_451)
+  const url = `${exchange.restUrl}/api/v3/depth?symbol=BTCUSDT&limit=5000`
+  const { body } = await get(url)
+  const last = Number(client.frames(depth).at(-1)?.data['u'])
+  assert.equal(body.lastUpdateId, last)
+  const quote = client.frames('btcusdt@bookTicker').findLast(({ data }) => Number(data['u']) <= last)
+  const best = ['b', 'B', 'a', 'A'].map((name) => quote?.data[name])
+  assert.deepEqual([...body.bids[0], ...body.asks[0]], best)
+  assert.equal((await get(url.replace('BTCUSDT', 'ETHUSDT'))).status, 400)
 })

@@ -9,7 +9,7 @@ const FOLDER = resolve(import.meta.dirname, '../../../shared/data/binance')
 export const REAL_CAPTURE = resolve(FOLDER, 'spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz')
 
 /** Six minutes of BTCUSDT, with the changes of its order book and a snapshot. */
-const DEPTH_CAPTURE = resolve(FOLDER, 'spot-btc-2024-08-08.raw.gz')
+export const DEPTH_CAPTURE = resolve(FOLDER, 'spot-btc-2024-08-08.raw.gz')
 
 const missing = (path: string) => (existsSync(path) ? false : 'no captured frames next to this checkout')
 

@@ -39,7 +39,7 @@ export interface Exchange {
   readonly faults: Pick<FaultInjector, 'add' | 'list' | 'clear' | 'struck'>
   /** The true market, for comparison with the stored data. */
   readonly history: ExchangeTruth
-  /** The true order books, as the matching engine had them; null in a replay. */
+  /** The true order books, as the matching engine had them; null in a replay of a capture without a snapshot. */
   readonly books: BookHistory | null
   connections(): readonly ConnectionReport[]
   /** Counts since start, except `connections`, which are those open now. */

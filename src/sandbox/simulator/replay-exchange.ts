@@ -1,7 +1,8 @@
 import { basename } from 'node:path'
 import { systemClock } from '../../foundation/runtime/clock.ts'
 import { type Exchange, type ExchangeOptions, openExchangeServer } from './exchange-server.ts'
-import { scanCapture } from './replay/capture-frames.ts'
+import { type CaptureContent, scanCapture } from './replay/capture-frames.ts'
+import { ReplayBooks } from './replay/replay-books.ts'
 import { ReplayFeed, type ReplaySpeed } from './replay/replay-feed.ts'
 import { ReplayHistory } from './replay/replay-history.ts'
 import { StreamServer } from './server/stream-server.ts'
@@ -31,7 +32,16 @@ export async function startReplayExchange(
   const limits = { ...options.limits, bufferedMaxBytes: Number.POSITIVE_INFINITY }
   const streams = new StreamServer({ source, ownTimeUnit: content.timeUnit, limits, clock })
   const past = new ReplayHistory(content.symbols)
-  const feed = new ReplayFeed({ path, content, streams, history: past, speed })
-  const served = { streams, past, books: null, faultSeed: FAULT_SEED, stop: () => feed.stop() }
+  const books = booksOf(content)
+  const feed = new ReplayFeed({ path, content, streams, history: past, books, speed })
+  const served = { streams, past, books, faultSeed: FAULT_SEED, stop: () => feed.stop() }
   return { ...(await openExchangeServer(options, served)), finished: feed.finished }
+}
+
+/** The book of a capture with a snapshot and the diffs of one symbol; a snapshot does not name its symbol. */
+function booksOf({ snapshot, streams }: CaptureContent): ReplayBooks | null {
+  const [first, ...others] = new Set([...streams].flatMap((name) => /^(.+)@depth/.exec(name)?.[1] ?? []))
+  return snapshot === null || first === undefined || others.length > 0
+    ? null
+    : new ReplayBooks(first.toUpperCase(), snapshot)
 }

@@ -93,7 +93,7 @@ function trueBook(symbols: readonly string[], books: BookHistory | null, query: 
   const [timeMs, updateId, epoch, levels = 100] = ['time', 'updateId', 'epoch', 'levels'].map((name) =>
     wholeNumber(query, name),
   )
-  if (books === null) throw wrong('A replay does not know the order books.')
+  if (books === null) throw wrong('The capture has no order book.')
   if (!symbols.includes(symbol)) throw wrong(`symbol: "${symbol}" is not listed here.`)
   if ((timeMs === undefined) === (updateId === undefined)) throw wrong('Give either time or updateId.')
   try {

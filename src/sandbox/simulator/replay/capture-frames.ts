@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import { isTime } from '../../../foundation/market/fields.ts'
 import { TIME_UNITS, type TimeUnit } from '../../../foundation/market/time-unit.ts'
+import type { BookSnapshot } from '../market/book-history.ts'
 import { captureError, captureLines, type LineBatch } from './capture-file.ts'
+import { snapshotIn } from './replay-books.ts'
 
 /** A line of a capture that carries market data. */
 export interface CapturedFrame {
@@ -19,6 +21,8 @@ export interface CaptureContent {
   readonly symbols: readonly string[]
   /** The unit of its times; null when no frame has a time. */
   readonly timeUnit: TimeUnit | null
+  /** The first order book among the validated lines, as REST returned it; null if there is none. */
+  readonly snapshot: BookSnapshot | null
 }
 
 /** Lines validated at the start. The others are during the replay: a big file starts early. */
@@ -32,11 +36,15 @@ export async function scanCapture(path: string): Promise<CaptureContent> {
   const hash = createHash('sha256')
   const streams = new Set<string>()
   let timeUnit: TimeUnit | null = null
+  let snapshot: BookSnapshot | null = null
   for await (const batch of captureLines(path, (bytes) => hash.update(bytes))) {
     for (const line of timeUnit === null ? batch.lines : []) timeUnit ??= timeUnitOf(line)
     const checked = Math.max(0, CHECKED_LINES + 1 - batch.firstNumber)
-    for (const frame of framesOf(path, { ...batch, lines: batch.lines.slice(0, checked) }))
-      streams.add(frame.stream)
+    for (const { frame } of jsonOf(path, { ...batch, lines: batch.lines.slice(0, checked) })) {
+      const stream: unknown = Reflect.get(frame, 'stream')
+      if (typeof stream === 'string') streams.add(stream)
+      else snapshot ??= snapshotIn(frame)
+    }
     for (const line of batch.lines.slice(checked)) {
       const stream = /"stream":"([^"\\]+)"/.exec(line)?.[1]
       if (stream !== undefined) streams.add(stream)
@@ -50,6 +58,7 @@ export async function scanCapture(path: string): Promise<CaptureContent> {
     sha256: hash.digest('hex'),
     streams,
     timeUnit,
+    snapshot,
     symbols: [...new Set(symbols.map((name) => name.toUpperCase()))].sort(),
   }
 }
@@ -65,6 +74,17 @@ function timeUnitOf(line: string): TimeUnit | null {
  * @throws {TapelineError} `INPUT` naming the line without a receive time or valid JSON
  */
 export function* framesOf(path: string, batch: LineBatch): Generator<CapturedFrame> {
+  for (const { receivedNs, text, frame } of jsonOf(path, batch)) {
+    const stream: unknown = Reflect.get(frame, 'stream')
+    if (typeof stream === 'string') yield { receivedNs, stream, text, data: Reflect.get(frame, 'data') }
+  }
+}
+
+/** Yields the objects in some lines. */
+function* jsonOf(
+  path: string,
+  batch: LineBatch,
+): Generator<{ readonly receivedNs: bigint; readonly text: string; readonly frame: object }> {
   for (const [index, line] of batch.lines.entries()) {
     if (line === '' || line === '\r') continue
     const lineNumber = batch.firstNumber + index
@@ -73,9 +93,7 @@ export function* framesOf(path: string, batch: LineBatch): Generator<CapturedFra
       throw captureError(path, 'the receive time in nanoseconds is missing', { lineNumber })
     const { receivedNs, frame: text } = captured
     const frame = parseJson(path, lineNumber, text)
-    if (frame === null || typeof frame !== 'object') continue
-    const stream: unknown = Reflect.get(frame, 'stream')
-    if (typeof stream === 'string') yield { receivedNs, stream, text, data: Reflect.get(frame, 'data') }
+    if (frame !== null && typeof frame === 'object') yield { receivedNs, text, frame }
   }
 }
 

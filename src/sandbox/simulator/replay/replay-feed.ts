@@ -4,6 +4,7 @@ import type { StreamConnection } from '../server/stream-connection.ts'
 import type { StreamServer, SubscriptionListener } from '../server/stream-server.ts'
 import { captureLines } from './capture-file.ts'
 import { type CaptureContent, type CapturedFrame, framesOf } from './capture-frames.ts'
+import type { ReplayBooks } from './replay-books.ts'
 import type { ReplayHistory } from './replay-history.ts'
 
 /** Multiple of the original speed; `max`: as fast as the readers accept it. */
@@ -19,6 +20,7 @@ interface ReplayFeedOptions {
   readonly content: CaptureContent
   readonly streams: StreamServer
   readonly history: ReplayHistory
+  readonly books: ReplayBooks | null
   readonly speed: ReplaySpeed
 }
 
@@ -88,10 +90,13 @@ export class ReplayFeed implements SubscriptionListener {
   }
 
   async #publish(batch: readonly CapturedFrame[]): Promise<void> {
-    const { streams, history } = this.#options
+    const { streams, history, books } = this.#options
     this.#stopped.signal.throwIfAborted()
     streams.batch(() => {
-      for (const { stream, text, data } of batch) streams.publish(stream, history.add(text, data))
+      for (const { stream, text, data } of batch) {
+        books?.add(data)
+        streams.publish(stream, history.add(text, data))
+      }
     })
     await Promise.all([...streams.connections].map((connection) => this.#readBy(connection)))
     await nextTurn()

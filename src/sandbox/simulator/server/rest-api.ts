@@ -36,7 +36,7 @@ const SNAPSHOT_WEIGHTS: ReadonlyArray<readonly [levels: number, weight: number]>
 ]
 const LARGEST_SNAPSHOT_WEIGHT = 250
 
-/** The latest books that REST shows; null in a replay, which has none. */
+/** The latest books that REST shows. Throws a RangeError if a replay does not know the book. */
 export type ShownBooks = (symbol: string, levels: number) => ReturnType<BookHistory['book']>
 
 const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
@@ -118,7 +118,12 @@ export class RestApi {
         const [symbol, levels] = [parameters.symbol(), parameters.limit(LEVELS)]
         parameters.done()
         this.#checkListed(symbol)
-        return books(symbol, levels)
+        try {
+          return books(symbol, levels)
+        } catch (error) {
+          if (error instanceof RangeError) throw new BadRequest(-1000, `${error.message}.`)
+          throw error
+        }
       },
     }
   }
