@@ -214,7 +214,7 @@ test('A6 requests for trades go first, and a refusal of REST stops snapshots, to
   assert.equal(banned.requests.length, 1)
 })
 
-test('A6 an unknown symbol is asked again after ten minutes, and a symbol that has left not at all', async () => {
+test('A6 an unknown symbol is requested again after ten minutes, and a symbol that has left not at all', async () => {
   const refusal = refusalOf(400, null, '{"code":-1121,"msg":"Invalid symbol."}', 0)
   const { clock, requests, live, lines } = scene(['GONEUSDT', 'BTCUSDT'], {
     answer: ({ symbol, limit }) =>
