@@ -220,5 +220,11 @@ test('the book of a virtual week moves out of old snapshots and stays bounded', 
     sizes.push(book.levels('bid', EVERY_LEVEL).length + book.levels('ask', EVERY_LEVEL).length)
   }
   assert(Math.max(...prices) / Math.min(...prices) > 1.02)
+  // A book that followed each change has no more levels than a new one.
+  const followed = new SimulatedBook(market, market.clock.positionAt(blockStartMs(0)))
+  for (let block = 1; block <= 90; block++) followed.cut(market.clock.positionAt(blockStartMs(block) + 777))
+  const created = new SimulatedBook(market, followed.position)
+  for (const side of ['bid', 'ask'] as const)
+    assert.deepEqual(followed.levels(side, EVERY_LEVEL), created.levels(side, EVERY_LEVEL))
   assert(Math.max(...sizes) < 20_000 && Math.min(...sizes) > 5_000)
 })

@@ -19,11 +19,12 @@ export interface BookBlock {
 const CUT_MS = 100
 /** Changes per 100 ms; half of them are orders that are cancelled later. Real diffs have 36 levels. */
 const FEWEST_CHANGES = 2
-const MOST_CHANGES = 22
+const MOST_CHANGES = 26
 const NEW_ORDER_SHARE = 0.5
 const REMOVED_SHARE = 0.3
-/** Typical distance from the best price, relative to the price. */
+/** Typical distance from the best price, relative to the price, and at least in ticks. */
 const TYPICAL_DISTANCE = 0.00003
+const TYPICAL_DISTANCE_TICKS = 8
 
 /** The newest update id at the end of a millisecond, counted from the first of the block. */
 export function updateOffsetAt({ quotes, plan }: MarketBlock, ms: number): number {
@@ -60,7 +61,7 @@ export function makeBookBlock(block: MarketBlock): BookBlock {
     changes.add(random.next() * BLOCK_MS, ticks, next.stepsAt(ticks))
   })
   const typicalSteps = plan.instrument.typicalSteps * TYPICAL_LEVEL
-  const typicalDistance = Math.max(1, plan.instrument.referenceTicks * TYPICAL_DISTANCE)
+  const typicalDistance = Math.max(TYPICAL_DISTANCE_TICKS, plan.instrument.referenceTicks * TYPICAL_DISTANCE)
   const farthest = plan.instrument.referenceTicks * FARTHEST_LEVEL
   const drawSteps = () => Math.max(1, Math.round(typicalSteps * Math.min(20, random.interval())))
   let before = -1

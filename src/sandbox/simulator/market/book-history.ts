@@ -25,7 +25,10 @@ export interface BookHistory {
   book(symbol: string, moment: BookMoment, levels: number): BookSnapshot
 }
 
-/** The true books of the simulated market, recreated from its blocks. */
+/**
+ * The true books of the simulated market, recreated from its blocks. Ask for the moments of a symbol in ascending order:
+ * each minute is then created once, otherwise for each moment.
+ */
 export class MarketBooks implements BookHistory {
   readonly #markets: Market
   readonly #nowMs: () => number
