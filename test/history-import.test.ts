@@ -14,13 +14,15 @@ import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import { zipOf } from '../src/sandbox/simulator/zip-file.ts'
+import { archiveHistory } from '../src/tools/history/archive-history.ts'
 import { dailyFile, dailyFiles } from '../src/tools/history/daily-file.ts'
 import { closingRows } from '../src/tools/history/gap-closing.ts'
 import { publishMissing, readWhole } from '../src/tools/history/import-file.ts'
 import { TradePublisher } from '../src/tools/history/trade-publisher.ts'
 import { untilStored } from '../src/tools/history/until-stored.ts'
+import { createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { columns } from './support/columns.ts'
-import { gapRow, record } from './support/records.ts'
+import { gapRow, record, tradeValue } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'tapeline-import-'))
@@ -89,7 +91,7 @@ async function importInto(
       yield stored
     },
   }
-  const imported = await publishMissing(read, store, open, publisher, () => {})
+  const imported = await publishMissing(read, store, epoch, open, publisher, () => {})
   return { read, imported, sent, sizes }
 }
 
@@ -109,6 +111,22 @@ test('publishes the ids that are neither stored nor in an open gap, marked, in t
   const coarse = await importInto(path, { unit: 'millisecond' })
   assert.deepEqual(coarse.sent[0]?.headers, { schema: 'trade/1' })
   assert.equal(JSON.parse(coarse.sent[0]?.text ?? '').T, Math.floor(timeOf(10) / 1000))
+})
+
+test('an id of before a restart of the ids is not that of a row of the file', async () => {
+  await using archive = await createArchive()
+  const headers = { schema: 'trade/1' }
+  const value = (t: number, T: number) => tradeValue({ t, T, E: T, s: 'BTCUSDT' })
+  await archive.add('trades', [
+    record(value(1, MIDNIGHT_MS), null, headers),
+    record(value(2, MIDNIGHT_MS + 1), null, headers),
+    record(value(2, MIDNIGHT_MS + 2), null, { ...headers, epoch: '1' }),
+  ])
+  const store = archiveHistory(await archive.openReader())
+  const file = dailyFile('BTCUSDT-trades-2024-08-09.zip')
+  const stored = (epoch: number) => Array.fromAsync(store.idsOf(file, range(1, 9), epoch))
+  assert.deepEqual(await stored(0), [[range(1, 2)]])
+  assert.deepEqual(await stored(1), [[range(2, 2)]])
 })
 
 test('the consumer reads an imported row as it is in the file', async () => {

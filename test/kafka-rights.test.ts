@@ -10,8 +10,7 @@ import {
   ResourceTypes,
 } from '@platformatic/kafka'
 import { archiveConfig, archiveRights } from '../src/archive/config.ts'
-import { consumerConfig } from '../src/consumer/config.ts'
-import { neededRights } from '../src/consumer/kafka-access.ts'
+import { consumerConfig, consumerRights } from '../src/consumer/config.ts'
 import { type NeededRights, requireAccess } from '../src/foundation/kafka/access.ts'
 import { describeKafkaError } from '../src/foundation/kafka/broker-errors.ts'
 import type { KafkaConnection } from '../src/foundation/kafka/config.ts'
@@ -199,7 +198,7 @@ async function use({ operation, name }: Right, connection: KafkaConnection): Pro
 }
 
 function needed(user: User): NeededRights {
-  if (user === 'consumer') return neededRights(consumerConfig(settingsOf(user)))
+  if (user === 'consumer') return consumerRights(consumerConfig(settingsOf(user)))
   if (user === 'archive') return archiveRights(archiveConfig(settingsOf(user)))
   return { topics: topicRights(ingestionConfig(settingsOf(user))) }
 }

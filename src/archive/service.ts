@@ -5,7 +5,7 @@ import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { openStore } from '../foundation/archive/open-store.ts'
 import { openGroupClient } from '../foundation/consumption/group-client.ts'
 import { LagProbe } from '../foundation/consumption/lag-probe.ts'
-import { requireAccess } from '../foundation/kafka/access.ts'
+import { awaitAccess } from '../foundation/kafka/access.ts'
 import {
   EXCHANGE_IDENTITY_KEY,
   markOf,
@@ -16,13 +16,7 @@ import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
 import { latestValue } from '../foundation/kafka/read-range.ts'
 import { repeat, retry, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
-import {
-  describeError,
-  describeWithFix,
-  isFinal,
-  isTapelineError,
-  TapelineError,
-} from '../foundation/runtime/errors.ts'
+import { describeWithFix, isFinal, TapelineError } from '../foundation/runtime/errors.ts'
 import { startHealthServer } from '../foundation/telemetry/health-server.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { createMetrics } from '../foundation/telemetry/metrics.ts'
@@ -97,7 +91,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     const prepare = () => unlessAborted(store.prepare(), starting.signal)
     await retry(prepare, onUnusable, config.backoff, ports, starting.signal)
     waitingFor = 'Kafka has not answered yet'
-    await awaitKafka(config, ports, starting.signal)
+    await awaitAccess(config, 'tapeline-archive', archiveRights(config), ports, starting.signal)
     waitingFor = 'the topics do not name the exchange of their data yet: ingestion has not started'
     const onUnmarked = (error: unknown) => {
       if (isFinal(error)) throw error
@@ -197,21 +191,6 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       log.info('Archive stopped, 0 messages left')
     },
   }
-}
-
-/** Waits until the broker is available and grants the needed rights. */
-async function awaitKafka(config: ArchiveConfig, ports: ServicePorts, signal: AbortSignal): Promise<void> {
-  const warn = (error: unknown) => {
-    if (isTapelineError(error) && error.code !== 'KAFKA') throw error
-    ports.log.warn(`Kafka cannot be used yet, retrying: ${describeError(error)}`)
-  }
-  await retry(
-    () => requireAccess(config.kafka, 'tapeline-archive', archiveRights(config)),
-    warn,
-    config.backoff,
-    ports,
-    signal,
-  )
 }
 
 /** Marks the archive with the exchange. @throws while ingestion has not named it */

@@ -1,3 +1,4 @@
+import type { NeededRights } from '../foundation/kafka/access.ts'
 import { archivedDaysTopic, kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 
@@ -42,5 +43,24 @@ export function consumerConfig(settings: Settings) {
     },
     host: settings.HTTP_HOST,
     port: settings.CONSUMER_PORT,
+  }
+}
+
+/** The rights that the consumer needs on its topics and its group. */
+export function consumerRights({
+  topics,
+  groupId,
+  archivedDaysTopic,
+}: Pick<ConsumerConfig, 'topics' | 'groupId' | 'archivedDaysTopic'>): NeededRights {
+  return {
+    topics: new Map([
+      [topics.trades, ['READ']],
+      [topics.bookTicker, ['READ']],
+      [topics.gaps, ['READ', 'WRITE']],
+      [topics.checkpoints, ['READ']],
+      [topics.deadLetters, ['READ', 'WRITE']],
+      ...(archivedDaysTopic === null ? [] : [[archivedDaysTopic, ['READ']] as const]),
+    ]),
+    group: groupId,
   }
 }

@@ -2,6 +2,7 @@ import { openGroupClient } from '../foundation/consumption/group-client.ts'
 import { LagProbe } from '../foundation/consumption/lag-probe.ts'
 import { topicKinds } from '../foundation/consumption/partition-reader.ts'
 import { DeadLetterSender } from '../foundation/dead-letters/dead-letter-sender.ts'
+import { awaitAccess } from '../foundation/kafka/access.ts'
 import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
 import { byEventType } from '../foundation/market/event.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
@@ -15,11 +16,10 @@ import type { ConsumerStatus } from '../foundation/telemetry/status.ts'
 import { archivedRetention } from './archived-retention.ts'
 import { WriteCounts } from './batch-writer.ts'
 import { type ChunkMaintenance, startChunkMaintenance } from './chunk-maintenance.ts'
-import type { ConsumerConfig } from './config.ts'
+import { type ConsumerConfig, consumerRights } from './config.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { type EnvironmentProbe, NOTHING_KNOWN, startEnvironmentProbe } from './environment-probe.ts'
-import { awaitKafkaAccess } from './kafka-access.ts'
 import { CONSUMER_METRICS } from './metrics.ts'
 import { Reopener } from './reopener.ts'
 import { Worker } from './worker.ts'
@@ -89,7 +89,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const database = await openDatabase(config, ports, starting.signal)
     closers.add('database', () => database.close())
     waitingFor = 'Kafka has not answered yet'
-    await awaitKafkaAccess(config, ports, starting.signal)
+    await awaitAccess(config, 'tapeline-consumer', consumerRights(config), ports, starting.signal)
     const chunks = startChunkMaintenance(database, config.chunkMaintenance, clock, log, archived)
     closers.add('chunk maintenance', () => chunks.stop())
     maintenance = chunks

@@ -1,5 +1,7 @@
 import { AclOperations, type Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
-import { isTapelineError, TapelineError } from '../runtime/errors.ts'
+import { type BackoffPolicy, retry, unlessAborted } from '../runtime/backoff.ts'
+import { describeError, isTapelineError, TapelineError } from '../runtime/errors.ts'
+import type { ServicePorts } from '../telemetry/service.ts'
 import { REQUESTS } from './broker-connections.ts'
 import { kafkaConnectionError, TOPIC_AUTHORIZATION_FAILED } from './broker-errors.ts'
 import { hasKafkaError, usableApi, withAdmin } from './client.ts'
@@ -18,6 +20,27 @@ export interface NeededRights {
 const BITS: Readonly<Record<TopicRight, number>> = {
   READ: 1 << AclOperations.READ,
   WRITE: 1 << AclOperations.WRITE,
+}
+
+/**
+ * Waits until a broker answers and grants the rights.
+ *
+ * @throws TapelineError `ACCESS` when an operator must grant rights; the signal's reason when it aborts
+ */
+export async function awaitAccess(
+  { kafka, backoff }: { readonly kafka: KafkaConnection; readonly backoff: BackoffPolicy },
+  clientId: string,
+  needed: NeededRights,
+  ports: ServicePorts,
+  signal: AbortSignal,
+): Promise<void> {
+  const ask = () => unlessAborted(requireAccess(kafka, clientId, needed), signal)
+  const warn = (error: unknown) => {
+    if (isTapelineError(error) && error.code !== 'KAFKA') throw error
+    const details = isTapelineError(error) ? { fix: error.fix } : { err: error }
+    ports.log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
+  }
+  await retry(ask, warn, backoff, ports, signal)
 }
 
 /**

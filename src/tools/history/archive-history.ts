@@ -31,13 +31,13 @@ export function archiveHistory(reader: ArchiveReader): HistoryStore {
   const gapRows = <Row>(select: (relation: string) => string) =>
     reader.read(async (snapshot) => duckDb.rows<Row>(select(await snapshot.textRelation('gaps'))))
   /** The ids of a range that are stored. */
-  const idsIn = (type: DailyType, range: RowRange, { from, to }: IdRange, condition = '') =>
+  const idsIn = (type: DailyType, range: RowRange, { from, to }: IdRange, epoch: number) =>
     reader.read(async (snapshot) => {
       const rows = await snapshot.relation(tableOf(type).name, range)
       return duckDb.rows<IdRange>(
         `SELECT min(trade_id)::DOUBLE AS "from", max(trade_id)::DOUBLE AS "to" FROM (
            SELECT trade_id, trade_id - row_number() OVER (ORDER BY trade_id) AS run FROM (
-             SELECT DISTINCT trade_id FROM (${rows}) WHERE trade_id BETWEEN ${from} AND ${to}${condition}))
+             SELECT DISTINCT trade_id FROM (${rows}) WHERE trade_id BETWEEN ${from} AND ${to} AND epoch = ${epoch}))
          GROUP BY run ORDER BY 1`,
       )
     })
@@ -68,8 +68,8 @@ export function archiveHistory(reader: ArchiveReader): HistoryStore {
         })
       }
     },
-    async *idsOf(file, range) {
-      yield await idsIn(file.type, dayOf(file, DAY_MS), range)
+    async *idsOf(file, range, epoch) {
+      yield await idsIn(file.type, dayOf(file, DAY_MS), range, epoch)
     },
     async epochAt(symbol, type, timeUs) {
       const at = `TIMESTAMPTZ ${quoted(isoOfUs(timeUs))}`
@@ -97,7 +97,7 @@ export function archiveHistory(reader: ArchiveReader): HistoryStore {
           fromMs: fromMs === null ? null : fromMs - PADDING_MS,
           toMs: toMs === null ? null : toMs + PADDING_MS,
         }
-        const stored = await idsIn(eventType, range, { from, to }, ` AND epoch = ${epoch}`)
+        const stored = await idsIn(eventType, range, { from, to }, epoch)
         missing.push(subtract([{ from, to }], stored))
       }
       return missing

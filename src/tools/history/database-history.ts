@@ -20,7 +20,7 @@ const ROWS = `SELECT trade_id, price, quantity, (extract(epoch FROM trade_time) 
 const IDS = `SELECT min(trade_id), max(trade_id) FROM (
     SELECT trade_id, trade_id - row_number() OVER (ORDER BY trade_id) AS run FROM (
       SELECT DISTINCT trade_id FROM trades
-      WHERE symbol = $1 AND event_type = $2 AND trade_id BETWEEN $4 AND $5
+      WHERE symbol = $1 AND event_type = $2 AND epoch = $6 AND trade_id BETWEEN $4 AND $5
         AND trade_time >= $3::timestamptz - interval '1 day' AND trade_time < $3::timestamptz + interval '2 days') AS ids) AS numbered
   GROUP BY run ORDER BY 1`
 
@@ -34,8 +34,8 @@ export function databaseHistory(reader: TextReader): HistoryStore {
     async *rowsOf(file) {
       for await (const { rows } of reader.select(ROWS, dayOf(file), ROWS_AT_ONCE)) yield rows.map(storedRow)
     },
-    async *idsOf(file, { from, to }) {
-      const values = [...dayOf(file), String(from), String(to)]
+    async *idsOf(file, { from, to }, epoch) {
+      const values = [...dayOf(file), String(from), String(to), String(epoch)]
       for await (const { rows } of reader.select(IDS, values, ROWS_AT_ONCE)) yield rows.map(rangeOf)
     },
     epochAt: (symbol, type, timeUs) => epochAt(typed, symbol, type, timeUs),

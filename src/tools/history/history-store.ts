@@ -34,8 +34,11 @@ export interface HistoryStore {
   unstored(ends: readonly EndOffset[]): Promise<number>
   /** Yields the rows of a file's day, ids ascending. */
   rowsOf(file: DailyFile): AsyncIterable<readonly StoredRow[]>
-  /** Yields which ids of a range are stored, ascending, with a time of the file's day or a day from it. */
-  idsOf(file: DailyFile, range: IdRange): AsyncIterable<readonly IdRange[]>
+  /**
+   * Yields which ids of a range are stored, ascending, with a time of the file's day or a day from it.
+   * An id of another epoch is another trade.
+   */
+  idsOf(file: DailyFile, range: IdRange, epoch: number): AsyncIterable<readonly IdRange[]>
   /** The epoch of a trade at this time: that of the last one before it, or a later one of the ledger. */
   epochAt(symbol: string, type: DailyType, timeUs: number): Promise<number>
   /** The ledger's rows with ids. */

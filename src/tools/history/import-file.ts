@@ -55,12 +55,14 @@ export interface Imported {
 /**
  * Publishes the rows of a file whose ids are not stored and not in an open gap.
  *
+ * @param epoch of the ids
  * @param open ids of open gaps
  * @param publisher null: nothing is published, only counted
  */
 export async function publishMissing(
   { file, rows: read }: ReadFile,
   store: Pick<HistoryStore, 'idsOf'>,
+  epoch: number,
   open: readonly IdRange[],
   publisher: TradePublisher | null,
   onProgress: (rows: DailyRows) => void,
@@ -70,7 +72,7 @@ export async function publishMissing(
   const counts = { stored: 0, left: 0 }
   const from = read.first?.id ?? 0
   const to = read.last?.id ?? 0
-  const known = new Portions(store.idsOf(file, { from, to }))
+  const known = new Portions(store.idsOf(file, { from, to }, epoch))
   const gaps = new Portions(once(subtract(open, [])))
   try {
     let stored = await known.more()

@@ -102,7 +102,7 @@ export async function importFiles(
         const epoch = await store.epochAt(symbol, eventType, ids.last.timeUs)
         const open = (await store.gapsOf({ symbol, eventType, epoch })).filter(isOpen).map(rangeOf)
         const publisher = isDry ? null : new TradePublisher(sending, to, file, mark.timeUnit, epoch)
-        const imported = await publishMissing(read, store, open, publisher, (rows) => {
+        const imported = await publishMissing(read, store, epoch, open, publisher, (rows) => {
           throwIfAborted(options, publisher?.acknowledged ?? 0)
           events.onProgress(file, 'publishing', rows)
         })
