@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { Gap } from '../src/foundation/market/gap.ts'
+import { type Gap, gapId } from '../src/foundation/market/gap.ts'
 import { countIds, type IdRange, normalise, subtract } from '../src/foundation/market/id-ranges.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { foreignGaps } from '../src/ingestion/checkpoint/foreign-gaps.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts'
 import { Sequence, type SequenceMemory } from '../src/ingestion/continuity/sequence.ts'
@@ -11,6 +12,7 @@ import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 import { column } from './support/columns.ts'
 import { ledgerAlone } from './support/ledger-alone.ts'
+import { gapRow } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const STREAM = 'btcusdt@depth@100ms'
@@ -204,6 +206,19 @@ test('D3 reconnects, restarts, discarded and oversized updates make rows with th
     [46, 50, 'too large', 'unrecoverable'],
   ])
   assert.deepEqual(continuity.chainOf(STREAM), { epoch: 0, joinedFrom: 51, lastId: 50 })
+})
+
+test('D3 a request to reopen a hole ends as unrecoverable, and books need a snapshot after it', () => {
+  const { rows, ledger, continuity, offer } = scene()
+  offer(1, { from: 1, to: 30 })
+  const request = gapRow({
+    ...{ gap_id: gapId('BTCUSDT', 'depth', 0, 11), event_type: 'depth', from_id: 11, to_id: 20 },
+    ...{ status: 'open', reason: null, closed_at: null, revision: 3 },
+  })
+  foreignGaps(new AcknowledgedState(), ledger, continuity).request(request)
+  assert.deepEqual(column(rows, 'status'), ['open', 'unrecoverable'])
+  assert.deepEqual([rows.at(-1)?.revision, ledger.openGaps], [5, []])
+  assert.deepEqual(continuity.chainOf(STREAM), { epoch: 0, joinedFrom: 21, lastId: 30 })
 })
 
 test('D4 restarted ids raise the epoch, and updates cut differently never look like that', () => {

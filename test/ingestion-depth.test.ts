@@ -17,13 +17,14 @@ beforeEach(async () => {
 
 afterEach(() => parts[Symbol.asyncDispose]())
 
-const ingest = () =>
+const ingest = (more: Readonly<Record<string, string>> = {}) =>
   startIngestionHere(
     {
       ...parts.env,
       SYMBOLS: SYMBOLS.join(),
       STREAM_TYPES: 'trade,bookTicker,depth',
       REST_WEIGHT_PER_MINUTE: '6000',
+      ...more,
     },
     {},
   )
@@ -112,3 +113,19 @@ test('A1, D3 every book gets a usable snapshot at the start, after a reconnect a
   assert.ok(rows.every(({ from_time, to_time }) => (from_time ?? 0) < (to_time ?? 0)))
   assert.equal(second.ingestion.status().openGaps.filter(({ gapId }) => gapId.includes('/depth/')).length, 0)
 })
+
+for (const connections of [1, 2])
+  test(`D2 with CONNECTIONS_PER_STREAM=${connections} a shutdown of the server leaves no hole and needs no snapshot`, async () => {
+    await using running = ingest({ CONNECTIONS_PER_STREAM: String(connections) })
+    await untilAnchored()
+    const count = async () => (await stored()).filter(({ isSnapshot }) => isSnapshot).length
+    await until('full snapshots', async () => (await count()) === 2 * SYMBOLS.length)
+    parts.exchange.faults.add({ kind: 'serverShutdown', graceMs: 10_000 })
+    await until('new connections', () => running.ingestion.status().rollovers >= connections)
+    const last = Math.max(...(await stored()).map(({ to }) => to))
+    await until('later updates', async () => (await stored()).some(({ to }) => to > last))
+    const all = await stored()
+    for (const symbol of SYMBOLS) assert.deepEqual(holesOf(symbol, all), [], symbol)
+    assert.equal(await count(), 2 * SYMBOLS.length)
+    assert.deepEqual(await parts.ledger(), [])
+  })

@@ -155,6 +155,7 @@ export class Sequence<Event extends Observed> {
     // decides.
     if (this.#last !== null) this.expect(range.to, 0)
     this.#holes.add([range])
+    if (this.#joinedFrom !== null) this.#joinedFrom = Math.max(this.#joinedFrom, range.to + 1)
     this.#first = Math.min(this.#first ?? range.from, range.from)
   }
 
