@@ -86,7 +86,7 @@ function scene(
     event.begin('trade', 'microsecond')
     event.symbol = { text: symbol, bytes: Buffer.from(symbol) }
     event.addDecimal(bid.toFixed(2))
-    prices.note(event, clock.monotonicMs())
+    if (prices.isOpen) prices.note(event, clock.monotonicMs())
   }
   return { clock, anchors, requests, sent, chains, held, live, rest, lines, price }
 }

@@ -37,7 +37,7 @@ export interface CoreOptions extends Omit<ForwarderOptions & RejectedFramesOptio
   /** The recorded symbols, which may become more. */
   readonly symbols: ReadonlySet<string>
   readonly silence: Pick<SilenceCheck, 'watch'>
-  readonly prices: Pick<PriceSample, 'note'>
+  readonly prices: Pick<PriceSample, 'isOpen' | 'note'>
   readonly producer: Delivery
 }
 
@@ -135,7 +135,7 @@ export class Core implements BackfillPorts {
     const timeMs = exchangeTimeMs(event) ?? receiptMs
     this.rates.seen(stream, id, nowMs, connection)
     if (eventTimeUs !== ABSENT) this.#eventToReceipt.record(receiptMs - Math.floor(eventTimeUs / 1000), nowMs)
-    prices.note(event, nowMs)
+    if (prices.isOpen) prices.note(event, nowMs)
     this.#merge.offer(
       { stream, symbol, type, firstId, id, lastTradeId, timeMs, connection, receiptMs, data, stamp },
       nowMs,

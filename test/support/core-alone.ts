@@ -54,7 +54,7 @@ export function coreAlone({ stamp, send, ...options }: CoreAloneOptions): Core {
     rates: new StreamRates(),
     symbols: new Set(),
     silence: { watch() {} },
-    prices: { note() {} },
+    prices: { isOpen: false, note() {} },
     producer: deliveryTo(send),
     log: { warn() {} },
   })

@@ -8,7 +8,9 @@ export interface BestPrices {
 
 /** Notes the next price of each symbol on request. Between requests an event costs one comparison. */
 export class PriceSample {
-  #wanted: Set<string> | null = null
+  /** Whether prices are wanted: only then must {@link note} be called. */
+  isOpen = false
+  #wanted = new Set<string>()
   #untilMs = 0
   #prices = new Map<string, BestPrices>()
 
@@ -16,6 +18,7 @@ export class PriceSample {
   begin(symbols: Iterable<string>, untilMs: number): void {
     this.#wanted = new Set(symbols)
     this.#untilMs = untilMs
+    this.isOpen = true
   }
 
   /** Returns the prices since the last call. */
@@ -26,15 +29,14 @@ export class PriceSample {
   }
 
   note(event: Readonly<EventFields>, nowMs: number): void {
-    if (this.#wanted !== null) this.#note(event, this.#wanted, nowMs)
-  }
-
-  #note(event: Readonly<EventFields>, wanted: Set<string>, nowMs: number): void {
     const { type } = event
     const symbol = event.symbol.text
-    if (nowMs >= this.#untilMs) this.#wanted = null
+    if (nowMs >= this.#untilMs) this.isOpen = false
     // The parties of a block trade agree on a price outside the book.
-    else if ((type === 'trade' || type === 'aggTrade' || type === 'bookTicker') && wanted.delete(symbol)) {
+    else if (
+      (type === 'trade' || type === 'aggTrade' || type === 'bookTicker') &&
+      this.#wanted.delete(symbol)
+    ) {
       const bid = Number(event.price)
       this.#prices.set(symbol, { bid, ask: type === 'bookTicker' ? Number(event.askPrice) : bid })
     }
