@@ -27,7 +27,9 @@ async function stored(): Promise<ArchiveParts> {
   await all.add('trades', [trade(3, DAY_MS)])
   await all.publish()
   await all.add('trades', [trade(4, 5)])
+  all.hoursAgo = 4
   await all.add('bookTicker', [record(bookTickerValue())])
+  all.hoursAgo = 0
   await all.add('gaps', [record(Buffer.from(JSON.stringify(gapRow())), null, { schema: 'gap/1' })])
   return all
 }
@@ -91,6 +93,16 @@ test('archive status names a day as overdue a day later if it is the last one', 
   await all.add('trades', [trade(2, DAY_MS)])
   assert.deepEqual(await overdueAfter(26), [])
   assert.deepEqual(await overdueAfter(28), overdue)
+})
+
+test('archive status allows a day that is being imported three hours after its last rows', async () => {
+  await using all = await createArchive()
+  await all.add('trades', [trade(1, 0)])
+  await all.add('trades', [trade(2, DAY_MS)])
+  await tapeline(all, 0, 'archive', 'status')
+  const reader = await all.openReader()
+  const { problems } = await archiveReport(reader, Date.now() + 3.1 * 3_600_000)
+  assert.equal(problems.length, 2)
 })
 
 test('archive files prints the files of the newest list', async () => {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { DayEnds } from '../src/archive/day-ends.ts'
 import { CommitChain } from '../src/foundation/archive/commit-chain.ts'
+import { createDayList } from '../src/foundation/archive/day-list.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import { TOPIC_ID } from './support/records.ts'
 
@@ -42,7 +43,7 @@ async function parts(context: TestContext) {
     return all.ends
   }
   const days = new DayEnds(store, readEnds, { wallMicros: () => all.nowMs * 1000 })
-  return Object.assign(all, { days })
+  return Object.assign(all, { days, store })
 }
 
 test('a day is over when every chain has reached what Kafka had ten minutes after it', async (context) => {
@@ -80,13 +81,17 @@ test('an old day that is being imported waits for all messages that Kafka has af
   all.nowMs += HOUR_MS
   all.produced('trades', 1000)
   await all.archived('trades', 600)
-  const committedAt = all.nowMs - MINUTE_MS
+  const committedAt = all.nowMs
+  all.nowMs += 9 * MINUTE_MS
+  assert.equal(await all.days.isOver('2020-01-01', NEXT, committedAt), false, 'it may be downloading')
+  assert.equal(all.readings, 1)
+  all.nowMs += MINUTE_MS
   assert.equal(await all.days.isOver('2020-01-01', NEXT, committedAt), false, 'half of it')
   assert.equal(await all.days.isOver(DATE, NEXT, MIDNIGHT_MS), true, 'it does not delay another day')
   await all.archived('trades', 1000)
   all.nowMs += HOUR_MS
   all.produced('trades', 1100)
-  const later = all.nowMs - MINUTE_MS
+  const later = all.nowMs - 10 * MINUTE_MS
   assert.equal(await all.days.isOver('2020-01-01', NEXT, later), false, 'more rows were added')
   assert.equal(await all.days.isOver('2020-01-02', NEXT, committedAt), true, 'nothing more was added')
   await all.archived('trades', 1100)
@@ -126,4 +131,47 @@ test('a chain of a topic that was deleted is not waited for', async (context) =>
   assert.equal(await isOver(), false)
   all.nowMs += HOUR_MS
   assert.equal(await isOver(), true)
+})
+
+test('a day is tried again once it is over, and as soon as the chains have reached the ends', async (context) => {
+  const all = await parts(context)
+  const isOver = () => all.days.isOver(DATE, DATE, MIDNIGHT_MS - MINUTE_MS)
+  all.nowMs = MIDNIGHT_MS - HOUR_MS
+  assert.equal(await isOver(), false)
+  all.nowMs = MIDNIGHT_MS + 9 * MINUTE_MS
+  assert.equal(await all.days.mayBeOver(), false)
+  all.nowMs += MINUTE_MS
+  assert.equal(await all.days.mayBeOver(), true, 'ten minutes after midnight')
+  assert.equal(await all.days.mayBeOver(), false, 'once')
+  all.produced('trades', 5)
+  assert.equal(await all.days.isOver(DATE, NEXT, MIDNIGHT_MS - MINUTE_MS), false)
+  assert.equal(await all.days.mayBeOver(), false)
+  await all.archived('trades', 5)
+  assert.equal(await all.days.mayBeOver(), true)
+  assert.equal(await all.days.mayBeOver(), false, 'once')
+  assert.equal(await all.days.isOver(DATE, NEXT, MIDNIGHT_MS - MINUTE_MS), true)
+})
+
+test('a day that was not there before is tried ten minutes after its rows, and a published one is not', async (context) => {
+  const all = await parts(context)
+  all.nowMs = MIDNIGHT_MS + HOUR_MS
+  const file = { table: 'raw_trades', key: '', rows: 1, bytes: 1, sha256: '', days: { '2020-01-01': 1 } }
+  all.days.committed([file, { ...file, days: { [NEXT]: 1 } }])
+  assert.equal(await all.days.mayBeOver(), false)
+  all.nowMs += 10 * MINUTE_MS
+  assert.equal(await all.days.mayBeOver(), true)
+  const list = {
+    table: 'raw_trades',
+    date: '2020-01-01',
+    number: 1,
+    publishedAt: 0,
+    files: [],
+    conflicts: [],
+  }
+  const manifest = { symbols: {}, missing: [], verdict: 'complete' as const, through: {}, duplicates: 0 }
+  assert.ok(await createDayList(all.store, { ...list, ...manifest }))
+  all.days.committed([file])
+  assert.equal(await all.days.mayBeOver(), false)
+  all.nowMs += 20 * MINUTE_MS
+  assert.equal(await all.days.mayBeOver(), false, 'late rows wait for the hourly compaction')
 })

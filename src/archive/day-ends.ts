@@ -1,11 +1,17 @@
-import { CommitChain, chainPath } from '../foundation/archive/commit-chain.ts'
+import { CommitChain, chainPath, type SegmentFile } from '../foundation/archive/commit-chain.ts'
+import { newestDayList } from '../foundation/archive/day-list.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import { dayKey } from '../foundation/archive/segment-days.ts'
+import { DAY_TABLES } from '../foundation/archive/tables.ts'
 import type { PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 
 const DAY_MS = 86_400_000
 
-/** Time after midnight in which events of the day before still arrive in order. */
+/**
+ * Time after midnight in which events of the day before still arrive in order, and after the last rows
+ * of a day in which an import or a backfill may still add some.
+ */
 const SETTLE_MS = 10 * 60_000
 
 /** While a chain has not reached the ends, they are read again: a topic may have been recreated. */
@@ -24,8 +30,8 @@ interface Reading {
 }
 
 /**
- * Decides whether a day is over: the ends of all partitions were read after it and after the last rows
- * that were added to it, and every chain has reached them. What arrives later is added to the
+ * Decides whether a day is over: the ends of all partitions were read ten minutes after it and after the
+ * last rows that were added to it, and every chain has reached them. What arrives later is added to the
  * published day.
  *
  * The clock of this machine may be wrong. So there must also be rows of a later day, or a second day
@@ -37,6 +43,10 @@ export class DayEnds {
   readonly #clock: Pick<Clock, 'wallMicros'>
   /** The newest one that is reached, and later ones. */
   #readings: Reading[] = []
+  /** When a day may be over that was not; milliseconds since the Unix epoch. */
+  #dueAtMs = Number.POSITIVE_INFINITY
+  /** Days of the past that got rows since the last look, by key. */
+  readonly #added = new Map<string, { readonly table: string; readonly date: string }>()
 
   constructor(store: ObjectStore, readEnds: ReadEnds, clock: Pick<Clock, 'wallMicros'>) {
     this.#store = store
@@ -50,11 +60,16 @@ export class DayEnds {
    * @param committedAt when the last rows were added to the day; milliseconds since the Unix epoch
    */
   async isOver(date: string, lastDate: string, committedAt: number): Promise<boolean> {
-    const settledMs = Date.parse(date) + DAY_MS + SETTLE_MS
+    const settledMs = settledAtMs(date)
     const nowMs = wallMs(this.#clock)
-    if (nowMs < settledMs + (lastDate > date ? 0 : DAY_MS)) return false
     // A record of a later time comes from a wrong clock, and must not delay the day until then.
-    const sinceMs = Math.max(settledMs, committedAt > nowMs ? 0 : committedAt)
+    const sinceMs = Math.max(settledMs, committedAt > nowMs ? 0 : committedAt + SETTLE_MS)
+    // At midnight there will be rows of the next day.
+    const dueMs = lastDate > date || nowMs < settledMs ? sinceMs : Math.max(sinceMs, settledMs + DAY_MS)
+    if (nowMs < dueMs) {
+      this.#dueAtMs = Math.min(this.#dueAtMs, dueMs)
+      return false
+    }
     // So does a reading of a later time.
     this.#readings = this.#readings.filter(({ atMs }) => atMs <= nowMs)
     let reading = this.#readings.find(({ atMs }) => atMs >= sinceMs)
@@ -66,6 +81,35 @@ export class DayEnds {
     // This one is enough for the days that an earlier one is enough for.
     this.#readings = this.#readings.slice(this.#readings.indexOf(reading))
     return true
+  }
+
+  /** The files of a segment are committed. */
+  committed(files: readonly SegmentFile[]): void {
+    const nowMs = wallMs(this.#clock)
+    for (const { table, days } of files)
+      for (const date of Object.keys(days))
+        if (DAY_TABLES.has(table) && settledAtMs(date) <= nowMs)
+          this.#added.set(dayKey({ table, date }), { table, date })
+  }
+
+  /**
+   * Returns whether a day that is not published may be over now, and was not when it was asked for, or
+   * got its first rows meanwhile. True once for each reason.
+   */
+  async mayBeOver(): Promise<boolean> {
+    const nowMs = wallMs(this.#clock)
+    for (const [key, { table, date }] of this.#added) {
+      if ((await newestDayList(this.#store, table, date)) === null)
+        this.#dueAtMs = Math.min(this.#dueAtMs, nowMs + SETTLE_MS)
+      this.#added.delete(key)
+    }
+    if (nowMs >= this.#dueAtMs) {
+      this.#dueAtMs = Number.POSITIVE_INFINITY
+      return true
+    }
+    for (const reading of this.#readings)
+      if (reading.waiting.size > 0 && (await this.#isReached(reading, nowMs))) return true
+    return false
   }
 
   async #isReached(reading: Reading, nowMs: number): Promise<boolean> {
@@ -90,4 +134,8 @@ export class DayEnds {
   async #ends(): Promise<Reading['waiting']> {
     return new Map((await this.#readEnds()).map((one) => [chainPath(one), one]))
   }
+}
+
+function settledAtMs(date: string): number {
+  return Date.parse(date) + DAY_MS + SETTLE_MS
 }

@@ -34,7 +34,7 @@ import { Publishing } from './publishing.ts'
 
 const CLOSE_MS = 800
 const COMPACT_EVERY_MS = 3_600_000
-/** After a failed compaction, and for a process that may become the one that publishes. */
+/** Until the next check whether to publish: after a failure, and while a day waits for its ends. */
 const AGAIN_MS = 60_000
 
 /**
@@ -107,13 +107,17 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     })
     closers.add('engine', () => engine.close())
     const topics = [...archivedTopics(config.topics).keys()]
-    const running = new Archiver(config, {
+    const days = new DayEnds(store, () => running.readEnds(), clock)
+    const running: Archiver = new Archiver(config, {
       ...ports,
       store,
       duckDb: await engine.connect(),
       openFetcher: () => new PartitionFetcher(config.kafka, 'tapeline-archive-fetch', topics),
       openGroupClient: (names) => openGroupClient({ ...config, clientId: 'tapeline-archive' }, names),
-      onCommitted: (segment, files, tookMs) => counts.committed(segment, files, tookMs),
+      onCommitted: (segment, files, tookMs) => {
+        counts.committed(segment, files, tookMs)
+        days.committed(files)
+      },
       onFatal: ended.resolve,
     })
     archiver = running
@@ -122,7 +126,6 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     closers.add('lag', () => probe.stop())
     lag = probe
     running.start()
-    const days = new DayEnds(store, () => running.readEnds(), clock)
     const compactor = await engine.connect()
     const compaction = duckDbCompaction(store, compactor, clock)
     const announcer =
@@ -143,13 +146,17 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       onRemoved: (removed) => log.info({ removed }, 'Removed files that newer ones replace'),
     })
     const stopping = new AbortController()
+    let nextAtMs = 0
     const publish = async () => {
       try {
         counts.newestDay = await newestPublishedDay(store)
-        if (!running.isFirst) return AGAIN_MS
+        const nowMs = clock.monotonicMs()
+        if (!running.isFirst || (nowMs < nextAtMs && !(await days.mayBeOver()))) return AGAIN_MS
+        nextAtMs = 0
         await publishing.run(stopping.signal)
+        nextAtMs = nowMs + COMPACT_EVERY_MS
         counts.newestDay = await newestPublishedDay(store)
-        return COMPACT_EVERY_MS
+        return AGAIN_MS
       } catch (error) {
         if (stopping.signal.aborted) return 0
         counts.failedCompactions++

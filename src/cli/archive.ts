@@ -50,7 +50,7 @@ function archiveStatusCommand(): Command {
     .option('--json', 'print everything as JSON')
     .addHelpText(
       'after',
-      `\nExit code 1 if there are problems, such as a day that is over and not published.
+      `\nExit code 1 if there are problems, such as a day that is overdue: over for three hours and not published.
 
 Example:
   ARCHIVE_URL=/data/archive bin/tapeline archive status`,

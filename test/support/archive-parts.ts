@@ -25,6 +25,8 @@ export interface ArchiveParts extends AsyncDisposable {
   readonly folder: string
   readonly store: ObjectStore
   readonly duckDb: DuckDb
+  /** Hours by which its clock is slow. */
+  hoursAgo: number
   /** Writes messages as one segment of a partition, by default 0, of a topic, which is named after its kind. */
   add(kind: (typeof KINDS)[number], messages: readonly FetchedMessage[], partition?: number): Promise<void>
   /** Publishes the days that are over: by default all. */
@@ -44,12 +46,14 @@ export async function createArchive(source = 'simulated', elsewhere?: ObjectStor
     threads: 1,
   })
   const duckDb = await engine.connect()
-  const clock = systemClock()
+  const system = systemClock()
+  const clock = { ...system, wallMicros: () => system.wallMicros() - parts.hoursAgo * 3_600_000_000 }
   const readers: ArchiveReader[] = []
-  return {
+  const parts: ArchiveParts = {
     folder,
     store,
     duckDb,
+    hoursAgo: 0,
     async add(kind, messages, partition = 0) {
       const origin = { topic: kind, topicId: TOPIC_ID, partition }
       const chain = new CommitChain(store, origin)
@@ -77,4 +81,5 @@ export async function createArchive(source = 'simulated', elsewhere?: ObjectStor
       rmSync(folder, { recursive: true, force: true })
     },
   }
+  return parts
 }

@@ -49,7 +49,7 @@ export async function publishedFiles(
       fix:
         waiting === 0
           ? '`bin/tapeline archive status` lists the days.'
-          : 'The service publishes a day within three hours of its end or its import; `bin/tapeline sql --archive` reads its rows before that.',
+          : 'The service publishes a day about half an hour after its end or its import, and within three hours; `bin/tapeline sql --archive` reads its rows before that.',
     },
   )
 }

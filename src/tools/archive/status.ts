@@ -3,7 +3,10 @@ import type { ArchiveDay, ArchiveSnapshot, SnapshotChain } from '../../foundatio
 import { DAY_TABLES } from '../../foundation/archive/tables.ts'
 
 const DAY_MS = 86_400_000
-/** A day is published with the first hourly compaction after ten minutes past midnight. */
+/**
+ * A day is usually published half an hour after its end, or after its last rows; an import that another
+ * process archived waits for the hourly compaction.
+ */
 const PUBLISHED_WITHIN_MS = 3 * 3_600_000
 
 export interface DayStatus {
@@ -22,6 +25,8 @@ export interface DayStatus {
   readonly segmentRows: number
   /** Those of a day that is published: they come with its next list. */
   readonly lateRows: number
+  /** When the last of these segments was committed; null without any. */
+  readonly lastSegmentAt: string | null
 }
 
 export interface ChainStatus {
@@ -75,11 +80,13 @@ function dayStatus({ table, date, list, pending }: ArchiveDay): DayStatus {
   const rows = files.reduce((sum, file) => sum + file.rows, 0)
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   const segmentRows = pending.reduce((sum, { days }) => sum + (days[date] ?? 0), 0)
+  const committedAt = pending.at(-1)?.committedAt
   return {
     ...{ table, date, list: list?.number ?? null, files: files.length, rows, bytes, segmentRows },
     publishedAt: list === null ? null : isoTime(list.publishedAt),
     bytesPerRow: rows === 0 ? null : Math.round((bytes / rows) * 100) / 100,
     lateRows: list === null ? 0 : segmentRows,
+    lastSegmentAt: committedAt === undefined ? null : isoTime(committedAt),
   }
 }
 
@@ -114,10 +121,13 @@ function problemsOf(days: readonly DayStatus[], { chains }: ArchiveSnapshot, now
     .map(({ date }) => date)
     .sort()
     .at(-1)
-  const late = days.filter(({ list, date }) => {
+  const late = days.filter(({ list, date, lastSegmentAt }) => {
     // The service publishes the last day a day later: no row shows that it is over.
     const overMs = Date.parse(date) + DAY_MS * (date === lastDate ? 2 : 1)
-    return list === null && nowMs > overMs + PUBLISHED_WITHIN_MS
+    const addedMs = Date.parse(lastSegmentAt ?? '')
+    // A record of a later time comes from a wrong clock.
+    const sinceMs = addedMs <= nowMs ? Math.max(overMs, addedMs) : overMs
+    return list === null && nowMs > sinceMs + PUBLISHED_WITHIN_MS
   })
   const lost = chains.flatMap(({ path, records }) => {
     const count = records.reduce((sum, record) => sum + record.lost, 0)
