@@ -68,7 +68,7 @@ const CONSUMER: readonly Right[] = [
 ]
 
 const ARCHIVE: readonly Right[] = [
-  ...topics('archive', 'READ', [...TOPICS, ARCHIVED_DAYS]),
+  ...topics('archive', 'READ', [...TOPICS, DEPTH, ARCHIVED_DAYS]),
   ...topics('archive', 'WRITE', [ARCHIVED_DAYS]),
   { user: 'archive', operation: 'READ', resource: 'group', name: 'tapeline-archive' },
 ]
