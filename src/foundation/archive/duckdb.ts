@@ -37,6 +37,8 @@ export interface DuckDb {
    * their number. Other statements of the connection wait until it ends.
    */
   stream<Row>(sql: string): AsyncGenerator<Row[]>
+  /** Does the same with columns as the engine has them, without a value per row. Nothing is null. */
+  columns(sql: string): AsyncGenerator<EngineColumns>
   /** Runs one SELECT and yields its rows as texts; at least one portion, for the columns. */
   texts(sql: string): AsyncGenerator<EngineTexts>
   /** Creates a temporary table, to be filled with chunks. */
@@ -45,6 +47,14 @@ export interface DuckDb {
   writeParquet(rows: RowBuffer, path: string): Promise<void>
   /** Makes the running statement fail. */
   interrupt(): void
+}
+
+/** Values of some thousand rows, valid until the next ones are taken. */
+export interface EngineColumns {
+  readonly rows: number
+  bytes(column: number): Uint8Array
+  /** The same bytes, in words of 32 bits, the lowest first. */
+  words(column: number): Uint32Array
 }
 
 /** A temporary table without rows at first. */
@@ -134,11 +144,36 @@ function duckDbOf(connection: DuckDBConnection): DuckDb {
         const result = await connection.stream(sql)
         for await (const rows of result.yieldRowObjects()) yield rows as Row[]
       }),
+    columns: (sql) =>
+      inTurns(async function* () {
+        const result = await connection.stream(sql)
+        const bytesOf = result.columnTypes().map(({ typeId }) => VALUE_BYTES[typeId] ?? 8)
+        for await (const chunk of result) yield columnsOf(chunk, bytesOf)
+      }),
     texts: (sql) => inTurns(() => textsOf(connection, sql)),
     createTable: (name, columns) => inTurn(() => createTable(connection, inTurn, name, columns)),
     writeParquet: (rows, path) => inTurn(() => writeParquet(connection, `segment_${++tables}`, rows, path)),
     interrupt: () => connection.interrupt(),
   }
+}
+
+/** Bytes of a value, if they are not 8. */
+const VALUE_BYTES: Readonly<Partial<Record<api.DuckDBTypeId, number>>> = {
+  [api.DuckDBTypeId.UTINYINT]: 1,
+  [api.DuckDBTypeId.INTEGER]: 4,
+  [api.DuckDBTypeId.DECIMAL]: COLUMN_KINDS.decimal.bytes,
+}
+
+function columnsOf({ chunk, rowCount }: DuckDBDataChunk, bytesOf: readonly number[]): EngineColumns {
+  const columns = bytesOf.map((bytes, i) =>
+    bindings.vector_get_data(bindings.data_chunk_get_vector(chunk, i), rowCount * bytes),
+  )
+  const words = columns.map(
+    ({ buffer, byteOffset, length }) => new Uint32Array(buffer, byteOffset, length >> 2),
+  )
+  const none = new Uint8Array(0)
+  const noWords = new Uint32Array(0)
+  return { rows: rowCount, bytes: (i) => columns[i] ?? none, words: (i) => words[i] ?? noWords }
 }
 
 type InTurn = <Result>(work: () => Promise<Result>) => Promise<Result>

@@ -1,0 +1,289 @@
+import type { BookStore, Instant } from '../order-book/book-at.ts'
+import {
+  type Anchor,
+  type AnchorKey,
+  type BookDiff,
+  type DiffKey,
+  snapshotHorizon,
+} from '../order-book/book-rows.ts'
+import type { ArchiveSnapshot } from './archive-snapshot.ts'
+import type { DuckDb, EngineColumns } from './duckdb.ts'
+import { LEVEL_COLUMNS, LevelRows } from './level-rows.ts'
+import { ARCHIVE_TABLES } from './tables.ts'
+
+const DEPTH = ARCHIVE_TABLES.depth.name
+const SNAPSHOTS = ARCHIVE_TABLES.depthSnapshot.name
+
+const TWO_TO_32 = 2 ** 32
+const MINUTE_MS = 60_000
+const HOUR_MS = 3_600_000
+const DAY_MS = 86_400_000
+/** How far event times and receipts of one diff, or event times of neighbouring diffs, may be apart. */
+const CLOCKS_MS = HOUR_MS
+
+const KEY = `epoch, first_update_id::DOUBLE AS "firstUpdateId", last_update_id::DOUBLE AS "lastUpdateId",
+  epoch_us(event_time)::DOUBLE AS "eventTimeUs", epoch_us(ingestion_timestamp)::DOUBLE AS "receivedUs"`
+const ANCHOR_KEY = `epoch, last_update_id::DOUBLE AS "lastUpdateId", epoch_us(ingestion_timestamp)::DOUBLE AS "receivedUs"`
+const IN_ORDER = 'epoch, last_update_id, first_update_id'
+const BACKWARDS = 'epoch DESC, last_update_id DESC, first_update_id DESC'
+
+interface Window {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+/** The order books of a symbol in an archive, as of one moment: published days and segments. */
+export class ArchivedBooks implements BookStore {
+  readonly #duckDb: DuckDb
+  readonly #snapshot: ArchiveSnapshot
+  readonly #symbol: string
+  /** The last diff of {@link diffsAround}, which bounds what {@link diffsFrom} reads. */
+  #last: DiffKey | null = null
+  /** The anchor of {@link anchorBefore}, after which the diffs are read. */
+  #anchor: AnchorKey | null = null
+
+  constructor(duckDb: DuckDb, snapshot: ArchiveSnapshot, symbol: string) {
+    this.#duckDb = duckDb
+    this.#snapshot = snapshot
+    this.#symbol = symbol
+  }
+
+  async diffsAround(instant: Instant): ReturnType<BookStore['diffsAround']> {
+    const last = await this.#lastUpTo(instant)
+    this.#last = last
+    if (last === null) return { last, next: null }
+    const { epoch, lastUpdateId, firstUpdateId, eventTimeUs } = last
+    const isAfter = `(epoch, last_update_id, first_update_id) > (${epoch}, ${lastUpdateId}, ${firstUpdateId})`
+    for await (const window of this.#forwards(eventTimeUs / 1000)) {
+      const next = await this.#diff(window, isAfter, IN_ORDER)
+      if (next !== null) return { last, next }
+    }
+    return { last, next: null }
+  }
+
+  async anchorBefore(epoch: number, updateId: number): Promise<Anchor | null> {
+    const isBefore = `epoch = ${epoch} AND last_update_id <= ${updateId}`
+    for (const date of (
+      await this.#datesAround(SNAPSHOTS, epoch, (firstId) => firstId <= updateId)
+    ).reverse()) {
+      const from = await this.#rows(SNAPSHOTS, dayOf(date))
+      const [key] = await this.#duckDb.rows<AnchorKey & { limit: number }>(
+        `SELECT ${ANCHOR_KEY}, level_limit AS "limit" FROM ${from} WHERE ${isBefore} ORDER BY last_update_id DESC, ingestion_timestamp LIMIT 1`,
+      )
+      if (key === undefined) continue
+      const { lastUpdateId, receivedUs } = key
+      this.#anchor = { epoch, lastUpdateId, receivedUs }
+      const rows = new LevelRows()
+      rows.begin(lastUpdateId, lastUpdateId)
+      const query = `SELECT ${LEVEL_COLUMNS} FROM ${from} WHERE epoch = ${epoch} AND last_update_id = ${lastUpdateId}
+        AND epoch_us(ingestion_timestamp) = ${receivedUs} ORDER BY side, level`
+      for await (const columns of this.#duckDb.columns(query))
+        for (let row = 0; row < columns.rows; row++) rows.add(columns, 0, row)
+      const { bids, asks } = rows
+      const horizons = {
+        bidHorizon: snapshotHorizon(bids, key.limit),
+        askHorizon: snapshotHorizon(asks, key.limit),
+      }
+      return { epoch, lastUpdateId, receivedUs, bids, asks, ...horizons, derivedFrom: null }
+    }
+    return null
+  }
+
+  async snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null> {
+    const isFrom = `epoch = ${epoch} AND last_update_id >= ${updateId}`
+    for (const date of await this.#datesAround(SNAPSHOTS, epoch, (_, lastId) => lastId >= updateId)) {
+      const [key] = await this.#duckDb.rows<AnchorKey>(
+        `SELECT ${ANCHOR_KEY} FROM ${await this.#rows(SNAPSHOTS, dayOf(date))} WHERE ${isFrom}
+         ORDER BY last_update_id, ingestion_timestamp LIMIT 1`,
+      )
+      if (key !== undefined) return key
+    }
+    return null
+  }
+
+  async *diffsFrom(epoch: number, updateId: number): AsyncGenerator<Iterable<BookDiff>> {
+    const upTo = this.#last?.epoch === epoch ? this.#last : null
+    const anchor =
+      this.#anchor?.epoch === epoch && this.#anchor.lastUpdateId <= updateId ? this.#anchor : null
+    const range = {
+      symbols: [this.#symbol],
+      fromMs: anchor === null ? null : anchor.receivedUs / 1000 - CLOCKS_MS,
+      toMs: upTo === null ? null : upTo.eventTimeUs / 1000 + CLOCKS_MS,
+    }
+    const isWanted = `epoch = ${epoch} AND last_update_id >= ${updateId}${upTo === null ? '' : ` AND last_update_id <= ${upTo.lastUpdateId}`}`
+    const query = (
+      condition: string,
+    ) => `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp),
+      ${LEVEL_COLUMNS} FROM (${relation}) WHERE ${condition}`
+    const relation = await this.#snapshot.relation(DEPTH, range)
+    const days = await this.#snapshot.days(DEPTH, range)
+    const rows = new DiffRows(epoch)
+    if (days.every(({ pending }) => pending.length === 0)) {
+      // Published days are in the order of event times, which is nearly always that of ids.
+      for await (const columns of this.#duckDb.columns(query(isWanted))) {
+        yield rows.read(columns)
+        if (rows.unorderedId !== null) break
+      }
+      if (rows.unorderedId === null) {
+        yield rows.end()
+        return
+      }
+    }
+    const isLeft =
+      rows.unorderedId === null ? isWanted : `${isWanted} AND last_update_id >= ${rows.unorderedId}`
+    const sorted = new DiffRows(epoch)
+    const inOrder = `${query(isLeft)} ORDER BY last_update_id, first_update_id, event_time, side, level`
+    for await (const columns of this.#duckDb.columns(inOrder)) yield sorted.read(columns)
+    yield sorted.end()
+  }
+
+  async #lastUpTo(instant: Instant): Promise<DiffKey | null> {
+    if (instant.kind === 'update id') {
+      const epoch = instant.epoch ?? (await this.#newestEpoch())
+      const isUpTo = `(epoch < ${epoch} OR (epoch = ${epoch} AND last_update_id <= ${instant.updateId}))`
+      for (const date of (await this.#snapshot.dates(DEPTH)).reverse()) {
+        if (
+          !(await this.#mayHave(
+            DEPTH,
+            date,
+            (of, firstId) => of < epoch || (of === epoch && firstId <= instant.updateId),
+          ))
+        )
+          continue
+        const last = await this.#diff(dayOf(date), isUpTo, BACKWARDS)
+        if (last !== null) return last
+      }
+      return null
+    }
+    const isReceipt = instant.kind === 'receipt'
+    const isUpTo = `epoch_us(${isReceipt ? 'ingestion_timestamp' : 'event_time'}) <= ${instant.us}`
+    for await (const window of this.#backwards(instant.us / 1000 + (isReceipt ? CLOCKS_MS : 0))) {
+      const last = await this.#diff(window, isUpTo, BACKWARDS)
+      if (last !== null) return last
+    }
+    return null
+  }
+
+  async #newestEpoch(): Promise<number> {
+    for (const date of (await this.#snapshot.dates(DEPTH)).reverse()) {
+      const newest = await this.#diff(dayOf(date), 'true', BACKWARDS)
+      if (newest !== null) return newest.epoch
+    }
+    return 0
+  }
+
+  /** Reads the first diff of a window by an order. */
+  async #diff(window: Window, condition: string, order: string): Promise<DiffKey | null> {
+    const [key] = await this.#duckDb.rows<DiffKey>(
+      `SELECT ${KEY} FROM ${await this.#rows(DEPTH, window)} WHERE ${condition} ORDER BY ${order} LIMIT 1`,
+    )
+    return key ?? null
+  }
+
+  async #rows(table: string, window: Window): Promise<string> {
+    return `(${await this.#snapshot.relation(table, { symbols: [this.#symbol], ...window })})`
+  }
+
+  /** Windows that end at a time: short ones first, then whole days with rows. */
+  async *#backwards(ms: number): AsyncGenerator<Window> {
+    const toMs = Math.floor(ms) + 1
+    for (const lengthMs of [MINUTE_MS + CLOCKS_MS, DAY_MS]) yield { fromMs: toMs - lengthMs, toMs }
+    const dates = await this.#snapshot.dates(DEPTH)
+    for (const date of dates.reverse()) {
+      const day = dayOf(date)
+      if (day.fromMs < toMs) yield { fromMs: day.fromMs, toMs: Math.min(toMs, day.toMs) }
+    }
+  }
+
+  /** Windows that begin at a time, and a little before it. */
+  async *#forwards(ms: number): AsyncGenerator<Window> {
+    const fromMs = Math.floor(ms) - MINUTE_MS
+    for (const lengthMs of [2 * MINUTE_MS, HOUR_MS, DAY_MS]) yield { fromMs, toMs: fromMs + lengthMs }
+    for (const date of await this.#snapshot.dates(DEPTH)) {
+      const day = dayOf(date)
+      if (day.toMs > fromMs) yield { fromMs: Math.max(fromMs, day.fromMs), toMs: day.toMs }
+    }
+  }
+
+  async #datesAround(
+    table: string,
+    epoch: number,
+    isWanted: (firstId: number, lastId: number) => boolean,
+  ): Promise<string[]> {
+    const dates: string[] = []
+    for (const date of await this.#snapshot.dates(table))
+      if (
+        await this.#mayHave(table, date, (of, firstId, lastId) => of === epoch && isWanted(firstId, lastId))
+      )
+        dates.push(date)
+    return dates
+  }
+
+  /** Whether a day may have such rows, by its list. */
+  async #mayHave(
+    table: string,
+    date: string,
+    isWanted: (epoch: number, firstId: number, lastId: number) => boolean,
+  ): Promise<boolean> {
+    const { list, pending } = await this.#snapshot.day(table, date)
+    if (list === null || pending.length > 0) return true
+    return (list.symbols[this.#symbol] ?? []).some(({ epoch, firstId, lastId }) =>
+      isWanted(epoch, firstId, lastId),
+    )
+  }
+}
+
+/** Diffs from rows of levels. A diff and its levels are valid until the next one. */
+class DiffRows {
+  /** The last update id of a diff that came after one with a higher id; null if all were in order. */
+  unorderedId: number | null = null
+  readonly #rows = new LevelRows()
+  readonly #epoch: number
+  #eventTimeUs = 0
+  #receivedUs = 0
+
+  constructor(epoch: number) {
+    this.#epoch = epoch
+  }
+
+  /** Yields the diffs that end in these rows. */
+  *read(columns: EngineColumns): Generator<BookDiff> {
+    const [lastIds, firstIds, times, receipts] = [0, 1, 2, 3].map((i) => columns.words(i))
+    const rows = this.#rows
+    for (let row = 0; row < columns.rows; row++) {
+      const lastId = integerAt(lastIds, row)
+      const firstId = integerAt(firstIds, row)
+      if (lastId !== rows.lastId || firstId !== rows.firstId) {
+        if (rows.lastId >= 0) yield this.#diff()
+        if (lastId < rows.lastId || (lastId === rows.lastId && firstId < rows.firstId)) {
+          this.unorderedId = lastId
+          return
+        }
+        rows.begin(lastId, firstId)
+        this.#eventTimeUs = integerAt(times, row)
+        this.#receivedUs = integerAt(receipts, row)
+      }
+      rows.add(columns, 4, row)
+    }
+  }
+
+  /** Yields the diff whose end nothing has shown. */
+  *end(): Generator<BookDiff> {
+    if (this.#rows.lastId >= 0) yield this.#diff()
+  }
+
+  #diff(): BookDiff {
+    const { lastId, firstId, bids, asks } = this.#rows
+    const key = { epoch: this.#epoch, firstUpdateId: firstId, lastUpdateId: lastId }
+    return { ...key, eventTimeUs: this.#eventTimeUs, receivedUs: this.#receivedUs, bids, asks }
+  }
+}
+
+function integerAt(words: Uint32Array | undefined, row: number): number {
+  return (words?.[row * 2 + 1] ?? 0) * TWO_TO_32 + (words?.[row * 2] ?? 0)
+}
+
+function dayOf(date: string): Window {
+  const fromMs = Date.parse(date)
+  return { fromMs, toMs: fromMs + DAY_MS }
+}

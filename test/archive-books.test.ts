@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { ArchivedBooks } from '../src/foundation/archive/archived-books.ts'
+import { type BookStore, bookAt, type Instant } from '../src/foundation/order-book/book-at.ts'
+import type { Anchor, BookDiff } from '../src/foundation/order-book/book-rows.ts'
+import type { Levels } from '../src/foundation/order-book/level-columns.ts'
+import { decimalText } from '../src/foundation/order-book/scaled-units.ts'
+import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { diffOf, type Pair, snapshotOf } from './support/book-rows.ts'
+import { bookStore } from './support/book-store.ts'
+import { NO_RECORDED_DEPTH, recordedDepth } from './support/recorded-depth.ts'
+import { eventValue, record } from './support/records.ts'
+import { endsOf, HISTORIES, TrueBook } from './support/true-book.ts'
+
+/** So that a history is on both sides of midnight. */
+const BEGIN_US = (MIDNIGHT_MS - 40) * 1000
+
+function pairsOf({ count, prices, quantities, priceScale, quantityScale }: Levels): Pair[] {
+  return Array.from({ length: count }, (_, i) => [
+    decimalText(prices[i] ?? 0, priceScale),
+    decimalText(quantities[i] ?? 0, quantityScale),
+  ])
+}
+
+function diffMessage({
+  firstUpdateId: U,
+  lastUpdateId: u,
+  eventTimeUs,
+  receivedUs,
+  epoch,
+  ...levels
+}: BookDiff) {
+  const [b, a] = [levels.bids, levels.asks].map(pairsOf)
+  const value = eventValue('depth', { E: eventTimeUs / 1000, U, u, b, a, ingestion_timestamp_us: receivedUs })
+  return record(value, null, { epoch: String(epoch) })
+}
+
+function snapshotMessage({ lastUpdateId, receivedUs, epoch, bids, asks }: Anchor, limit: number) {
+  const levels = { bids: pairsOf(bids), asks: pairsOf(asks) }
+  const value = eventValue('depthSnapshot', {
+    lastUpdateId,
+    limit,
+    ...levels,
+    ingestion_timestamp_us: receivedUs,
+  })
+  return record(value, null, { epoch: String(epoch) })
+}
+
+/** The same rows at later times, which the archive takes. */
+function moved<Row extends { readonly receivedUs: number }>(row: Row): Row {
+  return { ...row, receivedUs: row.receivedUs + BEGIN_US }
+}
+
+function movedDiff(diff: BookDiff): BookDiff {
+  return { ...moved(diff), eventTimeUs: diff.eventTimeUs + BEGIN_US }
+}
+
+/** Books of the archive and of memory must be the same, or refused with the same words. */
+async function assertSameBooks(archive: ArchiveParts, store: BookStore, instants: readonly Instant[]) {
+  const reader = await archive.openReader()
+  await reader.read(async (snapshot) => {
+    for (const instant of instants) {
+      const archived = new ArchivedBooks(reader.duckDb, snapshot, 'BTCUSDT')
+      assert.deepEqual(await bookAt(archived, instant), await bookAt(store, instant), JSON.stringify(instant))
+    }
+  })
+}
+
+test(
+  'O12–O15 books of segments and of published days are those of the same rows in memory',
+  { timeout: 120_000 },
+  () =>
+    fc.assert(
+      fc.asyncProperty(HISTORIES, fc.uniqueArray(fc.nat(40), { maxLength: 3 }), async (one, lost) => {
+        const truth = new TrueBook(one.orders)
+        const { lastUpdateId } = truth
+        const diffs = [one.cuts, one.otherCuts.slice(0, 4)]
+          .flatMap((lengths) => truth.diffs(endsOf(lengths, lastUpdateId)))
+          .filter((_, index) => !lost.includes(index))
+          .map(movedDiff)
+        const anchors = [one.anchorAt, one.anchorAt / 3].map((part) =>
+          moved(truth.snapshot(Math.max(1, Math.floor(part * lastUpdateId)), one.limit)),
+        )
+        const instants = Array.from({ length: 8 }, (_, i): Instant => {
+          const updateId = Math.floor(((i + 1) * lastUpdateId) / 8)
+          if (i % 3 === 0) return { kind: 'update id', epoch: null, updateId }
+          return { kind: i % 3 === 1 ? 'event time' : 'receipt', us: BEGIN_US + updateId * 1000 + 200 }
+        })
+        await using archive = await createArchive()
+        const messages = [
+          ...diffs.map(diffMessage),
+          ...anchors.map((anchor) => snapshotMessage(anchor, one.limit)),
+        ]
+        const half = Math.floor(diffs.length / 2)
+        await archive.add('depth', messages.slice(0, half))
+        const store = bookStore(uniqueIn(diffs), anchors)
+        if (one.limit % 2 === 0) await archive.publish()
+        await archive.add('depth', messages.slice(half))
+        await assertSameBooks(archive, store, instants)
+        await archive.publish()
+        await assertSameBooks(archive, store, instants)
+      }),
+      { numRuns: 12, seed: 19 },
+    ),
+)
+
+/** Two connections may have cut a diff alike. */
+function uniqueIn(diffs: readonly BookDiff[]): BookDiff[] {
+  return [...new Map(diffs.map((diff) => [`${diff.firstUpdateId} ${diff.lastUpdateId}`, diff])).values()]
+}
+
+test('O12 prices and quantities of any size and number of decimals are exact', async () => {
+  await using archive = await createArchive()
+  const bids: Pair[] = [
+    ['0.00001234', '999999999999.5'],
+    ['0.000012', '900719925474'],
+  ]
+  const anchor = moved(snapshotOf(5, bids, [['0.5', '1']], { limit: 2 }))
+  const diffs = [
+    diffOf(1, 5, [], []),
+    diffOf(6, 9, [['0.00001233', '123456789012.25']], []),
+    // In a later row the quantities need more decimals.
+    diffOf(10, 12, [], [['0.4', '0.125']]),
+  ].map(movedDiff)
+  await archive.add('depth', [...diffs.map(diffMessage), snapshotMessage(anchor, 2)])
+  await archive.publish()
+  await assertSameBooks(archive, bookStore(diffs, [anchor]), [
+    { kind: 'event time', us: BEGIN_US + 9000 },
+    { kind: 'event time', us: BEGIN_US + 12_000 },
+  ])
+})
+
+test('O12 a diff whose event time is before that of an earlier one is in the book', async () => {
+  await using archive = await createArchive()
+  const bids: Pair[] = [['99', '1']]
+  const anchor = moved(snapshotOf(5, bids, [['101', '1']], { limit: 1000 }))
+  const diffs = [
+    diffOf(1, 5, [], []),
+    diffOf(6, 9, [['98', '1']], []),
+    diffOf(10, 12, [['97', '1']], [], { eventTimeUs: 7000 }),
+    diffOf(13, 14, [['96', '1']], []),
+  ].map(movedDiff)
+  await archive.add('depth', [...diffs.map(diffMessage), snapshotMessage(anchor, 1000)])
+  const store = bookStore(diffs, [anchor])
+  for (const _ of [1, 2]) {
+    await assertSameBooks(archive, store, [
+      { kind: 'event time', us: BEGIN_US + 14_000 },
+      { kind: 'event time', us: BEGIN_US + 9500 },
+      { kind: 'update id', epoch: 0, updateId: 12 },
+    ])
+    await archive.publish()
+  }
+})
+
+test('O12 the recorded frames: the book at any diff is that of memory', {
+  skip: NO_RECORDED_DEPTH,
+}, async () => {
+  const { diffs, anchor } = recordedDepth()
+  await using archive = await createArchive()
+  await archive.add('depth', [...diffs.map(diffMessage), snapshotMessage(anchor, 1000)])
+  const instants = [3, 1800, 3450].map(
+    (at): Instant => ({ kind: 'event time', us: diffs[at]?.eventTimeUs ?? 0 }),
+  )
+  await archive.publish()
+  await assertSameBooks(archive, bookStore(diffs, [anchor]), instants)
+})
