@@ -153,6 +153,21 @@ test('O12 a diff whose event time is before that of an earlier one is in the boo
   }
 })
 
+test('O12 a diff that is in one or several segments twice is applied once and whole', async () => {
+  await using archive = await createArchive()
+  const levels: Pair[] = [
+    ['99', '1'],
+    ['98', '1'],
+  ]
+  const anchor = moved(snapshotOf(5, levels, [['101', '1']]))
+  const changes = levels.map(([price]): Pair => [price, '7'])
+  const diffs = [diffOf(1, 5, [], []), diffOf(6, 9, changes, []), diffOf(10, 12, [], [])].map(movedDiff)
+  const messages = diffs.map(diffMessage)
+  await archive.add('depth', [...messages, ...messages, snapshotMessage(anchor, 1000)])
+  await archive.add('depth', messages)
+  await assertSameBooks(archive, bookStore(diffs, [anchor]), [{ kind: 'event time', us: BEGIN_US + 12_000 }])
+})
+
 test('O12 the recorded frames: the book at any diff is that of memory', {
   skip: NO_RECORDED_DEPTH,
 }, async () => {

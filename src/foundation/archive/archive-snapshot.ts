@@ -136,6 +136,27 @@ export class ArchiveSnapshot implements AsyncDisposable {
     return conditions.length === 0 ? rows : `SELECT * FROM (${rows}) WHERE ${conditions.join(' AND ')}`
   }
 
+  /**
+   * Returns a query of the rows of a day as they are in its files, with the place of their event in the
+   * segments: `_rank` and `_offset`. Rows may be there twice. Null if a published day has late rows, which only
+   * {@link relation} can merge.
+   */
+  async unmerged(name: string, day: ArchiveDay, range: RowRange): Promise<string | null> {
+    const { date, list, pending } = day
+    const table = DAY_TABLES.get(name)
+    if (table === undefined || (list !== null && pending.length > 0)) return null
+    const files = list === null ? pending : filesIn(list, range)
+    const hasPlaces = list === null && files.length > 0
+    const place = hasPlaces
+      ? 'file_index::BIGINT AS _rank, _offset'
+      : '0::BIGINT AS _rank, 0::BIGINT AS _offset'
+    const from = files.length === 0 ? `(${noRows(table)})` : await this.#read(files)
+    const conditions = [{ symbols: null, ...boundsOf(date) }, range].flatMap((one) =>
+      conditionsOf(table, one),
+    )
+    return `SELECT ${columnsOf(table)}, ${place} FROM ${from} WHERE ${conditions.join(' AND ')}`
+  }
+
   /** Returns a query of rows of a table of texts, with the columns of the database's table. */
   async textRelation(table: TextTable): Promise<string> {
     const files = await textFiles(this.#store, this.chains, table)
@@ -158,8 +179,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
   /** The rows of a day with segments that are not in its list. */
   async #merged(table: ArchiveTable, { date, list, pending }: ArchiveDay, range: RowRange): Promise<string> {
     const columns = columnsOf(table)
-    const fromMs = Date.parse(date)
-    const isOfDay = conditionsOf(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS }).join(' AND ')
+    const isOfDay = conditionsOf(table, { symbols: null, ...boundsOf(date) }).join(' AND ')
     const rows = `SELECT ${columns}, file_index AS _rank, _offset FROM ${await this.#read(pending)} WHERE ${isOfDay}`
     const identity = table.identity.join()
     // Rows of one event share their place.
@@ -182,6 +202,11 @@ export class ArchiveSnapshot implements AsyncDisposable {
     await this.#copies.add(files)
     return this.#copies.read(files)
   }
+}
+
+function boundsOf(date: string): Pick<RowRange, 'fromMs' | 'toMs'> {
+  const fromMs = Date.parse(date)
+  return { fromMs, toMs: fromMs + DAY_MS }
 }
 
 function touches(date: string, { fromMs, toMs }: RowRange): boolean {

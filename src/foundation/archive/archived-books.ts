@@ -110,29 +110,30 @@ export class ArchivedBooks implements BookStore {
       fromMs: anchor === null ? null : anchor.receivedUs / 1000 - CLOCKS_MS,
       toMs: upTo === null ? null : upTo.eventTimeUs / 1000 + CLOCKS_MS,
     }
-    const isWanted = `epoch = ${epoch} AND last_update_id >= ${updateId}${upTo === null ? '' : ` AND last_update_id <= ${upTo.lastUpdateId}`}`
-    const query = (
-      condition: string,
-    ) => `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp),
-      ${LEVEL_COLUMNS} FROM (${relation}) WHERE ${condition}`
-    const relation = await this.#snapshot.relation(DEPTH, range)
-    const days = await this.#snapshot.days(DEPTH, range)
+    const end = upTo === null ? '' : ` AND last_update_id <= ${upTo.lastUpdateId}`
+    const select = (from: string, place: string, fromId: number) =>
+      `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp), ${place}, ${LEVEL_COLUMNS}
+       FROM (${from}) WHERE epoch = ${epoch} AND last_update_id >= ${fromId}${end}`
     const rows = new DiffRows(epoch)
-    if (days.every(({ pending }) => pending.length === 0)) {
-      // Published days are in the order of event times, which is nearly always that of ids.
-      for await (const columns of this.#duckDb.columns(query(isWanted))) {
-        yield rows.read(columns)
-        if (rows.unorderedId !== null) break
-      }
-      if (rows.unorderedId === null) {
-        yield rows.end()
-        return
-      }
+    for (const day of await this.#snapshot.days(DEPTH, range)) {
+      // Files are in the order of event times, which is nearly always that of ids.
+      const files = await this.#snapshot.unmerged(DEPTH, day, range)
+      if (files === null) rows.unorderedId = rows.unorderedId ?? updateId
+      else
+        for await (const columns of this.#duckDb.columns(select(files, '_rank, _offset', updateId))) {
+          yield rows.read(columns)
+          if (rows.unorderedId !== null) break
+        }
+      if (rows.unorderedId !== null) break
     }
-    const isLeft =
-      rows.unorderedId === null ? isWanted : `${isWanted} AND last_update_id >= ${rows.unorderedId}`
+    if (rows.unorderedId === null) {
+      yield rows.end()
+      return
+    }
     const sorted = new DiffRows(epoch)
-    const inOrder = `${query(isLeft)} ORDER BY last_update_id, first_update_id, event_time, side, level`
+    const relation = await this.#snapshot.relation(DEPTH, range)
+    const inOrder = `${select(relation, '0::BIGINT, 0::BIGINT', rows.unorderedId)}
+      ORDER BY last_update_id, first_update_id, event_time, side, level`
     for await (const columns of this.#duckDb.columns(inOrder)) yield sorted.read(columns)
     yield sorted.end()
   }
@@ -233,6 +234,9 @@ export class ArchivedBooks implements BookStore {
   }
 }
 
+/** Columns before those of the level. */
+const LEVEL_AT = 6
+
 /** Diffs from rows of levels. A diff and its levels are valid until the next one. */
 class DiffRows {
   /** The last update id of a diff that came after one with a higher id; null if all were in order. */
@@ -241,6 +245,10 @@ class DiffRows {
   readonly #epoch: number
   #eventTimeUs = 0
   #receivedUs = 0
+  #rank = 0
+  #offset = 0
+  /** Whether the rows are those of a diff that was there already: it was delivered twice. */
+  #isRepeat = false
 
   constructor(epoch: number) {
     this.#epoch = epoch
@@ -248,22 +256,33 @@ class DiffRows {
 
   /** Yields the diffs that end in these rows. */
   *read(columns: EngineColumns): Generator<BookDiff> {
-    const [lastIds, firstIds, times, receipts] = [0, 1, 2, 3].map((i) => columns.words(i))
+    const [lastIds, firstIds, times, receipts, ranks, offsets] = [0, 1, 2, 3, 4, 5].map((i) =>
+      columns.words(i),
+    )
     const rows = this.#rows
     for (let row = 0; row < columns.rows; row++) {
       const lastId = integerAt(lastIds, row)
       const firstId = integerAt(firstIds, row)
-      if (lastId !== rows.lastId || firstId !== rows.firstId) {
+      const offset = integerAt(offsets, row)
+      const rank = integerAt(ranks, row)
+      const timeUs = integerAt(times, row)
+      const isSame = lastId === rows.lastId && firstId === rows.firstId && timeUs === this.#eventTimeUs
+      if (!isSame) {
         if (rows.lastId >= 0) yield this.#diff()
         if (lastId < rows.lastId || (lastId === rows.lastId && firstId < rows.firstId)) {
           this.unorderedId = lastId
           return
         }
         rows.begin(lastId, firstId)
-        this.#eventTimeUs = integerAt(times, row)
+        this.#eventTimeUs = timeUs
         this.#receivedUs = integerAt(receipts, row)
       }
-      rows.add(columns, 4, row)
+      if (!isSame || offset !== this.#offset || rank !== this.#rank) {
+        this.#isRepeat = isSame
+        this.#offset = offset
+        this.#rank = rank
+      }
+      if (!this.#isRepeat) rows.add(columns, LEVEL_AT, row)
     }
   }
 

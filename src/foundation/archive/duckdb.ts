@@ -14,7 +14,7 @@ import bindings from '@duckdb/node-bindings'
 import { type EngineTexts, textsOf } from './engine-texts.ts'
 import type { RowBuffer } from './row-buffer.ts'
 import type { RowChunk } from './row-chunk.ts'
-import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN, orderOf } from './tables.ts'
+import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN, segmentOrderOf } from './tables.ts'
 
 /** Files that nobody has touched for a day are removed from the archive's folder. */
 const FRESH_EVERY_MS = 3_600_000
@@ -208,7 +208,7 @@ async function writeParquet(
     appender.closeSync()
     // Sorted and in small groups, so that a reader of some symbols skips most of the file.
     await connection.run(
-      `COPY (FROM ${table} ORDER BY ${orderOf(rows.table)}) TO ${quoted(path)} (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE ${GROUP_ROWS})`,
+      `COPY (FROM ${table} ORDER BY ${segmentOrderOf(rows.table)}) TO ${quoted(path)} (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE ${GROUP_ROWS})`,
     )
   } finally {
     await connection.run(`DROP TABLE ${table}`)

@@ -17,7 +17,7 @@ const NO_LEVEL = 2
 export class LevelRows {
   readonly bids = new LevelColumns()
   readonly asks = new LevelColumns()
-  /** Of the event whose rows are being read; −1 before the first one. */
+  /** Update ids of the event whose rows are being read; −1 before the first one. */
   lastId = -1
   firstId = -1
   readonly #prices = new Scale()

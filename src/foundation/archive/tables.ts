@@ -43,13 +43,13 @@ export interface ArchiveTable {
   readonly ids: EventDeclaration['ids']
 }
 
-/** The columns by which the rows of a day and a segment are sorted. */
-export function orderOf({ identity, within }: Pick<ArchiveTable, 'identity' | 'within'>): string {
-  return [...identity, ...within].join()
-}
-
 /** The column of a segment that names the offset of the row's message. */
 export const OFFSET_COLUMN: ArchiveColumn = { name: '_offset', kind: 'id' }
+
+/** The columns by which the rows of a segment are sorted: those of one event stay together. */
+export function segmentOrderOf({ identity, within }: ArchiveTable): string {
+  return (within.length === 0 ? identity : [...identity, OFFSET_COLUMN.name, ...within]).join()
+}
 
 const QUOTE_COLUMNS: readonly ArchiveColumn[] = [
   { name: 'ingestion_timestamp', kind: 'time' },
