@@ -18,13 +18,19 @@ const at = (partition: number, nextOffset: number, topic = 't') => {
 /** A builder for partitions at these positions. */
 function batchBuilder(
   positions: ReadonlyArray<ReturnType<typeof at>>,
-  options: { batchSize?: number; maxSealed?: number; maxBytes?: number } = {},
+  options: { batchSize?: number; batchMaxBytes?: number; maxSealed?: number; maxBytes?: number } = {},
 ) {
   const kindOf = new Map([
     ['t', 'trades'],
     ['d', 'deadLetters'],
   ] as const)
-  const limits = { batchSize: 500, flushIntervalMs: 2000, maxSealed: 4, maxBytes: 32 << 20 }
+  const limits = {
+    batchSize: 500,
+    flushIntervalMs: 2000,
+    maxSealed: 4,
+    maxBytes: 32 << 20,
+    batchMaxBytes: 8 << 20,
+  }
   const core = new BatchBuilder({ kindOf, ...limits, ...options })
   core.assign(positions)
   return core

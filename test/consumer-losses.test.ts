@@ -16,7 +16,8 @@ const NOON = Date.UTC(2026, 0, 1, 12)
 const STREAM = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
 const last = (fields: Partial<LastStored>): LastStored => ({ ...STREAM, id: 100, timeMs: NOON, ...fields })
 const first = (fields: Partial<LosingFirst>): LosingFirst => {
-  return { ...STREAM, id: 200, timeMs: NOON + 5000, cause: 'retention', loss: 'loss', ...fields }
+  const { id = 200, firstId = id } = fields
+  return { ...STREAM, timeMs: NOON + 5000, cause: 'retention', loss: 'loss', ...fields, id, firstId }
 }
 
 test('P7 requests the ids between two trades of one epoch, for that epoch', () => {
@@ -52,6 +53,28 @@ test('P7 requests no ids across epochs, and records the window and the last and 
       [[from.epoch, null]],
     )
   }
+})
+
+test('P7 records the update ids between two changes of an order book: nobody has them any more', () => {
+  const depth = { eventType: 'depth', epoch: 1 } as const
+  const { windows, lost } = afterLoss(
+    [first({ ...depth, firstId: 190, id: 200 })],
+    [last({ ...depth, id: 100 })],
+    NOON,
+  )
+  assert.deepEqual(lost, [])
+  const [gap, ...others] = windows
+  assert.deepEqual(others, [])
+  assert.deepEqual(
+    [gap?.event_type, gap?.status, gap?.epoch, gap?.from_id, gap?.to_id],
+    ['depth', 'unrecoverable', 1, 101, 189],
+  )
+  assert.deepEqual([gap?.from_time, gap?.to_time], [NOON, NOON + 5000])
+  assert.deepEqual(GAP.parse(gap), gap)
+  for (const joined of [first({ ...depth, firstId: 101, id: 200 }), first({ ...depth, firstId: 90, id: 95 })])
+    assert.deepEqual(afterLoss([joined], [last({ ...depth, id: 100 })], NOON), { windows: [], lost: [] })
+  const again = afterLoss([first({ ...depth, epoch: 2 })], [last({ ...depth, id: 100 })], NOON)
+  assert.deepEqual([again.windows[0]?.from_id, again.windows[0]?.epoch], [null, 2])
 })
 
 test('P7 a redelivered message is no loss of ids, in any epoch', () => {

@@ -62,7 +62,7 @@ const INGESTION: readonly Right[] = [
   ...topics('ingestion', 'READ', TOPICS.slice(0, 4)),
 ]
 const CONSUMER: readonly Right[] = [
-  ...topics('consumer', 'READ', [...TOPICS, ARCHIVED_DAYS]),
+  ...topics('consumer', 'READ', [...TOPICS, DEPTH, ARCHIVED_DAYS]),
   ...topics('consumer', 'WRITE', ['binance.gaps', 'binance.dead_letters']),
   { user: 'consumer', operation: 'READ', resource: 'group', name: 'tapeline-consumer' },
 ]

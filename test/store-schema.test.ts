@@ -53,7 +53,12 @@ for (const { name, ...options } of databaseKinds()) {
       const { rows } = await on.database.query(
         'SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1',
       )
-      assert.deepEqual(column(rows, 'hypertable_name'), ['book_ticker', 'trades'])
+      assert.deepEqual(column(rows, 'hypertable_name'), [
+        'book_ticker',
+        'depth_snapshots',
+        'depth_updates',
+        'trades',
+      ])
     })
 
     test('stores every digit and every microsecond unchanged, and a trade once', async () => {

@@ -115,6 +115,7 @@ export function gather(fetched: readonly FetchedPartition[], batchSize: number):
     batchSize,
     flushIntervalMs: 2000,
     maxSealed: 1,
+    batchMaxBytes: Number.POSITIVE_INFINITY,
     maxBytes: Number.POSITIVE_INFINITY,
   })
   batchBuilder.assign(starts(fetched))

@@ -3,14 +3,14 @@ import type { DuckDb } from '../foundation/archive/duckdb.ts'
 import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import type { GroupClient } from '../foundation/consumption/group-client.ts'
 import type { GroupMembership } from '../foundation/consumption/group-membership.ts'
-import { PartitionReader } from '../foundation/consumption/partition-reader.ts'
+import { PartitionReader, topicKinds } from '../foundation/consumption/partition-reader.ts'
 import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import { keyOf, type PartitionOrigin, type TopicPartition } from '../foundation/kafka/partition.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { Wake, wallMs } from '../foundation/runtime/clock.ts'
 import { describeWithFix, isFinal } from '../foundation/runtime/errors.ts'
 import type { ServicePorts } from '../foundation/telemetry/service.ts'
-import { type ArchiveConfig, archivedTopics } from './config.ts'
+import type { ArchiveConfig } from './config.ts'
 import { OpenSegments, type OwnedPartition } from './open-segments.ts'
 import type { Segment } from './segment.ts'
 import { SegmentWriter } from './segment-writer.ts'
@@ -59,7 +59,7 @@ export class Archiver {
     this.#config = config
     this.#ports = ports
     const { flushIntervalMs, bufferBytes, fetchMaxWaitMs, backoff, sessionTimeoutMs } = config
-    const kindOf = archivedTopics(config.topics)
+    const kindOf = topicKinds(config.topics)
     const segments = new OpenSegments({
       kindOf,
       flushIntervalMs,

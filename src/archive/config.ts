@@ -1,6 +1,5 @@
 import { availableParallelism } from 'node:os'
 import { type ArchiveLocation, archiveLocation } from '../foundation/archive/open-store.ts'
-import { topicKinds } from '../foundation/consumption/partition-reader.ts'
 import type { NeededRights, TopicRight } from '../foundation/kafka/access.ts'
 import {
   archivedDaysTopic,
@@ -9,7 +8,6 @@ import {
   type TopicNames,
   topicNames,
 } from '../foundation/kafka/config.ts'
-import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import type { AnnouncerOptions } from './announcer.ts'
@@ -83,11 +81,6 @@ export function archiveConfig(settings: Settings): ArchiveConfig {
     host: settings.HTTP_HOST,
     port: settings.ARCHIVE_PORT,
   }
-}
-
-/** The topics whose messages are archived. */
-export function archivedTopics(topics: TopicNames): Map<string, TopicKind> {
-  return new Map([...topicKinds(topics), [topics.depth, 'depth']])
 }
 
 /** The rights that the archive needs on its topics and its group. */

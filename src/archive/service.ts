@@ -5,6 +5,7 @@ import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { openStore } from '../foundation/archive/open-store.ts'
 import { openGroupClient } from '../foundation/consumption/group-client.ts'
 import { LagProbe } from '../foundation/consumption/lag-probe.ts'
+import { topicKinds } from '../foundation/consumption/partition-reader.ts'
 import { awaitAccess } from '../foundation/kafka/access.ts'
 import {
   EXCHANGE_IDENTITY_KEY,
@@ -25,7 +26,7 @@ import { Closers, type RunningService, type ServicePorts, VERSION } from '../fou
 import type { ArchiveStatus } from '../foundation/telemetry/status.ts'
 import { Announcer } from './announcer.ts'
 import { Archiver } from './archiver.ts'
-import { type ArchiveConfig, archivedTopics, archiveRights } from './config.ts'
+import { type ArchiveConfig, archiveRights } from './config.ts'
 import { ArchiveCounts } from './counts.ts'
 import { DayEnds } from './day-ends.ts'
 import { duckDbCompaction } from './day-merge.ts'
@@ -106,7 +107,7 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       threads: config.engineThreads,
     })
     closers.add('engine', () => engine.close())
-    const topics = [...archivedTopics(config.topics).keys()]
+    const topics = [...topicKinds(config.topics).keys()]
     const days = new DayEnds(store, () => running.readEnds(), clock)
     const running: Archiver = new Archiver(config, {
       ...ports,

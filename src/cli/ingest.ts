@@ -1,7 +1,6 @@
 import { Command } from 'commander'
 import { systemClock } from '../foundation/runtime/clock.ts'
-import { TapelineError } from '../foundation/runtime/errors.ts'
-import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
 import { createLogger } from '../foundation/telemetry/log.ts'
 import { ingestionConfig } from '../ingestion/config.ts'
 import { startIngestion } from '../ingestion/service.ts'
@@ -16,17 +15,8 @@ export function ingestCommand(): Command {
     )
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      rejectDepth(settings)
       const config = ingestionConfig(settings)
       const log = createLogger('ingestion', settings.LOG_LEVEL)
       await runService(() => startIngestion(config, systemClock(), log), log)
     })
-}
-
-/** @throws TapelineError `SETTINGS` if order books are wanted: neither store has a table for them */
-function rejectDepth({ STREAM_TYPES: types }: Settings): void {
-  if (!types.includes('depth')) return
-  throw new TapelineError('SETTINGS', `STREAM_TYPES=${types.join()}: no store keeps depth`, {
-    fix: 'Remove depth from STREAM_TYPES.',
-  })
 }

@@ -13,6 +13,8 @@ export interface BatchBuilderOptions {
   /** Messages in a batch; up to {@link GROWTH} times as many while the database cannot keep up. */
   readonly batchSize: number
   readonly flushIntervalMs: number
+  /** A batch is sealed when its messages take so many bytes in memory, however few they are. */
+  readonly batchMaxBytes: number
   /** Fetching pauses while so many sealed batches wait for the database. */
   readonly maxSealed: number
   /** Fetching pauses at so many bytes, including those of the batch being written. */
@@ -156,7 +158,7 @@ export class BatchBuilder implements MessageBuffer {
         this.counters.consumed++
         state.next = offset + 1
         state.leaderEpoch = message.leaderEpoch
-        if (batch.messages < this.#sealAt) continue
+        if (!this.#isFull(batch, this.#sealAt)) continue
         batch.advance(state, from, state)
         this.flush()
         batch = null
@@ -208,7 +210,7 @@ export class BatchBuilder implements MessageBuffer {
    * stored} or {@link abandon}.
    */
   take(nowMs: number): Batch | null {
-    const isFull = (this.#open?.messages ?? 0) >= this.#options.batchSize
+    const isFull = this.#open !== null && this.#isFull(this.#open, this.#options.batchSize)
     const isWanted = isFull || this.dueInMs(nowMs) === 0
     if (this.#writing === null && this.#sealed.length === 0 && isWanted) this.flush()
     this.#writing ??= this.#sealed.shift() ?? null
@@ -249,6 +251,10 @@ export class BatchBuilder implements MessageBuffer {
     this.#sealed.length = 0
   }
 
+  #isFull({ messages, bytes }: Batch, atMessages: number): boolean {
+    return messages >= atMessages || bytes >= this.#options.batchMaxBytes
+  }
+
   get #sealAt(): number {
     return this.#options.batchSize * (this.#sealed.length === 0 ? 1 : GROWTH)
   }
@@ -276,12 +282,11 @@ export class BatchBuilder implements MessageBuffer {
       return
     }
     const decoder = this.#decoder
-    const reason = decoder.decode(state.kind, message)
+    const reason = decoder.decode(state.kind, message) ?? batch.add(state.kind, decoder, state, message)
     if (reason !== null) {
       batch.found.push(deadLetter(state, message, reason, wallMs))
       return
     }
-    batch.add(state.kind, decoder, state, message)
     if (state.kind === 'gaps') return
     state.receivedUs = decoder.event.receivedUs
     state.loss?.observe(batch, decoder.event)

@@ -5,8 +5,10 @@ import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { byEventType, exchangeTimeMs, isStreamType } from '../foundation/market/event.ts'
 import { ABSENT, type EventFields, type KnownSymbol } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
+import { LEVEL_DOES_NOT_FIT } from '../foundation/market/packed-levels.ts'
 import type { Recording } from '../foundation/market/recording.ts'
 import type { OffsetStep } from '../foundation/store/consumer-offsets.ts'
+import { DEPTH_SNAPSHOTS, DEPTH_UPDATES, TABLE_OF } from '../foundation/store/depth-tables.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { BOOK_TICKER, MarketRows, TRADES } from '../foundation/store/market-rows.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
@@ -25,7 +27,7 @@ export interface ReadUpTo {
 export type BatchStep = OffsetStep & Pick<ReadUpTo, 'receivedUs'>
 
 /** Tables whose rows come from messages, one message per row. */
-export const ROW_TABLES = ['trades', 'book_ticker', 'gaps'] as const
+export const ROW_TABLES = ['trades', 'book_ticker', 'depth_updates', 'depth_snapshots', 'gaps'] as const
 
 export type RowTable = (typeof ROW_TABLES)[number]
 
@@ -75,15 +77,22 @@ export class Batch {
   readonly losses = new Map<string, Loss>()
   /** By `keyOf`. */
   readonly steps = new Map<string, BatchStep>()
-  readonly rows = { trades: new MarketRows(TRADES), book_ticker: new MarketRows(BOOK_TICKER) }
+  readonly rows = {
+    trades: new MarketRows(TRADES),
+    book_ticker: new MarketRows(BOOK_TICKER),
+    depth_updates: new MarketRows(DEPTH_UPDATES),
+    depth_snapshots: new MarketRows(DEPTH_SNAPSHOTS),
+  }
   readonly origins: Readonly<Record<RowTable, Origins>> = {
     trades: new Origins(),
     book_ticker: new Origins(),
+    depth_updates: new Origins(),
+    depth_snapshots: new Origins(),
     gaps: new Origins(),
   }
   /** Messages taken in, including those that gave no row. */
   messages = 0
-  /** Bytes of their keys and values. */
+  /** Bytes that they take in memory. */
   bytes = 0
   /** On the monotonic clock. */
   readonly openedAtMs: number
@@ -100,28 +109,30 @@ export class Batch {
     this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset, leaderEpoch, receivedUs })
   }
 
-  /** Adds the event, gap or recording that the decoder has read from a message. */
+  /**
+   * Adds the event, gap or recording that the decoder has read from a message.
+   * @returns null, or why it cannot be stored
+   */
   add(
     kind: Exclude<TopicKind, 'deadLetters'>,
     { event, gap, recording }: Pick<Decoder, 'event' | 'gap' | 'recording'>,
     partition: PartitionOrigin,
     message: FetchedMessage,
-  ): void {
+  ): string | null {
     if (kind === 'gaps') {
       if (recording !== null) this.recordings.push(recording)
-      if (gap === null) return
+      if (gap === null) return null
       this.gaps.push(gap)
       this.origins.gaps.add(partition, message, Number.NaN, Number.NaN)
-      return
+      return null
     }
-    if (kind === 'depth') throw new TypeError('The consumer does not read the topic of order books')
-    const table = kind === 'trades' ? 'trades' : 'book_ticker'
-    this.rows[table].add(event)
-    const { source, receivedUs } = event
+    const table = TABLE_OF[event.type].name
+    if (!this.rows[table].add(event)) return LEVEL_DOES_NOT_FIT
+    const { source, receivedUs, eventTimeUs } = event
     const isLate = source !== 'stream'
-    const hasEventTime = table === 'trades' && event.eventTimeUs !== ABSENT && !isLate
-    const eventMs = hasEventTime ? Math.floor(event.eventTimeUs / 1000) : Number.NaN
+    const eventMs = eventTimeUs === ABSENT || isLate ? Number.NaN : Math.floor(eventTimeUs / 1000)
     this.origins[table].add(partition, message, eventMs, isLate ? Number.NaN : receivedUs)
+    return null
   }
 
   rowCount(table: RowTable): number {
@@ -161,7 +172,7 @@ export class FirstEvents {
   observe(batch: Batch, event: EventFields): void {
     // A backfilled or imported trade is late, so it does not show where the stream resumed.
     if (event.source !== 'stream') return
-    const { type: eventType, epoch, id } = event
+    const { type: eventType, epoch, id, firstId } = event
     if (!isStreamType(eventType)) return
     const met = this.#met[eventType]
     if (met.has(event.symbol)) return
@@ -173,7 +184,7 @@ export class FirstEvents {
     const { cause, to } = this.#loss
     const timeMs = exchangeTimeMs(event) ?? Math.floor(event.receivedUs / 1000)
     const loss = `${lossKey(this.#loss)}:${to}`
-    batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
+    batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, firstId, timeMs, cause, loss })
     this.noteIn(batch)
   }
 

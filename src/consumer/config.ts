@@ -56,11 +56,14 @@ export function consumerRights({
     topics: new Map([
       [topics.trades, ['READ']],
       [topics.bookTicker, ['READ']],
+      [topics.depth, ['READ']],
       [topics.gaps, ['READ', 'WRITE']],
       [topics.checkpoints, ['READ']],
       [topics.deadLetters, ['READ', 'WRITE']],
       ...(archivedDaysTopic === null ? [] : [[archivedDaysTopic, ['READ']] as const]),
     ]),
     group: groupId,
+    // Without order books nobody needs it.
+    mayLack: new Set([topics.depth]),
   }
 }

@@ -31,11 +31,14 @@ export interface EnvironmentProbe {
 /**
  * Queries the database every minute and the brokers every ten minutes. Writing neither waits for
  * this nor fails with it.
+ *
+ * @param lacking topics that do not exist yet
  */
 export function startEnvironmentProbe(
   database: Database,
   { kafka, topics }: ConsumerConfig,
   { clock, log }: ServicePorts,
+  lacking: ReadonlySet<string>,
 ): EnvironmentProbe {
   const stopping = new AbortController()
   let known = NOTHING_KNOWN
@@ -57,7 +60,7 @@ export function startEnvironmentProbe(
     known = { ...known, database: values }
   })
   every(TOPICS_EVERY_MS, async () => {
-    const names = [topics.trades, topics.bookTicker]
+    const names = [topics.trades, topics.bookTicker, topics.depth].filter((name) => !lacking.has(name))
     const retentionMs = await topicRetentionMs(kafka, 'tapeline-consumer-retention', names)
     known = { ...known, retentionMs }
   })

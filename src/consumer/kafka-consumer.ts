@@ -11,10 +11,14 @@ const MIN_BYTES = 32 << 10
 const MAX_BYTES = 256 << 10
 const PARTITION_MAX_BYTES = 64 << 10
 
-/** Reads into a buffer, which keeps the positions. It pauses while batches wait. */
+/**
+ * Reads into a buffer, which keeps the positions. It pauses while batches wait.
+ * @param lacking topics that do not exist yet
+ */
 export function kafkaConsumer(
   config: Pick<ConsumerConfig, 'topics' | 'fetchMaxWaitMs' | 'backoff' | 'sessionTimeoutMs'>,
   ports: ReaderPorts,
+  lacking: Set<string>,
 ): PartitionReader {
   const { topics, fetchMaxWaitMs, backoff, sessionTimeoutMs } = config
   const limits = {
@@ -24,7 +28,7 @@ export function kafkaConsumer(
     partitionMaxBytes: PARTITION_MAX_BYTES,
   }
   return new PartitionReader(
-    { topics: [...topicKinds(topics).keys()], limits, backoff, sessionTimeoutMs },
+    { topics: [...topicKinds(topics).keys()], lacking, limits, backoff, sessionTimeoutMs },
     ports,
   )
 }

@@ -11,8 +11,10 @@ export interface FirstAfterLoss {
   readonly eventType: StreamType
   /** 0 for bookTicker, which has none. */
   readonly epoch: number
-  /** Its trade id or update id. */
+  /** Its trade id or (last) update id. */
   readonly id: number
+  /** The first update id that it covers, if it is a change of an order book; otherwise its id. */
+  readonly firstId: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
   /** Why the messages before it were lost. */
@@ -46,7 +48,7 @@ export function afterRealLoss(firsts: readonly FirstAfterLoss[]): LosingFirst[] 
 
 /** Effect of a loss on a symbol and type. */
 export interface AfterLoss {
-  /** Ledger rows for what nobody can fill: quotes, and trades across a reset of the ids. */
+  /** Ledger rows for what nobody can fill: quotes, order books, and trades across a reset of the ids. */
   readonly windows: Gap[]
   /** Trades that ingestion must backfill. */
   readonly lost: Array<{ readonly key: string; readonly lost: LostIds }>
@@ -54,7 +56,7 @@ export interface AfterLoss {
 
 /**
  * Computes what Kafka lost before it was stored: from the last stored event of a symbol and type to
- * the first one after. For bookTicker only the time window is known. The same holds for trades if
+ * the first one after. For bookTicker only the time window is known, and nobody has past updates of order books. The same holds for trades if
  * the exchange restarted their ids in between: the last id of the old sequence is unknown.
  *
  * @param nowMs of the wall clock
@@ -75,9 +77,10 @@ export function afterLoss(
     // A symbol that has moved to another partition may occur twice in a batch.
     if (isTradeType(first.eventType) && !lost.has(stream))
       lost.set(stream, { key: `${first.loss}:${stream}`, lost: lostIds(last, first, nowMs) })
-    if (last.epoch === first.epoch && last.id !== null) continue
+    const ids = missingUpdates(last, first)
+    if (ids === null && last.epoch === first.epoch && last.id !== null) continue
     if (!liesBetween(last, first)) continue
-    const gap = windowBetween(last, first, nowMs)
+    const gap = windowBetween(last, first, ids, nowMs)
     if (!windows.has(gap.gap_id)) windows.set(gap.gap_id, gap)
   }
   return { windows: [...windows.values()], lost: [...lost.values()] }
@@ -108,9 +111,20 @@ function liesBetween(last: LastStored, first: FirstAfterLoss): boolean {
   return last.epoch < first.epoch || last.timeMs < first.timeMs
 }
 
-function windowBetween(last: LastStored, first: LosingFirst, nowMs: number): Gap {
+/** Returns the update ids between two changes of an order book; null if none are missing, and for other types. */
+function missingUpdates(last: LastStored, { eventType, epoch, firstId }: LosingFirst): IdRange | null {
+  if (eventType !== 'depth' || last.id === null || last.epoch !== epoch || last.id + 1 >= firstId) return null
+  return { from: last.id + 1, to: firstId - 1 }
+}
+
+interface IdRange {
+  readonly from: number
+  readonly to: number
+}
+
+function windowBetween(last: LastStored, first: LosingFirst, ids: IdRange | null, nowMs: number): Gap {
   const { symbol, eventType, epoch, cause } = first
-  const begins = last.id === null ? last.timeMs : first.id
+  const begins = ids?.from ?? (last.id === null ? last.timeMs : first.id)
   return {
     // Ingestion may record a window with the same start.
     gap_id: `${gapId(symbol, eventType, epoch, begins)}/${cause}`,
@@ -118,8 +132,8 @@ function windowBetween(last: LastStored, first: LosingFirst, nowMs: number): Gap
     symbol,
     event_type: eventType,
     epoch,
-    from_id: null,
-    to_id: null,
+    from_id: ids?.from ?? null,
+    to_id: ids?.to ?? null,
     from_time: last.timeMs,
     to_time: Math.max(last.timeMs, first.timeMs),
     cause,

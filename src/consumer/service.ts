@@ -89,23 +89,27 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const database = await openDatabase(config, ports, starting.signal)
     closers.add('database', () => database.close())
     waitingFor = 'Kafka has not answered yet'
-    await awaitAccess(config, 'tapeline-consumer', consumerRights(config), ports, starting.signal)
+    const rights = consumerRights(config)
+    const present = await awaitAccess(config, 'tapeline-consumer', rights, ports, starting.signal)
+    const topics = [...topicKinds(config.topics).keys()]
+    const lackingTopics = new Set(topics.filter((topic) => !present.has(topic)))
     const chunks = startChunkMaintenance(database, config.chunkMaintenance, clock, log, archived)
     closers.add('chunk maintenance', () => chunks.stop())
     maintenance = chunks
-    const watch = startEnvironmentProbe(database, config, ports)
+    const watch = startEnvironmentProbe(database, config, ports, lackingTopics)
     closers.add('environment probe', () => watch.stop())
     environment = watch
     const reopener = new Reopener(config, database, ports)
     closers.add('reopener', () => reopener.stop())
     const letters = new DeadLetterSender(config, ports)
     closers.add('dead letters', () => letters.close())
-    const topics = [...topicKinds(config.topics).keys()]
     const running = new Worker(config, {
       ...ports,
       counts,
       store: databaseStore(database, clock, log),
-      openFetcher: () => new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', topics),
+      lackingTopics,
+      openFetcher: () =>
+        new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', topics, undefined, lackingTopics),
       openGroupClient: (names) => openGroupClient({ ...config, clientId: 'tapeline-consumer' }, names),
       sendLetters: (found, signal) => letters.send(found, signal),
       checkSource: sourceCheck(config, database, ports),
@@ -114,7 +118,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     })
     worker = running
     const progress = () => ({ assigned: running.assigned, stored: running.batchBuilder.progress() })
-    const probe = new LagProbe(config.kafka, 'tapeline-consumer-lag', topics, progress, ports)
+    const probe = new LagProbe(
+      ...([config.kafka, 'tapeline-consumer-lag', topics, progress, ports, lackingTopics] as const),
+    )
     closers.add('lag', () => probe.stop())
     lag = probe
     running.start()

@@ -22,6 +22,8 @@ export interface WorkerPorts
     Pick<FetchLoopPorts, 'openFetcher'> {
   readonly store: ConsumerStore
   readonly openGroupClient: (topics: readonly string[]) => GroupClient
+  /** Topics that do not exist yet; see {@link kafkaConsumer}. */
+  readonly lackingTopics: Set<string>
   /** Continuing would lose or corrupt data. Nothing uncommitted is lost. */
   readonly onFatal: (error: unknown) => void
 }
@@ -42,6 +44,11 @@ const MAX_SEALED = 2
 
 /** A batch takes milliseconds. A database that takes longer than this is considered unhealthy. */
 const WRITING_LIMIT_MS = 10_000
+
+/**
+ * Bytes of a batch. It limits those with order books: the other messages of the largest batch take 4 MB.
+ */
+const BATCH_MAX_BYTES = 8 << 20
 
 /** Bytes held before fetching pauses. Fetches in flight are still taken in. */
 const MAX_HELD_BYTES = 32 << 20
@@ -68,20 +75,24 @@ export class Worker {
     this.#ports = ports
     const { topics, batchSize, flushIntervalMs, backoff } = config
     const kindOf = topicKinds(topics)
-    const limits = { maxSealed: MAX_SEALED, maxBytes: MAX_HELD_BYTES }
+    const limits = { maxSealed: MAX_SEALED, maxBytes: MAX_HELD_BYTES, batchMaxBytes: BATCH_MAX_BYTES }
     const batchBuilder = new BatchBuilder({ kindOf, batchSize, flushIntervalMs, ...limits })
     this.batchBuilder = batchBuilder
     this.#filled = new Wake(ports.clock)
     this.#room = new Wake(ports.clock)
     const shared = { ...ports, filled: this.#filled, room: this.#room }
-    this.#reader = kafkaConsumer(config, {
-      ...shared,
-      buffer: batchBuilder,
-      readPositions: (partitions, found) => this.#readPositions(partitions, found),
-      isRetryable: (error) => !isTapelineError(error) && failureKind(error) === 'retry',
-      onRecreated: () => this.#onRecreated(),
-      onTruncated: (position) => this.#onTruncated(position),
-    })
+    this.#reader = kafkaConsumer(
+      config,
+      {
+        ...shared,
+        buffer: batchBuilder,
+        readPositions: (partitions, found) => this.#readPositions(partitions, found),
+        isRetryable: (error) => !isTapelineError(error) && failureKind(error) === 'retry',
+        onRecreated: () => this.#onRecreated(),
+        onTruncated: (position) => this.#onTruncated(position),
+      },
+      ports.lackingTopics,
+    )
     this.#writer = new BatchWriter(
       {
         ...shared,

@@ -54,6 +54,7 @@ export class ConsumerProcess {
       random: random.next,
       store: database.open(life),
       openFetcher: () => log.open(life),
+      lackingTopics: new Set(['depth']),
       openGroupClient: () => group.open(life),
       checkSource: () => Promise.resolve(true),
       async sendLetters(letters) {

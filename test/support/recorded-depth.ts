@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
+import { withReceiptStamp } from '../../src/foundation/binance/stream-frame.ts'
 import type { Quote } from '../../src/foundation/order-book/book-check.ts'
 import type { Anchor, BookDiff } from '../../src/foundation/order-book/book-rows.ts'
 import { diffOf, type Pair, quoteOf, snapshotOf } from './book-rows.ts'
@@ -48,21 +49,46 @@ export function recordedDepth(): RecordedDepth {
   const diffs: BookDiff[] = []
   const quotes: Quote[] = []
   let anchor: Anchor | null = null
-  for (const line of gunzipSync(readFileSync(RECORDED_DEPTH)).toString().trimEnd().split('\n')) {
-    const text = line.slice(line.indexOf(' ') + 1)
-    const receivedUs = Math.floor(Number(line.slice(0, line.indexOf(' '))) / 1000)
-    if (text.startsWith('{"stream":"btcusdt@depth@100ms"')) {
+  for (const { text, receivedUs } of recordedLines()) {
+    if (text.startsWith(DEPTH)) {
       const { data }: { data: DepthUpdate } = JSON.parse(text)
       const diff = diffOf(data.U, data.u, data.b, data.a, { eventTimeUs: data.E * 1000 })
       diffs.push({ ...diff, receivedUs })
     } else if (text.startsWith('{"stream":"btcusdt@bookTicker"')) {
       const { data }: { data: BookTicker } = JSON.parse(text)
       quotes.push(quoteOf(data.u, [data.b, data.B], [data.a, data.A]))
-    } else if (text.startsWith('{"lastUpdateId"')) {
+    } else if (text.startsWith(SNAPSHOT)) {
       const { lastUpdateId, bids, asks }: Snapshot = JSON.parse(text)
       anchor = snapshotOf(lastUpdateId, bids, asks, { limit: SNAPSHOT_LIMIT, receivedUs })
     }
   }
   if (anchor === null) throw new Error('the recorded frames have no snapshot')
   return { diffs, quotes, anchor }
+}
+
+/** The diffs and the snapshot as ingestion writes them into the topic, in the recorded order. */
+export function recordedDepthValues(): Buffer[] {
+  const values: Buffer[] = []
+  for (const { text, receivedUs } of recordedLines()) {
+    const event = text.startsWith(DEPTH)
+      ? text.slice(DEPTH.length + ',"data":'.length, -1)
+      : text.startsWith(SNAPSHOT)
+        ? text
+            .replace('{', '{"e":"depthSnapshot","s":"BTCUSDT",')
+            .replace('"bids"', `"limit":${SNAPSHOT_LIMIT},"bids"`)
+        : null
+    if (event !== null)
+      values.push(Buffer.from(withReceiptStamp(event, Math.floor(receivedUs / 1000), receivedUs)))
+  }
+  return values
+}
+
+const DEPTH = '{"stream":"btcusdt@depth@100ms"'
+const SNAPSHOT = '{"lastUpdateId"'
+
+function* recordedLines() {
+  for (const line of gunzipSync(readFileSync(RECORDED_DEPTH)).toString().trimEnd().split('\n')) {
+    const space = line.indexOf(' ')
+    yield { text: line.slice(space + 1), receivedUs: Math.floor(Number(line.slice(0, space)) / 1000) }
+  }
 }

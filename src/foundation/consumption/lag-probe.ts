@@ -43,15 +43,16 @@ export class LagProbe {
   readonly #known = new Map<string, Known>()
   readonly #running: Promise<void>
 
-  /** Begins to measure. */
+  /** Begins to measure. @param mayLack those of the topics that need not exist */
   constructor(
     kafka: KafkaConnection,
     clientId: string,
     topics: readonly string[],
     progress: () => Progress,
     ports: ServicePorts,
+    mayLack?: ReadonlySet<string>,
   ) {
-    this.#fetcher = new PartitionFetcher(kafka, clientId, topics)
+    this.#fetcher = new PartitionFetcher(kafka, clientId, topics, undefined, mayLack)
     this.#progress = progress
     this.#ports = ports
     this.#problem = new RepeatedProblem(ports.log, 'Measuring the lag')

@@ -13,10 +13,17 @@ import { type Assignment, GroupMembership } from './group-membership.ts'
 import type { MessageBuffer, ReadPosition } from './message-buffer.ts'
 
 /** The topics that become rows, with what is in them. Only ingestion reads the checkpoints. */
-export function topicKinds({ trades, bookTicker, gaps, deadLetters }: TopicNames): Map<string, TopicKind> {
+export function topicKinds({
+  trades,
+  bookTicker,
+  depth,
+  gaps,
+  deadLetters,
+}: TopicNames): Map<string, TopicKind> {
   return new Map([
     [trades, 'trades'],
     [bookTicker, 'bookTicker'],
+    [depth, 'depth'],
     [gaps, 'gaps'],
     [deadLetters, 'deadLetters'],
   ])
@@ -24,6 +31,8 @@ export function topicKinds({ trades, bookTicker, gaps, deadLetters }: TopicNames
 
 export interface ReaderOptions {
   readonly topics: readonly string[]
+  /** Those of them that do not exist yet. Each is removed, and read, once it exists. */
+  readonly lacking?: Set<string>
   readonly limits: FetchLimits
   readonly backoff: BackoffPolicy
   readonly sessionTimeoutMs: number
@@ -60,6 +69,7 @@ export interface ReaderPorts extends FetchWakes {
 export class PartitionReader {
   readonly membership: GroupMembership
   readonly kafka: FetchLoop
+  readonly #lacking: Set<string>
   readonly #backoff: BackoffPolicy
   readonly #ports: ReaderPorts
   readonly #stopping = new AbortController()
@@ -74,13 +84,15 @@ export class PartitionReader {
   #revision = 0
   #failure: string | null = null
 
-  constructor({ topics, limits, backoff, sessionTimeoutMs }: ReaderOptions, ports: ReaderPorts) {
+  constructor(options: ReaderOptions, ports: ReaderPorts) {
+    const { topics, lacking = new Set(), limits, backoff, sessionTimeoutMs } = options
+    this.#lacking = lacking
     this.#backoff = backoff
     this.#ports = ports
     this.membership = new GroupMembership(
       {
         ...ports,
-        openClient: () => ports.openGroupClient(topics),
+        openClient: () => ports.openGroupClient(topics.filter((topic) => !lacking.has(topic))),
         storedOffsets: () => ports.buffer.progress(),
         onAssigned: (assignment) => {
           this.#assignment = assignment
@@ -163,7 +175,10 @@ export class PartitionReader {
     const recreated = changed.filter(({ isRecreated }) => isRecreated)
     for (const { topic, id } of recreated) this.#ports.onRecreated(topic, id)
     if (recreated.length > 0) this.#positioned = null
-    if (changed.some(({ isResized }) => isResized))
+    const created = [...this.#lacking].filter((topic) => found.has(topic))
+    for (const topic of created) this.#lacking.delete(topic)
+    if (created.length > 0) this.membership.rejoin(`the topic ${created.join()} was created`)
+    else if (changed.some(({ isResized }) => isResized))
       this.membership.rejoin('the number of partitions of a topic has changed')
     this.#positionsWanted.ring()
   }

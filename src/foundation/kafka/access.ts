@@ -6,7 +6,13 @@ import { REQUESTS } from './broker-connections.ts'
 import { kafkaConnectionError, TOPIC_AUTHORIZATION_FAILED } from './broker-errors.ts'
 import { hasKafkaError, usableApi, withAdmin } from './client.ts'
 import type { KafkaConnection } from './config.ts'
-import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'
+import {
+  type DescribedTopic,
+  describeTopics,
+  refuseBroken,
+  type TopicMetadata,
+  withoutLacking,
+} from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'
 
@@ -14,6 +20,8 @@ export type TopicRight = 'READ' | 'WRITE'
 export interface NeededRights {
   readonly topics: ReadonlyMap<string, readonly TopicRight[]>
   readonly group?: string
+  /** Topics that need not exist. */
+  readonly mayLack?: ReadonlySet<string>
 }
 
 /** The two rights, by the names that Kafka uses in ACLs and messages. */
@@ -25,6 +33,7 @@ const BITS: Readonly<Record<TopicRight, number>> = {
 /**
  * Waits until a broker answers and grants the rights.
  *
+ * @returns the topics that exist
  * @throws TapelineError `ACCESS` when an operator must grant rights; the signal's reason when it aborts
  */
 export async function awaitAccess(
@@ -33,20 +42,20 @@ export async function awaitAccess(
   needed: NeededRights,
   ports: ServicePorts,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ReadonlyMap<string, TopicMetadata>> {
   const ask = () => unlessAborted(requireAccess(kafka, clientId, needed), signal)
   const warn = (error: unknown) => {
     if (isTapelineError(error) && error.code !== 'KAFKA') throw error
     const details = isTapelineError(error) ? { fix: error.fix } : { err: error }
     ports.log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
   }
-  await retry(ask, warn, backoff, ports, signal)
+  return retry(ask, warn, backoff, ports, signal)
 }
 
 /**
  * Connects like the services and checks that they have their rights. A missing right would
  * otherwise show days later, at the first gap. A producer would retry even a refused certificate.
- * @returns ids and partition counts of the topics
+ * @returns ids and partition counts of the topics that exist
  * @throws TapelineError `ACCESS` naming the wrong setting or all missing rights, `KAFKA` naming
  *   missing topics or a request whose versions the brokers do not support; other errors if no
  *   broker answers
@@ -60,7 +69,8 @@ export async function requireAccess(
   try {
     return await withAdmin(connection, `${clientId}-access`, async (admin) => {
       for (const [request, versions] of Object.entries(REQUESTS)) await usableApi(admin, request, versions)
-      const { topics } = await describeTopics(admin, connection.brokers, [...needed.topics.keys()], true)
+      const described = await describeTopics(admin, connection.brokers, [...needed.topics.keys()], true)
+      const topics = withoutLacking(described.topics, needed.mayLack)
       const lacking = [
         ...topics.flatMap((topic) => lackingOf(topic, needed.topics.get(topic.name ?? '') ?? [])),
         ...(await lackingGroup(admin, needed.group)),

@@ -205,8 +205,8 @@ class ClientRequests implements ProduceRequests, FetchRequests {
     this.#client = guardConnections(new Base({ ...clientOptions(connection, clientId), retries: 0 }))
   }
 
-  async metadata(topics: readonly string[]): Promise<ClusterLayout> {
-    this.#cluster = await clusterLayout(this.#client, this.#bootstrap, topics)
+  async metadata(topics: readonly string[], mayLack?: ReadonlySet<string>): Promise<ClusterLayout> {
+    this.#cluster = await clusterLayout(this.#client, this.#bootstrap, topics, mayLack)
     return this.#cluster
   }
 

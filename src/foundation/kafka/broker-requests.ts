@@ -20,8 +20,8 @@ export interface ProducerId {
 export type ProduceAnswer = produceV11.ProduceResponse
 
 interface MetadataRequests {
-  /** Asks a bootstrap broker. All topics must exist; see `clusterLayout`. */
-  metadata(topics: readonly string[]): Promise<ClusterLayout>
+  /** Asks a bootstrap broker. All topics must exist except those of `mayLack`; see `clusterLayout`. */
+  metadata(topics: readonly string[], mayLack?: ReadonlySet<string>): Promise<ClusterLayout>
   /** Closes the connections. Running requests reject or never settle. */
   close(): Promise<void>
 }

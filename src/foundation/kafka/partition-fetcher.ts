@@ -47,6 +47,7 @@ const PARTITION_MAX_BYTES = 1 << 20
 export class PartitionFetcher {
   readonly #connections: BrokerConnections<FetchRequests>
   readonly #topics: readonly string[]
+  readonly #mayLack: ReadonlySet<string> | undefined
   readonly #to: Brokers
   /** How many bootstrap brokers there are. */
   readonly #bootstraps: number
@@ -55,9 +56,17 @@ export class PartitionFetcher {
   /** Whether a failure occurred that a change of leaders may explain. */
   #isStale = false
 
-  constructor(connection: KafkaConnection, clientId: string, topics: readonly string[], to = realBrokers()) {
+  /** @param mayLack those of the topics that need not exist; read at each request */
+  constructor(
+    connection: KafkaConnection,
+    clientId: string,
+    topics: readonly string[],
+    to = realBrokers(),
+    mayLack?: ReadonlySet<string>,
+  ) {
     this.#connections = new BrokerConnections(to.clock, connection, (at) => to.openFetcher(at, clientId))
     this.#topics = topics
+    this.#mayLack = mayLack
     this.#to = to
     this.#bootstraps = connection.brokers.length
   }
@@ -87,7 +96,8 @@ export class PartitionFetcher {
   async #metadata(): Promise<ReadonlyMap<string, TopicLayout>> {
     for (let left = this.#bootstraps; ; left--) {
       try {
-        return (await this.#ask((requests) => requests.metadata(this.#topics), METADATA_MS)).topics
+        const ask = (requests: FetchRequests) => requests.metadata(this.#topics, this.#mayLack)
+        return (await this.#ask(ask, METADATA_MS)).topics
       } catch (error) {
         // A missing topic.
         if (left <= 1 || isTapelineError(error)) throw error

@@ -52,18 +52,35 @@ export async function describeTopics(
     .catch((error: unknown) => partialAnswer(error, isMetadata))
 }
 
-/** Requests the topics. @throws TapelineError `KAFKA` if some are missing; others without an answer */
+/** No topic may be missing. */
+const NONE: ReadonlySet<string> = new Set()
+
+/**
+ * Requests the topics.
+ * @param mayLack topics that are left out if they are missing
+ * @throws TapelineError `KAFKA` if others are missing; other errors without an answer
+ */
 export async function clusterLayout(
   client: Base,
   bootstrap: readonly string[],
   names: readonly string[],
+  mayLack: ReadonlySet<string> = NONE,
 ): Promise<ClusterLayout> {
-  const { topics, brokers } = await describeTopics(client, bootstrap, names)
+  const { topics: described, brokers } = await describeTopics(client, bootstrap, names)
+  const topics = withoutLacking(described, mayLack)
   refuseBroken(topics)
   return {
     topics: new Map(topics.map((topic) => [topic.name ?? '', layoutOf(topic)])),
     brokers: new Map(brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
   }
+}
+
+/** Returns all but the missing ones of `mayLack`. */
+export function withoutLacking(
+  topics: readonly DescribedTopic[],
+  mayLack: ReadonlySet<string> = NONE,
+): DescribedTopic[] {
+  return topics.filter(({ errorCode, name }) => errorCode !== UNKNOWN_TOPIC || !mayLack.has(name ?? ''))
 }
 
 /** @throws TapelineError `KAFKA` naming the missing topics; ResponseError for another error of one */

@@ -6,6 +6,9 @@
  * levels are no bytes. The SQL function `unpack_levels` reads the same format.
  */
 
+/** Dead-letter reason of an event with a price or quantity of more than 2⁵³ − 1 units. */
+export const LEVEL_DOES_NOT_FIT = 'a level does not fit'
+
 const ZERO = 0x30
 const DOT = 0x2e
 const QUOTE = 0x22

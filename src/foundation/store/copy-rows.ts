@@ -1,3 +1,5 @@
+import { packedMaxBytes, packLevels } from '../market/packed-levels.ts'
+
 /*
  * The binary format of COPY: a head, rows of length-prefixed fields, and an end. It costs the
  * server a quarter less than the text format, and this process needs neither strings nor a second
@@ -15,7 +17,7 @@ const NULL = -1
 
 const INITIAL_BYTES = 16 << 10
 
-/** Maximum bytes of a row: 13 fields, one of them a symbol of 40 characters. */
+/** Maximum bytes of a row without its levels: 13 fields, one of them a symbol of 40 characters. */
 const ROW_MAX_BYTES = 512
 
 /** PostgreSQL counts its microseconds from 2000-01-01. */
@@ -28,7 +30,10 @@ const DOT = 0x2e
 const DIGITS_PER_GROUP = 4
 
 /** The numbers of the types in `pg_type`. */
-const TYPE_IDS = { boolean: 16, bigint: 20, integer: 23, text: 25, timestamptz: 1184, numeric: 1700 }
+const TYPE_IDS = {
+  ...{ boolean: 16, bytea: 17, bigint: 20, integer: 23, text: 25, timestamptz: 1184 },
+  numeric: 1700,
+}
 
 export type Column = readonly [name: string, type: keyof typeof TYPE_IDS]
 
@@ -51,7 +56,7 @@ export class CopyRows {
 
   /** Begins a row, which must have exactly one field for each column. */
   begin(): void {
-    if (this.#at + ROW_MAX_BYTES > this.#bytes.length) this.#grow()
+    this.#makeRoom(ROW_MAX_BYTES)
     this.#starts.push(this.#at)
     this.#view.setInt16(this.#at, this.#columns.length)
     this.#at += 2
@@ -126,6 +131,21 @@ export class CopyRows {
       this.#group(source, at, Math.min(at + DIGITS_PER_GROUP, end), at + DIGITS_PER_GROUP)
   }
 
+  /**
+   * Writes packed levels as a `bytea`.
+   * @param start of the levels, like `EventFields.bidsStart`
+   * @returns false if a level does not fit; the row must be removed then
+   */
+  levels(source: Uint8Array, start: number, end: number, count: number): boolean {
+    this.#makeRoom(packedMaxBytes(count) + ROW_MAX_BYTES)
+    const from = this.#at + 4
+    const to = packLevels(source, start, end, this.#bytes, from)
+    if (to < 0) return false
+    this.#length(to - from)
+    this.#at = to
+    return true
+  }
+
   /** All rows, with head and end. */
   get bytes(): Buffer {
     this.#view.setInt16(this.#at, END)
@@ -170,8 +190,9 @@ export class CopyRows {
     this.#at += 2
   }
 
-  #grow(): void {
-    const bytes = Buffer.allocUnsafeSlow(this.#bytes.length * 2)
+  #makeRoom(needed: number): void {
+    if (this.#at + needed <= this.#bytes.length) return
+    const bytes = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#at + needed))
     this.#bytes.copy(bytes, 0, 0, this.#at)
     this.#bytes = bytes
     this.#view = viewOf(bytes)

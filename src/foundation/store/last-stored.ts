@@ -7,9 +7,9 @@ export interface LastStored {
   readonly eventType: EventType
   /** The highest stored epoch; 0 for bookTicker, which has none. */
   readonly epoch: number
-  /** The highest trade id of that epoch; null for bookTicker. */
+  /** The highest trade id or update id of that epoch; null for bookTicker. */
   readonly id: number | null
-  /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
+  /** Trade time, event time for depth, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
 }
 
@@ -39,6 +39,13 @@ const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS "eventType", 0 AS epoc
     SELECT ingestion_timestamp FROM book_ticker
     WHERE book_ticker.symbol = asked.symbol AND ingestion_timestamp >= $2::timestamptz
     ORDER BY ingestion_timestamp DESC LIMIT 1) AS last`
+
+const DEPTH = `SELECT asked.symbol, 'depth' AS "eventType", last.epoch, last.last_update_id::float8 AS id, ${ms('last.event_time')}
+  FROM unnest($1::text[]) AS asked (symbol)
+  CROSS JOIN LATERAL (
+    SELECT epoch, last_update_id, event_time FROM depth_updates
+    WHERE depth_updates.symbol = asked.symbol AND event_time >= $2::timestamptz
+    ORDER BY epoch DESC, last_update_id DESC LIMIT 1) AS last`
 
 const DAY_MS = 86_400_000
 
@@ -76,15 +83,14 @@ async function lastWithin(
   // A symbol in two partitions is requested twice.
   const streams = [...new Map(asked.map((one) => [streamOf(one), one])).values()]
   const trades = streams.filter(({ eventType }) => isTradeType(eventType))
-  const quotes = streams.filter(({ eventType }) => eventType === 'bookTicker')
   const rows: LastStored[] = []
   if (trades.length > 0) {
     const values = [trades.map(({ symbol }) => symbol), trades.map(({ eventType }) => eventType), from]
     rows.push(...(await connection.query<LastStored>(TRADES, values)).rows)
   }
-  if (quotes.length > 0) {
-    const values = [quotes.map(({ symbol }) => symbol), from]
-    rows.push(...(await connection.query<LastStored>(BOOK_TICKER, values)).rows)
+  for (const [type, text] of [['bookTicker', BOOK_TICKER] as const, ['depth', DEPTH] as const]) {
+    const symbols = streams.flatMap(({ symbol, eventType }) => (eventType === type ? [symbol] : []))
+    if (symbols.length > 0) rows.push(...(await connection.query<LastStored>(text, [symbols, from])).rows)
   }
   return rows
 }

@@ -3,14 +3,17 @@ import { ABSENT, EVENT_SOURCES, type EventFields } from '../market/event-fields.
 import { type Column, CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
+/** Tables with a row per event. */
+export type MarketTableName = 'trades' | 'book_ticker' | 'depth_updates' | 'depth_snapshots'
+
 export interface MarketTable {
-  readonly name: 'trades' | 'book_ticker'
+  readonly name: MarketTableName
   /** In the order in which `write` gives their fields. */
   readonly columns: readonly Column[]
   /** SQL for the event type of a row. */
   readonly eventType: string
-  /** Writes the fields of a row. The event is not kept. */
-  readonly write: (rows: CopyRows, event: EventFields) => void
+  /** Writes the fields of a row. The event is not kept. @returns false if a level does not fit */
+  readonly write: (rows: CopyRows, event: EventFields) => boolean
 }
 
 const WORDS = new Map([...EVENT_TYPES, ...EVENT_SOURCES].map((word) => [word, Buffer.from(word)]))
@@ -53,6 +56,7 @@ export const TRADES: MarketTable = {
     rows.timeUs(event.receivedUs)
     rows.text(WORDS.get(event.source) ?? NO_WORD)
     rows.integer(event.epoch)
+    return true
   },
 }
 
@@ -77,6 +81,7 @@ export const BOOK_TICKER: MarketTable = {
     rows.numeric(bytes, event.quantityStart, event.quantityEnd)
     rows.numeric(bytes, event.askPriceStart, event.askPriceEnd)
     rows.numeric(bytes, event.askQuantityStart, event.askQuantityEnd)
+    return true
   },
 }
 
@@ -108,13 +113,17 @@ export class MarketRows {
     return this.#rows.length
   }
 
-  /** @param event of the table's types; it is not kept */
-  add(event: EventFields): void {
+  /** @param event of the table's types; it is not kept. @returns false if a level does not fit */
+  add(event: EventFields): boolean {
     this.#rows.begin()
-    this.#table.write(this.#rows, event)
+    if (!this.#table.write(this.#rows, event)) {
+      this.#rows.remove(this.#rows.length - 1)
+      return false
+    }
     const count = this.#countOfStream(event)
     count.rows++
     this.#countOf.push(count)
+    return true
   }
 
   remove(index: number): void {

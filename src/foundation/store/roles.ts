@@ -1,6 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/** Creates the roles: see `0004_roles.sql`. @returns the statements that this user must not execute */
+/** Creates the roles: see `0005_roles.sql`. @returns the statements that this user must not execute */
 export async function applyRoles(connection: Queryable): Promise<string[]> {
   const { rows } = await connection.query<{ statement: string }>(
     'SELECT statement FROM tapeline_roles() AS statement',

@@ -1,12 +1,14 @@
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
+import { LEVEL_DOES_NOT_FIT } from '../../foundation/market/packed-levels.ts'
 import { isTapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Database, Queryable } from '../../foundation/store/database.ts'
+import { TABLE_OF } from '../../foundation/store/depth-tables.ts'
 import { failureKind } from '../../foundation/store/failures.ts'
 import { upsertGaps } from '../../foundation/store/ledger-rows.ts'
-import { BOOK_TICKER, MarketRows, TRADES } from '../../foundation/store/market-rows.ts'
+import { MarketRows } from '../../foundation/store/market-rows.ts'
 import { describeRefusal } from '../../foundation/store/sql-state.ts'
 import { type Original, originalOf } from './original-record.ts'
 import {
@@ -88,9 +90,10 @@ async function attempt(
   try {
     const stored = await store(connection, original.kind, decoder)
     // Check deferred constraints now, so that a failure is attributed to this message.
-    if (stored !== 'second') await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
-    if (dryRun || stored === 'second') await connection.query('ROLLBACK TO SAVEPOINT attempt')
-    return stored === 'second' ? { kind: 'failed', reason: SECOND_UNDER_ID } : { kind: stored }
+    const isStored = stored === 'stored' || stored === 'already there'
+    if (isStored) await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
+    if (dryRun || !isStored) await connection.query('ROLLBACK TO SAVEPOINT attempt')
+    return isStored ? { kind: stored } : { kind: 'failed', reason: stored }
   } catch (error) {
     // Only an error of the row means that the message is bad.
     if (failureKind(error) !== 'row') throw error
@@ -111,19 +114,19 @@ function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | n
   }
 }
 
-/** @returns `second` when another event has its id */
+/** @returns otherwise why it cannot be stored */
 async function store(
   connection: Queryable,
   kind: Original['kind'],
   { event, gap }: Decoder,
-): Promise<'stored' | 'already there' | 'second'> {
+): Promise<'stored' | 'already there' | typeof SECOND_UNDER_ID | typeof LEVEL_DOES_NOT_FIT> {
   const outcome = (isNew: boolean) => (isNew ? 'stored' : 'already there')
   if (kind === 'gaps') return outcome(gap !== null && (await upsertGaps(connection, [gap])) > 0)
-  const rows = new MarketRows(kind === 'trades' ? TRADES : BOOK_TICKER)
-  rows.add(event)
+  const rows = new MarketRows(TABLE_OF[event.type])
+  if (!rows.add(event)) return LEVEL_DOES_NOT_FIT
   if (kind === 'trades') {
-    if ((await rows.secondUnderId(connection)).length > 0) return 'second'
-    if (await isStoredNearby(connection, event)) return 'second'
+    if ((await rows.secondUnderId(connection)).length > 0) return SECOND_UNDER_ID
+    if (await isStoredNearby(connection, event)) return SECOND_UNDER_ID
   }
   return outcome((await rows.insert(connection)).length > 0)
 }

@@ -45,6 +45,51 @@ CREATE TABLE book_ticker (
 SELECT create_hypertable('book_ticker', 'ingestion_timestamp', chunk_time_interval => interval '1 day', create_default_indexes => false);
 CREATE UNIQUE INDEX book_ticker_identity ON book_ticker (symbol, ingestion_timestamp, update_id);
 
+-- Changes of order books (100 ms each), and whole books. Levels are packed bytes, which unpack_levels
+-- reads. The identity has the order in which a book takes them.
+CREATE TABLE depth_updates (
+  event_time          timestamptz NOT NULL,
+  symbol              text        NOT NULL,
+  epoch               integer     NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
+  first_update_id     bigint      NOT NULL,
+  last_update_id      bigint      NOT NULL,
+  bids                bytea       NOT NULL,
+  asks                bytea       NOT NULL,
+  ingestion_timestamp timestamptz NOT NULL
+);
+COMMENT ON COLUMN depth_updates.bids IS 'Packed levels that changed: unpack_levels(bids). Quantity 0 removes a level. Asks likewise.';
+-- pglz saves nothing of packed levels.
+ALTER TABLE depth_updates ALTER COLUMN bids SET STORAGE EXTERNAL, ALTER COLUMN asks SET STORAGE EXTERNAL;
+SELECT create_hypertable('depth_updates', 'event_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
+CREATE UNIQUE INDEX depth_updates_identity ON depth_updates (symbol, epoch, last_update_id, first_update_id, event_time);
+CREATE INDEX depth_updates_by_time ON depth_updates (symbol, event_time);
+
+CREATE TABLE depth_snapshots (
+  ingestion_timestamp timestamptz NOT NULL,
+  symbol              text        NOT NULL,
+  epoch               integer     NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
+  last_update_id      bigint      NOT NULL,
+  kind                text        NOT NULL CHECK (kind IN ('rest', 'derived')),
+  level_limit         integer,
+  bids                bytea       NOT NULL,
+  asks                bytea       NOT NULL,
+  bid_horizon         numeric(20,8),
+  ask_horizon         numeric(20,8),
+  event_time          timestamptz,
+  anchor_update_id    bigint,
+  anchor_timestamp    timestamptz,
+  CHECK ((kind = 'rest') = (level_limit IS NOT NULL)),
+  CHECK ((kind = 'derived') = (event_time IS NOT NULL AND anchor_update_id IS NOT NULL AND anchor_timestamp IS NOT NULL))
+);
+COMMENT ON TABLE depth_snapshots IS 'Whole order books: rest, as the exchange returned them; derived, rebuilt from one of these and depth_updates so that reading is fast.';
+COMMENT ON COLUMN depth_snapshots.level_limit IS 'Levels per side that were requested.';
+COMMENT ON COLUMN depth_snapshots.bid_horizon IS 'The book is exact at and above this bid; null: it has every bid. Asks likewise, at and below.';
+COMMENT ON COLUMN depth_snapshots.event_time IS 'Of the last change in a derived book; its ingestion_timestamp is that of this change.';
+COMMENT ON COLUMN depth_snapshots.anchor_update_id IS 'last_update_id of the rest snapshot that a derived book began from; anchor_timestamp is its receipt.';
+ALTER TABLE depth_snapshots ALTER COLUMN bids SET STORAGE EXTERNAL, ALTER COLUMN asks SET STORAGE EXTERNAL;
+SELECT create_hypertable('depth_snapshots', 'ingestion_timestamp', chunk_time_interval => interval '1 day', create_default_indexes => false);
+CREATE UNIQUE INDEX depth_snapshots_identity ON depth_snapshots (symbol, epoch, last_update_id, kind, ingestion_timestamp);
+
 -- A sum over trades counts volume twice, as trades and as aggTrades: query these views instead.
 CREATE VIEW raw_trades AS
 SELECT trade_time, event_time, symbol, epoch, trade_id, price, quantity, is_buyer_maker,

@@ -1,7 +1,19 @@
 -- RETENTION_DAYS, COMPRESS_AFTER_DAYS and RETENTION_ARCHIVED_ONLY. The functions run with their owner's
 -- rights: only the owner of a hypertable may drop chunks, and a consumer should not need to be the owner.
 
--- Drops the chunks of trades and book_ticker that are entirely older than so many days. Records in
+-- The hypertables, each with its time, and how it is compressed: the columns of its unique index, so
+-- that a repeated row is still found.
+CREATE FUNCTION tapeline_hypertables()
+RETURNS TABLE (name text, time_column text, segment_by text, order_by text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  VALUES ('trades', 'trade_time', 'symbol, event_type', 'trade_time, trade_id'),
+    ('book_ticker', 'ingestion_timestamp', 'symbol', 'ingestion_timestamp, update_id'),
+    ('depth_updates', 'event_time', 'symbol, epoch', 'last_update_id, first_update_id, event_time'),
+    ('depth_snapshots', 'ingestion_timestamp', 'symbol, epoch', 'last_update_id, kind, ingestion_timestamp');
+END;
+
+-- Drops the chunks of the hypertables that are entirely older than so many days. Records in
 -- meta, as retention:TABLE, the time before which rows were dropped. Days count from now or from
 -- the end of the newest chunk, whichever is earlier: a consumer that lags, or an old capture, loses
 -- nothing that was just stored. One caller at a time; the others get no rows. Returns a row per
@@ -21,12 +33,13 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN; END IF;
   SELECT least(now(), max(range_end)) INTO newest
   FROM timescaledb_information.chunks
-  WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker') AND range_start <= now();
+  WHERE hypertable_schema = current_schema() AND hypertable_name IN (SELECT h.name FROM tapeline_hypertables() AS h)
+    AND range_start <= now();
   FOR old IN
     SELECT oldest.name, count(*)::integer AS number, max(oldest.range_end) AS ends
     FROM (
       SELECT c.hypertable_name::text AS name, c.range_end FROM timescaledb_information.chunks AS c
-      WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker')
+      WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN (SELECT h.name FROM tapeline_hypertables() AS h)
         AND c.range_end <= newest - make_interval(days => keep_days)
       ORDER BY c.range_end, c.hypertable_name LIMIT 50) AS oldest
     GROUP BY oldest.name ORDER BY oldest.name
@@ -52,6 +65,7 @@ LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   newest timestamptz;
   chunk  record;
+  plan   record;
 BEGIN
   IF after_days IS NULL OR after_days < 1 THEN
     RAISE EXCEPTION 'after_days must be 1 or more, not %', after_days USING ERRCODE = '22023';
@@ -59,24 +73,20 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN; END IF;
   SELECT least(now(), max(c.range_end)) INTO newest
   FROM timescaledb_information.chunks c
-  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker') AND c.range_start <= now();
+  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN (SELECT h.name FROM tapeline_hypertables() AS h)
+    AND c.range_start <= now();
   SELECT c.hypertable_name::text AS name, format('%I.%I', c.chunk_schema, c.chunk_name) AS path, c.range_end AS ends INTO chunk
   FROM timescaledb_information.chunks c
-  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker') AND NOT c.is_compressed
-    AND c.range_end <= newest - make_interval(days => after_days)
+  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN (SELECT h.name FROM tapeline_hypertables() AS h)
+    AND NOT c.is_compressed AND c.range_end <= newest - make_interval(days => after_days)
   ORDER BY c.range_end, c.hypertable_name LIMIT 1;
   IF NOT FOUND THEN RETURN; END IF;
-  -- The columns of the unique index, so that a repeated row is still found. As text, because the
-  -- Apache licence refuses these statements, and must not prevent creating the function.
+  -- As text, because the Apache licence refuses these statements, and must not prevent creating the function.
   IF NOT (SELECT h.compression_enabled FROM timescaledb_information.hypertables h
           WHERE h.hypertable_schema = current_schema() AND h.hypertable_name = chunk.name) THEN
-    IF chunk.name = 'trades' THEN
-      EXECUTE $sql$ALTER TABLE trades SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol, event_type',
-        timescaledb.compress_orderby = 'trade_time, trade_id')$sql$;
-    ELSE
-      EXECUTE $sql$ALTER TABLE book_ticker SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol',
-        timescaledb.compress_orderby = 'ingestion_timestamp, update_id')$sql$;
-    END IF;
+    SELECT * INTO STRICT plan FROM tapeline_hypertables() AS h WHERE h.name = chunk.name;
+    EXECUTE format('ALTER TABLE %I SET (timescaledb.compress, timescaledb.compress_segmentby = %L, timescaledb.compress_orderby = %L)',
+      plan.name, plan.segment_by, plan.order_by);
   END IF;
   EXECUTE 'SELECT compress_chunk($1::regclass)' USING chunk.path;
   table_name := chunk.name;
@@ -94,8 +104,10 @@ LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   chunk   record;
   counted bigint;
+  own     record;
 BEGIN
-  IF hypertable NOT IN ('trades', 'book_ticker') OR NOT from_time < to_time THEN
+  SELECT * INTO own FROM tapeline_hypertables() AS h WHERE h.name = hypertable;
+  IF NOT FOUND OR NOT from_time < to_time THEN
     RAISE EXCEPTION 'there is no such chunk of %', hypertable USING ERRCODE = '22023';
   END IF;
   IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN false; END IF;
@@ -107,7 +119,7 @@ BEGIN
     EXECUTE 'LOCK TABLE ' || chunk.path || ' IN ACCESS EXCLUSIVE MODE';
   END LOOP;
   EXECUTE format('SELECT count(*) FROM %I WHERE %I >= $1 AND %2$I < $2', hypertable,
-    CASE hypertable WHEN 'trades' THEN 'trade_time' ELSE 'ingestion_timestamp' END) INTO counted USING from_time, to_time;
+    own.time_column) INTO counted USING from_time, to_time;
   IF counted <> expected THEN RETURN false; END IF;
   PERFORM drop_chunks(format('%I', hypertable)::regclass, older_than => to_time, newer_than => from_time);
   INSERT INTO dropped_days AS stored (table_name, day, symbol, rows, hash)

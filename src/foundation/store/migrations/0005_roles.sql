@@ -57,12 +57,13 @@ BEGIN
     FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'block_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets',
-        'dropped_days')
+        'meta', 'trades', 'book_ticker', 'depth_updates', 'depth_snapshots', 'raw_trades', 'agg_trades', 'block_trades', 'spreads',
+        'depth_levels', 'depth_snapshot_levels', 'gaps', 'dead_letters', 'consumer_offsets', 'dropped_days')
       UNION ALL
       SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
       WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
-        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'candles', 'tapeline_roles', 'drop_archived_chunk')
+        AND proname IN ('tapeline_hypertables', 'drop_old_chunks', 'compress_next_chunk', 'drop_archived_chunk', 'candles',
+        'unpack_units', 'unpack_levels', 'book_at', 'book_known_again', 'tapeline_roles')
     LOOP
       EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
     END LOOP;
@@ -75,11 +76,11 @@ BEGIN
   -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
   -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
   -- statement would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, block_trades, spreads, gaps, dead_letters,
-    consumer_offsets, dropped_days TO tapeline_reader';
-  EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, depth_updates, depth_snapshots, raw_trades, agg_trades,
+    block_trades, spreads, depth_levels, depth_snapshot_levels, gaps, dead_letters, consumer_offsets, dropped_days TO tapeline_reader';
+  EXECUTE 'GRANT EXECUTE ON FUNCTION candles, unpack_units, unpack_levels, book_at, book_known_again TO tapeline_reader';
   EXECUTE 'GRANT SELECT ON schema_migrations, dropped_days TO tapeline_writer';
-  EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
+  EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, depth_updates, depth_snapshots, dead_letters TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
   EXECUTE 'GRANT UPDATE (attempts, reason, first_failed_at, failed_at, resolved_at) ON dead_letters TO tapeline_writer';
   EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer),
