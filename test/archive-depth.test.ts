@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
+import { readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { CHUNK_ROWS } from '../src/foundation/archive/row-chunk.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
+import { columns } from './support/columns.ts'
+import { startTapeline } from './support/processes.ts'
 import { eventValue, gapRow, record } from './support/records.ts'
 
 const DATE = '2024-08-09'
@@ -194,3 +198,51 @@ test('without depth the archive has no folder and no file of it', async () => {
     [],
   )
 })
+
+for (const format of ['parquet', 'csv'] as const)
+  test(`export --archive writes the levels of a symbol and day as ${format}`, async () => {
+    await using archive = await createArchive()
+    const levels: Levels = [
+      ['2', '1.5'],
+      ['1', '0'],
+    ]
+    await archive.add('depth', [
+      ...[diff(4, 4, []), diff(1, 3, levels, levels), diff(1, 1, levels, [], 'ETHUSDT')],
+      snapshot(4, levels, []),
+    ])
+    await archive.publish()
+    const out = join(archive.folder, '..', `exported-${format}-${process.pid}`)
+    const args = ['--day', DATE, '--archive', '--no-verify', '--format', format, '--out', out]
+    const env = { ARCHIVE_URL: archive.folder }
+    await using refused = startTapeline(
+      ['export', 'BTCUSDT', '--day', DATE, '--type', 'depth', '--out', out],
+      { env },
+    )
+    await refused.assertExit(2, 60_000)
+    assert.match(refused.output(), /only an archive has a row per level/)
+    await using exporting = startTapeline(['export', 'BTCUSDT', '--type', 'depth,depthSnapshot', ...args], {
+      env,
+    })
+    await exporting.assertExit(0, 60_000)
+    const rows = async (type: string, columns: string) => {
+      const path = join(out, `BTCUSDT-${type}-${DATE}.${format}`)
+      const found = await archive.duckDb.rows<object>(`SELECT ${columns} FROM '${path}'`)
+      return found.map((row) => Object.values(row).join(' '))
+    }
+    const level = 'side, level, price::DECIMAL(20,8)::VARCHAR, quantity::DECIMAL(20,8)::VARCHAR'
+    assert.deepEqual(await rows('depth', `last_update_id, ${level}`), [
+      ...['3 ask 1 2.00000000 1.50000000', '3 ask 2 1.00000000 0.00000000'],
+      ...['3 bid 1 2.00000000 1.50000000', '3 bid 2 1.00000000 0.00000000', '4    '],
+    ])
+    assert.deepEqual(await rows('depthSnapshot', `last_update_id, level_limit, ${level}`), [
+      ...['4 5000 bid 1 2.00000000 1.50000000', '4 5000 bid 2 1.00000000 0.00000000'],
+    ])
+    const manifest = JSON.parse(
+      readFileSync(join(out, `BTCUSDT-depth-depthSnapshot-${DATE}.${format}.manifest.json`), 'utf8'),
+    )
+    assert.deepEqual(columns(manifest.files, 'type', 'rows'), [
+      ['depth', 5],
+      ['depthSnapshot', 2],
+    ])
+    rmSync(out, { recursive: true })
+  })

@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { openDuckDb } from '../src/foundation/archive/duckdb.ts'
-import type { TickType } from '../src/foundation/market/event.ts'
+import type { EventType } from '../src/foundation/market/event.ts'
 import { isoOfUs } from '../src/foundation/market/time-unit.ts'
 import { TextReader } from '../src/foundation/store/text-reader.ts'
 import { COLUMNS } from '../src/tools/export/columns.ts'
@@ -292,7 +292,7 @@ function sha256(path: string): string {
 /** The database's values as text, in the order of the file; null is empty. */
 async function storedRows(
   database: Awaited<ReturnType<typeof createAuditedMarket>>['database'],
-  type: TickType,
+  type: EventType,
 ): Promise<string[][]> {
   const columns = COLUMNS[type].map(({ name, kind }) =>
     kind === 'time'
@@ -312,7 +312,7 @@ async function storedRows(
 }
 
 /** Reads with another library, set to return bytes: it would convert decimals to numbers. */
-async function parquetRows(path: string, type: TickType): Promise<string[][]> {
+async function parquetRows(path: string, type: EventType): Promise<string[][]> {
   const file = await asyncBufferFromFile(path)
   const metadata = await parquetMetadataAsync(file)
   for (const element of metadata.schema) {

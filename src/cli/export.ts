@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { TICK_TYPES, type TickType } from '../foundation/market/event.ts'
+import { EVENT_TYPES, type EventType, isTickType, TICK_TYPES } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
@@ -22,7 +22,7 @@ interface ExportFlags {
   readonly day?: string
   readonly from?: string
   readonly to?: string
-  readonly type: readonly TickType[]
+  readonly type: readonly EventType[]
   readonly format: 'parquet' | 'csv'
   readonly out: string
   readonly force?: true
@@ -31,6 +31,9 @@ interface ExportFlags {
 }
 
 const DAY_MS = 86_400_000
+
+/** A row per level. Only the archive has them in this form. */
+const DEPTH_TYPES = EVENT_TYPES.filter((type) => !isTickType(type))
 
 /** Sorting a day of a busy symbol takes a while. */
 const STATEMENT_TIMEOUT_MS = 3_600_000
@@ -46,8 +49,8 @@ export function exportCommand(): Command {
     .option('--from <day>', 'the first of several days; each has its own files')
     .option('--to <day>', 'the last of them; default: yesterday')
     .addOption(
-      new Option('--type <list>', TICK_TYPES.join(', '))
-        .default([...TICK_TYPES], 'all')
+      new Option('--type <list>', `${TICK_TYPES.join(', ')}; with --archive also ${DEPTH_TYPES.join(', ')}`)
+        .default([...TICK_TYPES], 'all but those of depth')
         .argParser(parseTypes),
     )
     .addOption(
@@ -60,6 +63,11 @@ export function exportCommand(): Command {
     .addHelpText('after', HELP)
     .action(async (given: readonly string[], flags: ExportFlags) => {
       const symbols = parseSymbols(given)
+      const depth = flags.type.find((type) => !isTickType(type))
+      if (depth !== undefined && flags.archive !== true)
+        throw new TapelineError('INPUT', `--type ${depth}: only an archive has a row per level`, {
+          fix: 'Add --archive, or leave it out.',
+        })
       const days = daysOf(flags, Date.now())
       makeFolder(flags.out)
       await interruptible((signal) => exportAll(symbols, days, flags, signal))
@@ -197,11 +205,11 @@ function daysOf({ day, from, to }: ExportFlags, nowMs: number): Day[] {
   })
 }
 
-function parseTypes(text: string): TickType[] {
+function parseTypes(text: string): EventType[] {
   const names = text.split(',').map((name) => name.trim())
-  const types = TICK_TYPES.filter((type) => names.includes(type))
+  const types = EVENT_TYPES.filter((type) => names.includes(type))
   if (types.length !== new Set(names).size)
-    throw new InvalidArgumentError(`Expected a comma list of ${TICK_TYPES.join(', ')}.`)
+    throw new InvalidArgumentError(`Expected a comma list of ${EVENT_TYPES.join(', ')}.`)
   return types
 }
 
@@ -216,7 +224,7 @@ function makeFolder(path: string): void {
 }
 
 /** Shows the progress in place, only on a terminal. */
-function progress(): (type: TickType, rows: number) => void {
+function progress(): (type: EventType, rows: number) => void {
   if (!process.stderr.isTTY) return () => {}
   return (type, rows) => drawOn(process.stderr, `\r${type}: ${countText(rows)} rows\u001b[K\r`)
 }

@@ -3,7 +3,7 @@ import type { ArchiveSnapshot, RowRange } from '../../foundation/archive/archive
 import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import { quoted } from '../../foundation/archive/duckdb.ts'
 import { ARCHIVE_TABLES, DAY_TABLES } from '../../foundation/archive/tables.ts'
-import type { TickType } from '../../foundation/market/event.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 import { archiveTables, storedUntil } from '../verify/archive-tables.ts'
 import type { Day } from './day.ts'
 import type { DayStore } from './day-store.ts'
@@ -52,7 +52,7 @@ async function rangeAround(
   symbol: string,
   { fromMs, toMs }: Day,
 ): Promise<RowRange> {
-  const types = await duckDb.rows<{ type: TickType }>(
+  const types = await duckDb.rows<{ type: EventType }>(
     `SELECT DISTINCT event_type AS type FROM (${await snapshot.textRelation('gaps')})
      WHERE symbol = ${quoted(symbol)} AND from_time IS NULL AND to_time IS NULL AND from_id IS NOT NULL`,
   )

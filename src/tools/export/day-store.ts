@@ -1,5 +1,5 @@
 import type { DuckDb } from '../../foundation/archive/duckdb.ts'
-import type { TickType } from '../../foundation/market/event.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import type { StoredUntil } from '../verify/watermark.ts'
 import type { Day } from './day.ts'
@@ -16,9 +16,9 @@ export interface DayStore {
   facts(day: Day): Promise<Pick<Manifest, 'source' | 'timeUnit' | 'dayIsOver'> & { readonly takenAt: Date }>
   /** Provides the rows of a type and day to the engine, until it is called again. */
   rowsOf(
-    type: TickType,
+    type: EventType,
     symbol: string,
     day: Day,
-    onProgress: (type: TickType, rows: number) => void,
+    onProgress: (type: EventType, rows: number) => void,
   ): Promise<EngineRows>
 }

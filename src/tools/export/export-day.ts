@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { localFiles } from '../../foundation/archive/local-files.ts'
-import { TICK_TYPES, type TickType } from '../../foundation/market/event.ts'
+import { type EventType, TICK_TYPES } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
 import type { Report } from '../verify/report-types.ts'
@@ -32,7 +32,7 @@ export interface DayAudit {
 export interface Target {
   readonly symbol: string
   readonly day: Day
-  readonly types: readonly TickType[]
+  readonly types: readonly EventType[]
   readonly format: Format
   /** An existing folder. */
   readonly folder: string
@@ -42,7 +42,7 @@ export interface ExportOptions extends Target {
   readonly force: boolean
   /** Null: no audit; the manifest says so. */
   readonly audit: DayAudit | null
-  readonly onProgress: (type: TickType, rows: number) => void
+  readonly onProgress: (type: EventType, rows: number) => void
 }
 
 /**
@@ -141,7 +141,8 @@ function toDisk(path: string): void {
 }
 
 function namesOf({ symbol, day, types, format }: Target) {
-  const some = types.length === TICK_TYPES.length ? '' : `-${types.join('-')}`
+  const isDefault = types.join() === TICK_TYPES.join()
+  const some = isDefault ? '' : `-${types.join('-')}`
   const manifestName = `${symbol}${some}-${day.name}.${format}.manifest.json`
   const targets = types.map((type) => ({ type, name: `${symbol}-${type}-${day.name}.${format}` }))
   return { targets, manifestName, names: [...targets.map(({ name }) => name), manifestName] }

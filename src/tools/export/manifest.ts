@@ -1,10 +1,10 @@
-import type { TickType } from '../../foundation/market/event.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import type { Report } from '../verify/report-types.ts'
 import { isoText } from '../verify/scope.ts'
 
 export interface ExportedFile {
-  readonly type: TickType
+  readonly type: EventType
   readonly name: string
   readonly rows: number
   readonly bytes: number

@@ -1,7 +1,7 @@
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
-import type { TickType } from '../../foundation/market/event.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
-import { COLUMNS, ID_COLUMN, TIME_COLUMN } from './columns.ts'
+import { COLUMNS, ID_COLUMN, LATER_COLUMNS, TIME_COLUMN } from './columns.ts'
 import type { ExportedFile, RowPlace } from './manifest.ts'
 
 export type Format = 'parquet' | 'csv'
@@ -22,7 +22,7 @@ const OPTIONS: Readonly<Record<Format, string>> = {
 /** Writes rows to a file, sorted by time and id. */
 export async function writeRowFile(
   duckDb: DuckDb,
-  type: TickType,
+  type: EventType,
   { from, isSorted }: EngineRows,
   format: Format,
   path: string,
@@ -32,9 +32,9 @@ export async function writeRowFile(
   )
   const [time, id] = [TIME_COLUMN[type], ID_COLUMN[type]]
   // The alias keeps the order by the time itself, not by its text.
-  const order = isSorted ? '' : `ORDER BY stored.${time}, stored.${id}`
+  const order = [time, id, ...LATER_COLUMNS[type]].map((name) => `stored.${name}`).join()
   const [written] = await duckDb.rows<{ Count: bigint }>(
-    `COPY (SELECT ${columns.join(', ')} FROM ${from} AS stored ${order}) TO ${quoted(path)} (${OPTIONS[format]})`,
+    `COPY (SELECT ${columns.join(', ')} FROM ${from} AS stored ${isSorted ? '' : `ORDER BY ${order}`}) TO ${quoted(path)} (${OPTIONS[format]})`,
   )
   const end = async (direction: 'ASC' | 'DESC'): Promise<RowPlace | null> => {
     const [row] = await duckDb.rows<{ id: bigint; us: bigint }>(

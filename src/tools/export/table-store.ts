@@ -1,6 +1,6 @@
 import { type CopiedPlace, CopiedRows } from '../../foundation/archive/copied-rows.ts'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
-import { isTradeType, type TickType } from '../../foundation/market/event.ts'
+import { isTickType, isTradeType, type TickType } from '../../foundation/market/event.ts'
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { readFact } from '../../foundation/store/meta.ts'
@@ -32,6 +32,10 @@ export function tableStore(reader: TextReader, duckDb: DuckDb): DayStore {
       }
     },
     async rowsOf(type, symbol, day, onProgress) {
+      if (!isTickType(type))
+        throw new TapelineError('INPUT', `${type} cannot be exported from the tables`, {
+          fix: 'Export it from the archive: add --archive.',
+        })
       await duckDb.run(`DROP TABLE IF EXISTS ${COPIED}`)
       const table = await duckDb.createTable(COPIED, COLUMNS[type])
       const copied = new CopiedRows(COLUMNS[type], ID_COLUMN[type], table.add)
