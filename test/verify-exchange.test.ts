@@ -91,7 +91,7 @@ test('compares samples of each day with the exchange, and names a differing row'
   )
   assert.match(
     found?.examples[0]?.detail ?? '',
-    /^price \d+\.\d+, at the exchange \d+\.?\d*; time \d{16}, at the exchange \d{16}$/,
+    /^price \d+\.?\d*, at the exchange \d+\.?\d*; time \d{16}, at the exchange \d{16}$/,
   )
 })
 

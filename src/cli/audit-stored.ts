@@ -81,12 +81,14 @@ export async function verifyArchive(
   const ends = await openStoredEnds(settings, signal)
   // Imported here, since the other commands do not need the engine.
   const { archiveTables, storedUntil } = await import('../tools/verify/archive-tables.ts')
+  const { archivedRows } = await import('../tools/verify/archive-depth.ts')
   try {
     return await withStoredArchive(settings, signal, (reader) => {
       const once = () =>
         reader.read(async (snapshot) =>
           audit(await archiveTables(reader, snapshot, scope), {
             ...{ ...options, readEnds: ends.read, storedUntil: storedUntil(snapshot) },
+            depthRows: archivedRows(reader.duckDb, snapshot),
           }),
         )
       return settled(once, settleTimes(settings, true), signal)
@@ -174,9 +176,9 @@ async function compareStored(
  * default address, if the rows come from there.
  */
 export async function openStoredEnds(settings: Settings, signal: AbortSignal): Promise<EndOffsets> {
-  const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
+  const { trades, bookTicker, gaps, deadLetters, depth } = topicNames(settings)
   const kafka = storedKafka(settings)
-  const opening = openEndOffsets(kafka, [trades, bookTicker, gaps, deadLetters])
+  const opening = openEndOffsets(kafka, [trades, bookTicker, gaps, deadLetters, depth], new Set([depth]))
   const found = await unlessAborted(opening, signal)
   const ends = settings.isSet('KAFKA_BROKERS') ? found : onlyOfRows(found, kafka.brokers.join())
   return { read: (stored) => unlessAborted(ends.read(stored), signal), close: () => ends.close() }

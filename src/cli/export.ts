@@ -165,7 +165,7 @@ function auditOf(
   const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
   return {
     of: async ({ connection, storedUntil }) => {
-      const how = { scope, limit: 5, readEnds, signal, allowsUnknown: true, storedUntil }
+      const how = { scope, limit: 5, readEnds, signal, allowsUnknown: true, storedUntil, depthRows: null }
       const found = await audit(connection, how)
       return settling.wantsLater(found.watermark, (first) => mayStillArrive(found, first)) ? null : found
     },

@@ -6,7 +6,7 @@ import { quoted } from '../../src/foundation/archive/duckdb.ts'
 import { localFiles } from '../../src/foundation/archive/local-files.ts'
 import { ARCHIVE_TABLES, COLUMN_KINDS } from '../../src/foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../../src/foundation/archive/text-relations.ts'
-import { isTradeType, TICK_TYPES, type TickType } from '../../src/foundation/market/event.ts'
+import { EVENT_TYPES, type EventType } from '../../src/foundation/market/event.ts'
 import type { Queryable } from '../../src/foundation/store/database.ts'
 import { csvLine } from '../../src/foundation/store/text-reader.ts'
 import { type ArchiveParts, createArchive } from './archive-parts.ts'
@@ -17,19 +17,33 @@ import { type ArchiveParts, createArchive } from './archive-parts.ts'
  */
 export async function archiveOf(connection: Queryable): Promise<ArchiveParts> {
   const archive = await createArchive()
-  for (const type of TICK_TYPES) await writeDays(archive, connection, type)
+  for (const type of EVENT_TYPES) await writeDays(archive, connection, type)
   await writeTexts(archive, connection, 'gaps', GAPS)
   await writeTexts(archive, connection, 'recordings', RECORDINGS)
   await writeTexts(archive, connection, 'dead_letters', DEAD_LETTERS)
   return archive
 }
 
-async function writeDays(all: ArchiveParts, connection: Queryable, type: TickType): Promise<void> {
+/** The rows of a type with the columns of the archive. */
+function rowsOf(type: EventType): string {
+  switch (type) {
+    case 'bookTicker':
+      return 'book_ticker'
+    case 'depth':
+      return 'depth_levels'
+    case 'depthSnapshot':
+      return `(SELECT levels.*, level_limit FROM depth_snapshot_levels AS levels
+        JOIN depth_snapshots USING (symbol, epoch, last_update_id, kind, ingestion_timestamp) WHERE kind = 'rest') AS levels`
+    default:
+      return `(SELECT * FROM trades WHERE event_type = '${type}') AS trades`
+  }
+}
+
+async function writeDays(all: ArchiveParts, connection: Queryable, type: EventType): Promise<void> {
   const { name: table, columns, identity } = ARCHIVE_TABLES[type]
-  const [from, which] = isTradeType(type) ? ['trades', `event_type = '${type}'`] : ['book_ticker', 'true']
   const texts = columns.map(({ name }) => `${name}::text`)
   const { rows } = await connection.query<{ texts: Array<string | null> }>(
-    `SELECT ARRAY[${texts.join()}] AS texts FROM ${from} WHERE ${which}`,
+    `SELECT ARRAY[${texts.join()}] AS texts FROM ${rowsOf(type)}`,
   )
   if (rows.length === 0) return
   const { folder, store, duckDb } = all

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
 import type { Queryable } from '../../src/foundation/store/database.ts'
+import { archivedRows } from '../../src/tools/verify/archive-depth.ts'
 import { archiveTables } from '../../src/tools/verify/archive-tables.ts'
 import type { Report } from '../../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../../src/tools/verify/scope.ts'
@@ -34,10 +35,11 @@ class Undo extends Error {}
 
 export type AuditedMarket = Awaited<ReturnType<typeof createAuditedMarket>>
 
-export async function createAuditedMarket(kind?: DatabaseKind) {
+/** @param rows statements that insert what is audited */
+export async function createAuditedMarket(kind?: DatabaseKind, rows: readonly string[] = MARKET) {
   const server = await openTestDatabase('migrated', kind)
   const { database } = server
-  for (const statement of MARKET) await database.query(statement)
+  for (const statement of rows) await database.query(statement)
   const undone = async (
     changes: readonly string[],
     work: (connection: Queryable) => Promise<Report>,
@@ -86,18 +88,23 @@ async function requireSameOfArchive(
   await using archive = await archiveOf(connection)
   const reader = await archive.openReader()
   const found = await reader.read(async (snapshot) =>
-    audit(await archiveTables(reader, snapshot, options.scope), options),
+    audit(await archiveTables(reader, snapshot, options.scope), {
+      ...options,
+      depthRows: archivedRows(reader.duckDb, snapshot),
+    }),
   )
   const same = { takenAt: '', watermark: null, timings: null }
   assert.deepEqual({ ...found, ...same }, { ...expected, ...same }, 'the archive gives another result')
 }
 
 /** Gives a suite a market, from before its first test until after its last. */
-export function marketOfSuite(): Pick<AuditedMarket, 'database' | 'auditAfter' | 'auditTablesAfter'> {
+export function marketOfSuite(
+  rows?: readonly string[],
+): Pick<AuditedMarket, 'database' | 'auditAfter' | 'auditTablesAfter'> {
   let market: AuditedMarket | undefined
   const opened = () => market ?? assert.fail('The suite has no market yet')
   before(async () => {
-    market = await createAuditedMarket()
+    market = await createAuditedMarket(undefined, rows)
   })
   after(() => market?.[Symbol.asyncDispose]())
   return {

@@ -238,7 +238,7 @@ export class ArchivedBooks implements BookStore {
 const LEVEL_AT = 6
 
 /** Diffs from rows of levels. A diff and its levels are valid until the next one. */
-class DiffRows {
+export class DiffRows {
   /** The last update id of a diff that came after one with a higher id; null if all were in order. */
   unorderedId: number | null = null
   readonly #rows = new LevelRows()

@@ -33,6 +33,8 @@ export type BookFinding =
     }
   /** The rebuilt book differs from a snapshot: a diff between this and the snapshot before is altered. */
   | ({ readonly kind: 'level'; readonly lastUpdateId: number } & LevelDifference)
+  /** A keyframe differs from the rebuilt book: books that are read from it are wrong. */
+  | ({ readonly kind: 'keyframe'; readonly lastUpdateId: number } & LevelDifference)
 
 /** What was checked, and what could not be. */
 export interface BookCheckCounts {
@@ -53,6 +55,26 @@ export interface BookCheckCounts {
   /** Anchors that no diff continues. */
   readonly unusableAnchors: number
   readonly comparedLevels: number
+  readonly comparedKeyframes: number
+  /** Keyframes at whose id the book was not known, or no diff ends. */
+  readonly unknownKeyframes: number
+}
+
+/** What was counted since `before`. */
+export function countsSince(counts: BookCheckCounts, before: BookCheckCounts): BookCheckCounts {
+  return {
+    diffs: counts.diffs - before.diffs,
+    comparedTops: counts.comparedTops - before.comparedTops,
+    unknownTops: counts.unknownTops - before.unknownTops,
+    quotes: counts.quotes - before.quotes,
+    detectableQuotes: counts.detectableQuotes - before.detectableQuotes,
+    comparedAnchors: counts.comparedAnchors - before.comparedAnchors,
+    firstAnchors: counts.firstAnchors - before.firstAnchors,
+    unusableAnchors: counts.unusableAnchors - before.unusableAnchors,
+    comparedLevels: counts.comparedLevels - before.comparedLevels,
+    comparedKeyframes: counts.comparedKeyframes - before.comparedKeyframes,
+    unknownKeyframes: counts.unknownKeyframes - before.unknownKeyframes,
+  }
 }
 
 const NO_FINDINGS: readonly BookFinding[] = []
@@ -68,21 +90,24 @@ const QUANTITY_OF = { bids: 'bidQuantity', asks: 'askQuantity' } as const
  * ids, so after each diff the top of the book is the last quote up to its last id.
  *
  * Everything comes in the order of its last update id; at the same id first quotes, then anchors, then diffs,
- * the one with the lower first id first. Anchors are snapshots of the exchange: derived ones are no evidence.
+ * the one with the lower first id first. Anchors are snapshots of the exchange: keyframes are no evidence.
  */
 export class BookCheck {
   #book = new OrderBook()
   /** Begins from the next anchor, to be compared with the book; then it is the book. */
   #anchored = new OrderBook()
   readonly #pending: Anchor[] = []
+  readonly #keyframes: Anchor[] = []
   /** Diffs no longer continue the book. */
   #isApart = true
   #quote: Quote | null = null
   /** Whether the last quote's absence would be found at the next diff. */
   #isDetectable = false
   #eventTimeUs = 0
+  #lastUpdateId = -1
   /** The last top that was reported, with the quote: it stays wrong until one of them changes. */
   #reported = ''
+  #isTopWrong = false
   #isCrossed = false
   readonly #counts = {
     diffs: 0,
@@ -94,10 +119,17 @@ export class BookCheck {
     firstAnchors: 0,
     unusableAnchors: 0,
     comparedLevels: 0,
+    comparedKeyframes: 0,
+    unknownKeyframes: 0,
   }
 
   get counts(): BookCheckCounts {
     return this.#counts
+  }
+
+  /** Whether the top after the last diff differs from the quote. It may have been reported with an earlier diff. */
+  get isTopWrong(): boolean {
+    return this.#isTopWrong
   }
 
   quote(quote: Quote): void {
@@ -116,15 +148,25 @@ export class BookCheck {
     this.#pending.push(anchor)
   }
 
+  /** A derived anchor: it is compared with the book, which then continues without it. */
+  keyframe(keyframe: Anchor): void {
+    this.#keyframes.push(keyframe)
+  }
+
   diff(diff: BookDiff): readonly BookFinding[] {
     this.#counts.diffs++
+    this.#isTopWrong = false
     const findings: BookFinding[] = []
     const { lastUpdateId: updateId, eventTimeUs } = diff
-    if (eventTimeUs < this.#eventTimeUs)
+    // Two connections may have cut the same updates at different times.
+    if (eventTimeUs < this.#eventTimeUs && updateId > this.#lastUpdateId)
       findings.push({ kind: 'falling time', updateId, eventTimeUs, beforeUs: this.#eventTimeUs })
     this.#eventTimeUs = eventTimeUs
+    this.#lastUpdateId = updateId
     const applied = this.#book.apply(diff)
     this.#isApart = applied === 'hole' || applied === 'no anchor'
+    for (const keyframe of this.#keyframes) findings.push(...this.#compareKeyframe(keyframe))
+    this.#keyframes.length = 0
     for (const anchor of this.#pending) findings.push(...this.#begin(anchor, diff))
     this.#pending.length = 0
     if (this.#isApart) {
@@ -162,6 +204,18 @@ export class BookCheck {
     return (comparison?.differences ?? []).map((one) => ({ kind: 'level', lastUpdateId, ...one }))
   }
 
+  #compareKeyframe(keyframe: Anchor): BookFinding[] {
+    const { epoch, lastUpdateId } = keyframe
+    if (this.#isApart || this.#book.epoch !== epoch || this.#book.updateId !== lastUpdateId) {
+      this.#counts.unknownKeyframes++
+      return []
+    }
+    this.#counts.comparedKeyframes++
+    this.#anchored.reset(keyframe)
+    const { differences } = compareBooks(this.#book, this.#anchored, null)
+    return differences.map((one) => ({ kind: 'keyframe', lastUpdateId, ...one }))
+  }
+
   #compareTop(updateId: number, eventTimeUs: number): BookFinding | null {
     const quote = this.#quote
     const isKnown = this.#book.bids.isKnown && this.#book.asks.isKnown
@@ -173,6 +227,7 @@ export class BookCheck {
       this.#isDetectable = false
       return null
     }
+    this.#isTopWrong = true
     const book = this.#top()
     const reported = JSON.stringify([quote.updateId, book])
     if (reported === this.#reported) return null

@@ -1,9 +1,12 @@
 import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
 import type { ArchiveSnapshot, RowRange } from '../../foundation/archive/archive-snapshot.ts'
 import { quoted } from '../../foundation/archive/duckdb.ts'
+import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import { archiveQueries } from '../archive/archive-queries.ts'
 import { createViews } from '../archive/views.ts'
+import { depthViews } from './archive-depth.ts'
+import { LOOK_BACK_MS } from './books.ts'
 import { ELSEWHERE_MS } from './continuity.ts'
 import type { Scope } from './scope.ts'
 import type { StoredUntil } from './watermark.ts'
@@ -24,6 +27,13 @@ export async function archiveTables(
   range: RowRange = scope,
 ): Promise<Queryable> {
   await createViews(duckDb, snapshot, 'trades book_ticker gaps', rangeOf(range))
+  const ofDepth = { ...rangeOf(range), fromMs: range.fromMs === null ? null : range.fromMs - LOOK_BACK_MS }
+  const [diffs, snapshots] = [ARCHIVE_TABLES.depth.name, ARCHIVE_TABLES.depthSnapshot.name]
+  const views = depthViews(
+    await snapshot.relation(diffs, ofDepth),
+    await snapshot.relation(snapshots, ofDepth),
+  )
+  for (const view of views) await duckDb.run(view)
   await duckDb.run(`CREATE OR REPLACE TEMP VIEW dead_letters AS
     SELECT topic, coalesce(TRY_CAST(topic_id AS UUID), '00000000-0000-0000-0000-000000000000'::UUID) AS topic_id, partition, kafka_offset,
       ${DIGEST} AS digest, reason, key, payload, headers::VARCHAR[][] AS headers, NULL::TIMESTAMPTZ AS resolved_at

@@ -10,7 +10,7 @@ import {
   readCases,
 } from './findings.ts'
 import type { SequenceReport } from './report-types.ts'
-import { type CheckContext, IN_SEQUENCE, rangeValues, sequenceValues, timeBounds } from './scope.ts'
+import { type CheckContext, IN_DEPTH, IN_SEQUENCE, rangeValues, sequenceValues, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /** Above every id; the one after it is still a bigint. */
@@ -20,24 +20,10 @@ const MAX_ID = '9223372036854775806'
 const countOf = (ranges: string) => `(SELECT coalesce(sum(to_id - from_id + 1), 0)::float8 FROM ${ranges})`
 
 /**
- * Set arithmetic on ranges of ids. It is exact, and runs in the database: otherwise a table that
- * has lost every second row would be transferred. Rows come in index order, by time, and are joined
- * into runs of consecutive ids. A busy day has a handful of runs, so sorting them costs nothing. If
- * the runs have more ids than their union, ids are stored more than once.
- *
- * The holes between the runs, and the ranges that explain ids, begin and end at some ids. Between two
- * of these nothing changes: such a `segment` is in a hole or not, and named or not. Running sums of
- * the beginnings and ends tell. `beyond` are the ids after the last stored one.
- *
- * Ids rise with time only roughly. An id that seems missing at an edge of the range may be stored
- * up to an hour outside, so that hour is searched (`elsewhere`) if ids are missing.
- *
- * Missing ids are compared with the ranges that the ledger calls filled, and with ids in dead
- * letters or in other ledger rows. No id counts as missing below the first stored id, since
- * retention may have dropped it, or below the start of the consumer. With a range, none counts as
- * missing above the last stored id.
+ * The first statements for trades: `runs` of consecutive ids, `backwards` ones, the `stored` range, `holes`
+ * between the runs, and ids that are stored `outside` the range of times.
  */
-const CONTINUITY = `WITH steps AS (
+const OF_TRADES = `steps AS (
     SELECT trade_id, trade_time, lag(trade_id) OVER by_time AS previous_id, lead(trade_id) OVER by_time AS next_id
     FROM trades WHERE ${IN_SEQUENCE} WINDOW by_time AS (ORDER BY trade_time, trade_id)),
   edges AS (
@@ -65,20 +51,58 @@ const CONTINUITY = `WITH steps AS (
     SELECT greatest(reached + 1, $11::bigint) AS from_id, from_id - 1 AS to_id
     FROM runs WHERE from_id > reached + 1 AND from_id > $11::bigint),
   outside AS (
-    SELECT trade_id FROM trades
+    SELECT trade_id AS from_id, trade_id AS to_id FROM trades
     WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $8::timestamptz AND trade_time < $4::timestamptz
       AND EXISTS (SELECT 1 FROM holes)
     UNION
-    SELECT trade_id FROM trades
+    SELECT trade_id AS from_id, trade_id AS to_id FROM trades
     WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $5::timestamptz AND trade_time < $9::timestamptz
-      AND EXISTS (SELECT 1 FROM holes)),
+      AND EXISTS (SELECT 1 FROM holes)),`
+
+/** The same for changes of order books, of which each covers a range of ids, and two may overlap. */
+const OF_DEPTH = `runs AS MATERIALIZED (
+    SELECT first_update_id AS from_id, last_update_id AS to_id,
+      max(last_update_id) OVER (ORDER BY first_update_id, last_update_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+    FROM depth_updates WHERE ${IN_DEPTH}),
+  -- The order book reports these.
+  backwards AS MATERIALIZED (SELECT NULL::bigint AS from_id, NULL::bigint AS to_id, NULL::text AS detail WHERE false),
+  stored AS MATERIALIZED (SELECT min(from_id) AS first_id, max(to_id) AS last_id, false AS is_doubled FROM runs),
+  holes AS MATERIALIZED (
+    SELECT greatest(reached + 1, $11::bigint) AS from_id, from_id - 1 AS to_id
+    FROM runs WHERE from_id > reached + 1 AND from_id > $11::bigint),
+  outside AS (
+    SELECT first_update_id AS from_id, last_update_id AS to_id FROM depth_updates
+    WHERE symbol = $1 AND epoch = $3 AND event_time >= $8::timestamptz AND event_time < $4::timestamptz AND EXISTS (SELECT 1 FROM holes)
+    UNION
+    SELECT first_update_id, last_update_id FROM depth_updates
+    WHERE symbol = $1 AND epoch = $3 AND event_time >= $5::timestamptz AND event_time < $9::timestamptz AND EXISTS (SELECT 1 FROM holes)),`
+
+/**
+ * Set arithmetic on ranges of ids. It is exact, and runs in the database: otherwise a table that
+ * has lost every second row would be transferred. Rows come in index order, by time, and are joined
+ * into runs of consecutive ids. A busy day has a handful of runs, so sorting them costs nothing. If
+ * the runs have more ids than their union, ids are stored more than once.
+ *
+ * The holes between the runs, and the ranges that explain ids, begin and end at some ids. Between two
+ * of these nothing changes: such a `segment` is in a hole or not, and named or not. Running sums of
+ * the beginnings and ends tell. `beyond` are the ids after the last stored one.
+ *
+ * Ids rise with time only roughly. An id that seems missing at an edge of the range may be stored
+ * up to an hour outside, so that hour is searched (`elsewhere`) if ids are missing.
+ *
+ * Missing ids are compared with the ranges that the ledger calls filled, and with ids in dead
+ * letters or in other ledger rows. No id counts as missing below the first stored id, since
+ * retention may have dropped it, or below the start of the consumer. With a range, none counts as
+ * missing above the last stored id.
+ */
+const continuity = (of: string) => `WITH ${of}
   ledger AS MATERIALIZED (
     SELECT gap_id, from_id, to_id, status = 'filled' AS is_filled
     FROM gaps WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND from_id <= to_id),
   ranges AS (
     SELECT from_id, to_id, 1 AS hole, 0 AS beyond, 0 AS elsewhere, 0 AS named, 0 AS filled FROM holes
     UNION ALL SELECT last_id + 1, ${MAX_ID}, 0, 1, 0, 0, 0 FROM stored WHERE NOT $10::boolean
-    UNION ALL SELECT trade_id, trade_id, 0, 0, 1, 0, 0 FROM outside
+    UNION ALL SELECT from_id, to_id, 0, 0, 1, 0, 0 FROM outside
     UNION ALL SELECT from_id, to_id, 0, 0, 0, CASE WHEN is_filled THEN 0 ELSE 1 END, CASE WHEN is_filled THEN 1 ELSE 0 END FROM ledger
     UNION ALL SELECT unnest($6::bigint[]), unnest($12::bigint[]), 0, 0, 0, 1, 0),
   bounds AS (
@@ -116,6 +140,8 @@ SELECT is_doubled AS "isDoubled", ${countOf('segments WHERE is_missing')} AS mis
   ${countOf('unexplained WHERE is_filled')} AS "saidFilled", (SELECT count(*)::float8 FROM backwards) AS late,
   (SELECT count(*)::float8 FROM broken) AS broken, list, ${EXAMPLE_COLUMNS}
 FROM stored LEFT JOIN listed ON true ORDER BY list, from_id`
+
+const CONTINUITY = { trades: continuity(OF_TRADES), depth: continuity(OF_DEPTH) }
 
 /** Time outside the range that is searched for ids missing inside. */
 export const ELSEWHERE_MS = 60 * 60_000
@@ -156,7 +182,8 @@ export async function checkContinuity(
   const [froms, tos] = rangeValues(letters)
   const asked = [limit, ...around, isRange, sequence.begins ?? 0]
   const values = [...sequenceValues(scope, sequence), froms, ...asked, tos]
-  const { rows } = await connection.query<Row>(CONTINUITY, values)
+  const sql = eventType === 'depth' ? CONTINUITY.depth : CONTINUITY.trades
+  const { rows } = await connection.query<Row>(sql, values)
   const [row] = rows
   if (row === undefined) throw new TypeError('An aggregate has one row')
   const { missing, unexplained, saidFilled, isDoubled, late, broken } = row

@@ -1,5 +1,10 @@
 import { HEADER, readEpoch } from '../../foundation/kafka/headers.ts'
-import { idNameOf, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
+import {
+  declarationOf,
+  idNameOf,
+  SEQUENCED_TYPES,
+  type SequencedType,
+} from '../../foundation/market/event.ts'
 import { isId } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
@@ -35,9 +40,10 @@ interface Row {
 
 interface NamedId {
   readonly symbol: string
-  readonly eventType: TradeType
+  readonly eventType: SequencedType
   readonly epoch: number
-  readonly id: number
+  /** One id, or the range that a change of an order book covers. */
+  readonly ids: IdRange
   /** The trades that an aggTrade names. */
   readonly trades: readonly IdRange[]
 }
@@ -45,6 +51,8 @@ interface NamedId {
 export interface DeadLetters {
   /** The ids of a sequence in dead letters, as ranges that do not touch. */
   idsOf(sequence: SequenceKey): IdRange[]
+  /** The update ids of a symbol's quotes in dead letters, in ascending order. */
+  quotesOf(symbol: string): number[]
   /** The trade ids covered by aggTrades in dead letters, as ranges that do not touch. */
   tradesOfAggregates(sequence: SequenceKey): IdRange[]
   readonly findings: Remark[]
@@ -66,11 +74,12 @@ interface Group {
 export async function readDeadLetters({ connection, scope, limit }: CheckContext): Promise<DeadLetters> {
   const named = new Map<string, Group>()
   const others = new Map<string, Group>()
+  const quotes = new Map<string, number[]>()
   const add = (groups: Map<string, Group>, key: string, id: NamedId | null, detail: string) => {
     const group = groups.get(key) ?? { count: 0, first: id, examples: [], ids: [], trades: [] }
     groups.set(key, group)
     group.count++
-    const range = id === null ? null : { from: id.id, to: id.id }
+    const range = id === null ? null : id.ids
     if (group.examples.length < limit) group.examples.push({ ...(range ?? { from: null, to: null }), detail })
     if (range !== null) group.ids.push(range)
     group.trades.push(...(id?.trades ?? []))
@@ -80,6 +89,8 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
     for (const row of page.rows) {
       const id = namedId(row)
       const place = `${row.topic}, partition ${row.partition}, offset ${row.kafka_offset}`
+      const quote = id === null ? namedQuote(row) : null
+      if (quote !== null) quotes.set(quote.symbol, [...(quotes.get(quote.symbol) ?? []), quote.id])
       if (id === null) add(others, row.reason, null, place)
       else if (scope.symbols === null || scope.symbols.includes(id.symbol))
         add(named, keyOf(id), id, row.reason)
@@ -91,6 +102,7 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
   const about = { check: 'dead letters', severity: 'notice' } as const
   return {
     idsOf: (sequence) => normalise(named.get(keyOf(sequence))?.ids ?? []),
+    quotesOf: (symbol) => (quotes.get(symbol) ?? []).sort((one, other) => one - other),
     tradesOfAggregates: (sequence) => normalise(named.get(keyOf(sequence))?.trades ?? []),
     findings: [
       ...[...named.values()].map(({ count, first, examples }) => {
@@ -106,19 +118,28 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
   }
 }
 
-/** The id that a dead letter would have stored, if its payload names it; null for quotes. */
+/** The ids that a dead letter would have stored, if its payload names them; null for quotes and snapshots. */
 function namedId({ payload, headers }: Row): NamedId | null {
   const data = payload === null ? null : parse(payload)
   if (!isFields(data)) return null
   const { e, s, f, l } = data
-  const eventType = TRADE_TYPES.find((type) => type === e)
+  const eventType = SEQUENCED_TYPES.find((type) => declarationOf(type).eventName === e)
   if (eventType === undefined) return null
-  const id = data[idNameOf(eventType)]
-  if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
+  const to = data[idNameOf(eventType)]
+  const from = eventType === 'depth' ? data['U'] : to
+  if (typeof s !== 'string' || !isId(from) || !isId(to) || from > to) return null
   // Without a restart of the ids there is no such header.
   const epoch = readEpoch(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? '0')
   const trades = eventType === 'aggTrade' && isId(f) && isId(l) && f <= l ? [{ from: f, to: l }] : []
-  return epoch === null ? null : { symbol: s, eventType, epoch, id, trades }
+  return epoch === null ? null : { symbol: s, eventType, epoch, ids: { from, to }, trades }
+}
+
+/** The update id of a dead letter that is a quote. */
+function namedQuote({ payload }: Row): { symbol: string; id: number } | null {
+  const data = payload === null ? null : parse(payload)
+  if (!isFields(data) || data['e'] !== undefined) return null
+  const { s: symbol, u: id } = data
+  return typeof symbol === 'string' && isId(id) ? { symbol, id } : null
 }
 
 function parse(payload: Buffer): unknown {

@@ -1,5 +1,5 @@
 import type { RestTrade } from '../../foundation/binance/trade-rest.ts'
-import { TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
+import { isTradeType, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { type ExchangeRest, whyNot, withinBudget } from './exchange-requests.ts'
 import { checkTails } from './exchange-tails.ts'
@@ -60,7 +60,11 @@ export async function compareWithExchange(
   report: Pick<Report, 'takenAt' | 'watermark' | 'sequences'>,
   exchange: ExchangeSamples,
 ): Promise<Comparison> {
-  const { sequences } = report
+  // REST has no past changes of order books.
+  const sequences = report.sequences.flatMap((one) => {
+    const { eventType } = one
+    return isTradeType(eventType) ? [{ ...one, eventType }] : []
+  })
   const ask = withinBudget(exchange)
   const { remarks, unanswered: silent } = await checkTails(database, scope, report, ask, exchange.signal)
   const latest = sequences.filter(

@@ -20,6 +20,12 @@ function bound(severity: Finding['severity']) {
 const failure = bound('failure')
 const notice = bound('notice')
 
+const EARLY_RECEIPT = notice(
+  'receipt',
+  `ingestion_timestamp < event_time - interval '5 seconds'`,
+  'received over 5 s before it was sent: one of the clocks is wrong',
+)
+
 const BOUNDS: Readonly<Record<Table, readonly Bound[]>> = {
   trades: [
     failure(
@@ -40,11 +46,7 @@ const BOUNDS: Readonly<Record<Table, readonly Bound[]>> = {
       `event_time < trade_time - interval '1 second' OR event_time > trade_time + interval '1 minute'`,
       'sent over a second before its trade time, or over a minute after',
     ),
-    notice(
-      'receipt',
-      `ingestion_timestamp < event_time - interval '5 seconds'`,
-      'received over 5 s before it was sent: one of the clocks is wrong',
-    ),
+    EARLY_RECEIPT,
   ],
   book_ticker: [
     failure('time', outsideYears('ingestion_timestamp'), 'with a time outside 2017 to 2100'),
@@ -58,6 +60,19 @@ const BOUNDS: Readonly<Record<Table, readonly Bound[]>> = {
     // An empty side has the price 0.
     notice('crossed', 'ask_price < bid_price AND ask_price > 0', 'with an ask below the bid'),
   ],
+  depth_updates: [
+    failure(
+      'time',
+      `${outsideYears('event_time')} OR ${outsideYears('ingestion_timestamp')}`,
+      'with a time outside 2017 to 2100',
+    ),
+    failure('ids', 'first_update_id < 0 OR first_update_id > last_update_id', 'with ids that no event has'),
+    EARLY_RECEIPT,
+  ],
+  depth_snapshots: [
+    failure('time', outsideYears('ingestion_timestamp'), 'with a time outside 2017 to 2100'),
+    failure('ids', 'last_update_id < 0', 'with an id that no event has'),
+  ],
 }
 
 const DETAILS: Readonly<Record<Table, string>> = {
@@ -65,6 +80,9 @@ const DETAILS: Readonly<Record<Table, string>> = {
     coalesce(event_time::text, 'unknown'), ', received ', ingestion_timestamp)`,
   book_ticker: `concat('bid ', trim_scale(bid_price), ' × ', trim_scale(bid_quantity), ', ask ', trim_scale(ask_price), ' × ',
     trim_scale(ask_quantity), ', received ', ingestion_timestamp)`,
+  depth_updates:
+    "concat('from ', first_update_id, ', event ', event_time, ', received ', ingestion_timestamp)",
+  depth_snapshots: "concat('received ', ingestion_timestamp)",
 }
 
 /** Reads all rows once. Keeps a case for each rule that a row violates. */
@@ -74,9 +92,9 @@ function boundsSql(table: Table, bounds: readonly Bound[]): string {
   return `WITH odd AS MATERIALIZED (
       SELECT * FROM ${table} WHERE ${inScope(time)} AND (${bounds.map(({ broken }) => `(${broken})`).join(' OR ')})),
     cases AS (
-      SELECT symbol, ${type} AS event_type, ${epoch} AS epoch, ${id} AS from_id, ${id} AS to_id, ${DETAILS[table]} AS detail, kind
-      FROM odd CROSS JOIN (VALUES ${bounds.map(({ kind }) => `('${kind}')`).join(', ')}) AS rules (kind)
-      WHERE CASE kind ${rules.join(' ')} END),
+      SELECT symbol, ${type} AS event_type, ${epoch} AS epoch, ${id} AS from_id, ${id} AS to_id, ${DETAILS[table]} AS detail, rule AS kind
+      FROM odd CROSS JOIN (VALUES ${bounds.map(({ kind }) => `('${kind}')`).join(', ')}) AS rules (rule)
+      WHERE CASE rule ${rules.join(' ')} END),
     ${firstCases('cases', '$4')}`
 }
 

@@ -1,3 +1,4 @@
+import type { EventType } from '../../foundation/market/event.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
 import { finding, firstCases, type Remark, readCases, unchecked } from './findings.ts'
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
@@ -75,11 +76,12 @@ const UNSTORED = `WITH unstored AS (
       AND NOT EXISTS (SELECT 1 FROM ${STORED} WHERE ${ofSequence('gaps')})),
   ${firstCases('unstored', '$2')}`
 
-const SUMMARIES: Readonly<Record<string, (count: number) => string>> = {
+const SUMMARIES: Readonly<Record<string, (count: number, type: EventType | null) => string>> = {
   open: (count) => `${counted(count, 'gap')} still open`,
   narrowed: (count) => `${counted(count, 'gap')} partly filled, and narrowed`,
   overlap: (count) => `${counted(count, 'ledger row')} with ids that are also in another row`,
-  window: (count) => `${counted(count, 'window')} in which trades with unknown ids may be missing`,
+  window: (count, type) =>
+    `${counted(count, 'window')} in which ${type === 'depth' ? 'changes' : 'trades'} with unknown ids may be missing`,
 }
 
 /** Compares the ledger with the rows. Continuity checks whether filled ranges are stored. */
@@ -99,7 +101,7 @@ export async function checkLedger(
         check: 'ledger',
         severity: cases.kind === 'overlap' ? 'failure' : 'notice',
         ...cases,
-        summary: SUMMARIES[cases.kind]?.(cases.count) ?? cases.kind,
+        summary: SUMMARIES[cases.kind]?.(cases.count, cases.eventType) ?? cases.kind,
       }),
     ),
     ...unstored.map((cases) =>

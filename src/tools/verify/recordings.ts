@@ -21,19 +21,26 @@ const NAMED_MAX = 5
 /** Time of the last row of each type; absent if none is stored. */
 type LastTimes = Partial<Record<StreamType, number>>
 
+interface RecordingsInput {
+  /** A stream that ends before this time has ended. */
+  readonly storedUntilMs: number
+  /** Whether a comparison with the exchange follows. */
+  readonly asksExchange: boolean
+  /** Whether the changes of order books are audited. */
+  readonly includesDepth: boolean
+}
+
 /**
  * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
  * delivering, leaves no gap between ids.
  * @param quotesFromMs start of the retention, or of the scope, for quotes; null if there is none
- * @param storedUntilMs a stream that ends before this time has ended
- * @param asksExchange whether a comparison with the exchange follows
  */
 export async function checkRecordings(
   { connection, scope }: CheckContext,
   quotesFromMs: number | null,
   sequences: readonly Sequence[],
   quotes: readonly Quotes[],
-  { storedUntilMs, asksExchange }: { readonly storedUntilMs: number; readonly asksExchange: boolean },
+  { storedUntilMs, asksExchange, includesDepth }: RecordingsInput,
 ): Promise<Remark[]> {
   const recordings = await readRecordings(connection)
   if (recordings.length === 0) return [NO_ANNOUNCEMENT]
@@ -46,9 +53,11 @@ export async function checkRecordings(
     const traded = lastTraded(last)
     // A rare type may have no event for months.
     for (const type of types.keys()) if (similarTo(type) === null) types.delete(type)
+    if (!includesDepth) types.delete('depth')
     // Quotes come with trades, so without later trades there may be none.
     const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
-    if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
+    for (const type of ['bookTicker', 'depth'] as const)
+      if (isBefore && last[type] === undefined) types.delete(type)
     return types.size === 0 ? [] : ofSymbol(symbol, types, last, storedUntilMs)
   })
   const silent = new Set(

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { EVENT_TYPES, TRADE_TYPES } from '../../foundation/market/event.ts'
+import { EVENT_TYPES, SEQUENCED_TYPES } from '../../foundation/market/event.ts'
 
 /*
  * The output of `tapeline verify --json`. Fields may be added and never change their meaning;
@@ -46,7 +46,7 @@ export const NOT_CHECKED = z.object({
 
 export const SEQUENCE = z.object({
   symbol: z.string(),
-  eventType: z.enum(TRADE_TYPES),
+  eventType: z.enum(SEQUENCED_TYPES),
   epoch: z.int(),
   rows: count,
   firstId: z.int(),
@@ -88,6 +88,27 @@ export const OUTAGES = z.object({
   longest: z.array(z.object({ from: z.string(), to: z.string(), seconds: z.number(), cause: z.string() })),
 })
 
+/** The order book of a symbol, rebuilt from its snapshots and changes (`docs/order-books.md`). */
+export const BOOK = z.object({
+  symbol: z.string(),
+  epoch: z.int(),
+  /** Stored changes. */
+  changes: count,
+  /** Changes after which the top of the book was compared with the last quote. */
+  comparedTops: count,
+  /** Changes after which the top was not known: before a snapshot, after missing ids, or outside the horizon. */
+  unknownTops: count,
+  quotes: count,
+  /** Quotes whose absence would have been found. Its share of `quotes` is the detectable share. */
+  detectableQuotes: count,
+  /** Snapshots that were compared with the book rebuilt from the one before. */
+  comparedSnapshots: count,
+  /** Levels that were compared with snapshots. */
+  comparedLevels: count,
+  /** Keyframes that were compared with the book. They are no evidence for anything else. */
+  comparedKeyframes: count,
+})
+
 export const WATERMARK = z.object({
   /** Why Kafka did not answer; null if it did. */
   notReached: z.string().nullable(),
@@ -121,6 +142,7 @@ export const REPORT = z.object({
   sequences: z.array(SEQUENCE),
   quotes: z.array(QUOTES),
   outages: z.array(OUTAGES),
+  books: z.array(BOOK),
   findings: z.array(FINDING),
   notChecked: z.array(NOT_CHECKED),
   /** Rows compared with the exchange; null when the comparison was not requested. */
@@ -136,6 +158,7 @@ export type Finding = z.infer<typeof FINDING>
 export type NotChecked = z.infer<typeof NOT_CHECKED>
 export type SequenceReport = z.infer<typeof SEQUENCE>
 export type QuotesReport = z.infer<typeof QUOTES>
+export type BookReport = z.infer<typeof BOOK>
 export type OutagesReport = z.infer<typeof OUTAGES>
 export type Watermark = z.infer<typeof WATERMARK>
 export type Report = z.infer<typeof REPORT>

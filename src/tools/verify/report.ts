@@ -9,6 +9,7 @@ export function renderAudit(audit: Report): string {
     `Report of ${scopeText(audit)}, as stored at ${audit.takenAt}`,
     '',
     ...figures(audit),
+    ...bookLines(audit),
     ...comparedLines(audit),
     ...section('Failures', failures.flatMap(findingLines)),
     ...section('Notices', [...notices.flatMap(findingLines), ...outageLines(audit)]),
@@ -66,6 +67,24 @@ function figures({ sequences, quotes }: Report): string[] {
 function typeOf({ eventType, epoch }: Pick<Finding, 'eventType' | 'epoch'>): string {
   return `${eventType}${epoch === null || epoch === 0 ? '' : ` (epoch ${epoch})`}`
 }
+
+function bookLines({ books }: Report): string[] {
+  if (books.length === 0) return []
+  const share = (part: number, all: number) => (all === 0 ? '' : `${((100 * part) / all).toFixed(1)} %`)
+  const rows = books.map(({ symbol, epoch, ...book }) => [
+    ...[symbol, typeOf({ eventType: 'depth', epoch })],
+    ...[book.changes, book.comparedTops, book.unknownTops, book.quotes].map(String),
+    share(book.detectableQuotes, book.quotes),
+    ...[book.comparedSnapshots, book.comparedLevels, book.comparedKeyframes].map(String),
+  ])
+  return ['', 'Order books compared with quotes and snapshots:', ...table([BOOK_COLUMNS, ...rows])]
+}
+
+/** The share is that of the quotes whose absence would show. */
+const BOOK_COLUMNS = [
+  ...['symbol', 'type', 'changes', 'compared', 'unknown', 'quotes', 'detectable'],
+  ...['snapshots', 'levels', 'keyframes'],
+]
 
 function comparedLines({ compared }: Report): string[] {
   return compared === null ? [] : ['', `Compared with the exchange: ${plural(compared, 'row')}`]

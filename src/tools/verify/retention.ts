@@ -1,6 +1,6 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
 import { firstCases, type Remark, readCases, unchecked } from './findings.ts'
-import { type CheckContext, inScope, isoText, scopeValues, TABLES, type Table } from './scope.ts'
+import { type CheckContext, inScope, isoText, scopeValues, TABLE_NAMES, TABLES, type Table } from './scope.ts'
 
 /** Time before which retention has dropped rows, in ms since the Unix epoch; null if none. */
 export type Floors = Readonly<Record<Table, number | null>>
@@ -12,11 +12,17 @@ export type Floors = Readonly<Record<Table, number | null>>
  */
 export async function readFloors({ connection }: CheckContext): Promise<Floors> {
   const { rows } = await connection.query<{ name: string; floor: Date }>(
-    "SELECT key AS name, value::timestamptz AS floor FROM meta WHERE key IN ('retention:trades', 'retention:book_ticker')",
+    'SELECT key AS name, value::timestamptz AS floor FROM meta WHERE key = ANY($1::text[])',
+    [TABLE_NAMES.map((table) => `retention:${table}`)],
   )
   const floorOf = (table: Table) =>
     rows.find(({ name }) => name === `retention:${table}`)?.floor.getTime() ?? null
-  return { trades: floorOf('trades'), book_ticker: floorOf('book_ticker') }
+  return {
+    trades: floorOf('trades'),
+    book_ticker: floorOf('book_ticker'),
+    depth_updates: floorOf('depth_updates'),
+    depth_snapshots: floorOf('depth_snapshots'),
+  }
 }
 
 /** The same context without the rows before the floor. */
@@ -41,13 +47,19 @@ function belowSql(table: Table, order: string): string {
 const BELOW: Readonly<Record<Table, string>> = {
   trades: belowSql('trades', 'own_epoch, from_id'),
   book_ticker: belowSql('book_ticker', 'time, from_id'),
+  depth_updates: belowSql('depth_updates', 'own_epoch, from_id'),
+  depth_snapshots: belowSql('depth_snapshots', 'own_epoch, from_id'),
 }
 
 /** Reports how far retention has gone, and the rows that exist below. */
-export async function readBelow(context: CheckContext, floors: Floors): Promise<Remark[]> {
+export async function readBelow(
+  context: CheckContext,
+  floors: Floors,
+  tables: readonly Table[],
+): Promise<Remark[]> {
   const { connection, scope, limit } = context
   const remarks: Remark[] = []
-  for (const table of ['trades', 'book_ticker'] as const) {
+  for (const table of tables) {
     const floorMs = floors[table]
     if (!isWithin(context, floorMs)) continue
     const before = new Date(floorMs).toISOString()

@@ -68,6 +68,9 @@ export function scopeValues(scope: Scope): unknown[] {
 /** SQL: whether a trade is of a sequence and in the scope; `$1` to `$5` are {@link sequenceValues}. */
 export const IN_SEQUENCE = `symbol = $1 AND event_type = $2 AND epoch = $3 AND ${within('trade_time', '$4', '$5')}`
 
+/** SQL: the same for a change of an order book. */
+export const IN_DEPTH = `symbol = $1 AND $2::text = 'depth' AND epoch = $3 AND ${within('event_time', '$4', '$5')}`
+
 export function sequenceValues(
   scope: Scope,
   { symbol, eventType, epoch }: { symbol: string; eventType: string; epoch: number },
@@ -84,9 +87,21 @@ export function rangeValues(ranges: readonly IdRange[]): [froms: number[], tos: 
 export const TABLES = {
   trades: { time: 'trade_time', id: 'trade_id', type: 'event_type', epoch: 'epoch' },
   book_ticker: { time: 'ingestion_timestamp', id: 'update_id', type: "'bookTicker'", epoch: 'NULL::integer' },
+  depth_updates: { time: 'event_time', id: 'last_update_id', type: "'depth'", epoch: 'epoch' },
+  depth_snapshots: {
+    time: 'ingestion_timestamp',
+    id: 'last_update_id',
+    type: "'depthSnapshot'",
+    epoch: 'epoch',
+  },
 } as const
 
 export type Table = keyof typeof TABLES
+
+/** Those of trades and quotes. */
+export const TICK_TABLES = ['trades', 'book_ticker'] as const
+
+export const TABLE_NAMES = Object.keys(TABLES) as [Table, ...Table[]]
 
 /** SQL: a time as `2026-01-31T12:34:56.123Z`. */
 export function isoText(time: string): string {
@@ -104,6 +119,7 @@ const hexOf = (bytes: string) => `encode(${bytes}, 'hex')`
 const UNKNOWN = `SELECT symbol FROM unnest($1::text[]) AS asked (symbol)
   WHERE NOT EXISTS (SELECT 1 FROM trades WHERE trades.symbol = asked.symbol)
     AND NOT EXISTS (SELECT 1 FROM book_ticker WHERE book_ticker.symbol = asked.symbol)
+    AND NOT EXISTS (SELECT 1 FROM depth_updates WHERE depth_updates.symbol = asked.symbol)
     AND NOT EXISTS (SELECT 1 FROM gaps WHERE gaps.symbol = asked.symbol)
     AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE key = convert_to(asked.symbol, 'UTF8')
       OR position(${hexOf(`convert_to('"s":"' || asked.symbol || '"', 'UTF8')`)} IN ${hexOf('payload')}) > 0)

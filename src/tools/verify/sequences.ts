@@ -6,6 +6,7 @@ import type { Quotes } from './quotes.ts'
 import type { SequenceReport } from './report-types.ts'
 import {
   type CheckContext,
+  IN_DEPTH,
   IN_SEQUENCE,
   inScope,
   isoText,
@@ -33,13 +34,30 @@ const SEQUENCES = `SELECT symbol, event_type AS "eventType", epoch, count(*)::fl
     extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS "leastLatencyMs"
   FROM trades WHERE ${inScope('trade_time')} GROUP BY symbol, event_type, epoch ORDER BY symbol, event_type DESC, epoch`
 
-/** Rows that fill a gap from before the consumer's start, or come from a retried dead letter. */
-const BEFORE = `SELECT count(*)::float8 AS rows FROM trades WHERE ${IN_SEQUENCE} AND trade_id < $6`
+/** The same of the changes of order books, each of which covers a range of ids. */
+const OF_DEPTH = `SELECT symbol, 'depth' AS "eventType", epoch, count(*)::float8 AS rows, min(first_update_id)::float8 AS "firstId",
+    max(last_update_id)::float8 AS "lastId", ${isoText('min(event_time)')} AS "firstTime", ${isoText('max(event_time)')} AS "lastTime",
+    extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS "leastLatencyMs"
+  FROM depth_updates WHERE ${inScope('event_time')} GROUP BY symbol, epoch ORDER BY symbol, epoch`
 
-export async function readSequences({ connection, scope }: CheckContext): Promise<Sequence[]> {
+/** Rows that fill a gap from before the consumer's start, or come from a retried dead letter. */
+const BEFORE = {
+  trades: `SELECT count(*)::float8 AS rows FROM trades WHERE ${IN_SEQUENCE} AND trade_id < $6`,
+  depth: `SELECT count(*)::float8 AS rows FROM depth_updates WHERE ${IN_DEPTH} AND last_update_id < $6`,
+}
+
+export function readSequences(context: CheckContext): Promise<Sequence[]> {
+  return readFrom(context, 'trades')
+}
+
+export function readDepthSequences(context: CheckContext): Promise<Sequence[]> {
+  return readFrom(context, 'depth')
+}
+
+async function readFrom({ connection, scope }: CheckContext, of: 'trades' | 'depth'): Promise<Sequence[]> {
   const starts = await readSequenceStarts(connection)
   const { rows } = await connection.query<Omit<Sequence, 'begins' | 'beforeStart'>>(
-    SEQUENCES,
+    of === 'depth' ? OF_DEPTH : SEQUENCES,
     scopeValues(scope),
   )
   const sequences: Sequence[] = []
@@ -48,7 +66,7 @@ export async function readSequences({ connection, scope }: CheckContext): Promis
     const before =
       begins === null
         ? null
-        : await connection.query<{ rows: number }>(BEFORE, [...sequenceValues(scope, row), begins])
+        : await connection.query<{ rows: number }>(BEFORE[of], [...sequenceValues(scope, row), begins])
     sequences.push({ ...row, begins, beforeStart: before?.rows[0]?.rows ?? 0 })
   }
   return sequences

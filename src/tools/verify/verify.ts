@@ -3,17 +3,27 @@ import type { Database, Queryable } from '../../foundation/store/database.ts'
 import { inStep } from '../../foundation/store/unanswered.ts'
 import { checkQuantities } from './aggregate-quantities.ts'
 import { checkTiling } from './aggregate-tiling.ts'
+import { checkBooks } from './books.ts'
 import { checkContinuity, checkDuplicates } from './continuity.ts'
 import { readDeadLetters } from './dead-letters.ts'
+import { type DepthRows, packedRows } from './depth-rows.ts'
 import { finding, type Remark, split, unchecked } from './findings.ts'
 import { checkBounds } from './id-bounds.ts'
 import { checkLedger } from './ledger.ts'
+import { quoteOutages } from './quote-outages.ts'
 import { checkQuoteRepeats, readOutages, readQuotes } from './quotes.ts'
 import { checkRecordings } from './recordings.ts'
 import type { Report, SequenceReport } from './report-types.ts'
 import { above, readBelow, readFloors } from './retention.ts'
-import { isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
-import { beforeStart, judgeSequences, readSequences, type Sequence, tradeEpochs } from './sequences.ts'
+import { isCut, refuseUnknownSymbols, type Scope, TABLE_NAMES, TICK_TABLES } from './scope.ts'
+import {
+  beforeStart,
+  judgeSequences,
+  readDepthSequences,
+  readSequences,
+  type Sequence,
+  tradeEpochs,
+} from './sequences.ts'
 import { type EndOffsets, lostTails, type StoredUntil, storedUntilMs, watermarkOf } from './watermark.ts'
 
 export interface AuditOptions {
@@ -27,6 +37,10 @@ export interface AuditOptions {
   readonly allowsUnknown?: boolean
   /** A comparison with the exchange follows: it finds the trades of silent symbols. */
   readonly asksExchange?: boolean
+  /** The levels of order books; null: they are not audited. Default: those of the tables. */
+  readonly depthRows?: DepthRows | null
+  /** Called while order books are rebuilt, with how many of all changes are read. */
+  readonly onProgress?: (symbol: string, changes: number, all: number) => void
   /** Default: unknown. */
   readonly storedUntil?: StoredUntil
 }
@@ -49,7 +63,8 @@ export function verify(database: Database, options: AuditOptions): Promise<Repor
 
 /** Does the same in the caller's transaction. @throws TapelineError `INPUT` for an unknown symbol */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {
-  const { scope, limit, asksExchange = false, storedUntil = () => 0 } = options
+  const { scope, limit, asksExchange = false, storedUntil = () => 0, onProgress = () => {} } = options
+  const { depthRows = packedRows(connection) } = options
   const context = { connection, scope, limit }
   const durations = new Map<string, number>()
   const timed = async <Result>(check: string, work: () => Promise<Result>): Promise<Result> => {
@@ -68,14 +83,22 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   const floors = await readFloors(context)
   const ofTrades = above(context, floors.trades)
   const ofQuotes = above(context, floors.book_ticker)
-  const sequences = await timed('sequences', () => readSequences(ofTrades))
+  const ofDepth = above(context, floors.depth_updates)
+  const trades = await timed('sequences', () => readSequences(ofTrades))
+  const changes = depthRows === null ? [] : await timed('sequences', () => readDepthSequences(ofDepth))
+  const sequences = [...trades, ...changes]
   const quotes = await timed('sequences', () => readQuotes(ofQuotes))
   const letters = await timed('dead letters', () => readDeadLetters(context))
   const remarks = judgeSequences(sequences, quotes)
   const audited: SequenceReport[] = []
   for (const sequence of sequences) {
     const found = await timed('continuity', () =>
-      checkContinuity(ofTrades, sequence, letters.idsOf(sequence), isCut(scope)),
+      checkContinuity(
+        sequence.eventType === 'depth' ? ofDepth : ofTrades,
+        sequence,
+        letters.idsOf(sequence),
+        isCut(scope),
+      ),
     )
     const doubled = found.isDoubled
       ? await timed('duplicates', () => checkDuplicates(ofTrades, sequence))
@@ -84,7 +107,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     audited.push({ ...stored, ...found.figures, doubled: doubled[0]?.count ?? 0 })
     remarks.push(...found.remarks, ...doubled)
     if (sequence.eventType !== 'aggTrade') continue
-    const epochs = tradeEpochs(sequences, ofTrades.scope, sequence)
+    const epochs = tradeEpochs(trades, ofTrades.scope, sequence)
     const sums = await timed('aggregate quantities', () => checkQuantities(ofTrades, sequence, epochs))
     const tiling = await timed('aggregate tiling', () => checkTiling(ofTrades, sequence, epochs, letters))
     remarks.push(...sums, ...tiling)
@@ -96,11 +119,30 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     ...(await timed('trade bounds', () => checkBounds(context, 'trades'))),
     ...(await timed('quote bounds', () => checkBounds(context, 'book_ticker'))),
   )
+  if (depthRows !== null)
+    for (const table of ['depth_updates', 'depth_snapshots'] as const)
+      remarks.push(...(await timed('order book bounds', () => checkBounds(context, table))))
+  const books =
+    depthRows === null
+      ? NO_BOOKS
+      : await timed('order books', async () => {
+          const outagesOf = await quoteOutages(ofQuotes)
+          const how = {
+            rows: depthRows,
+            sequences: changes,
+            outagesOf,
+            lettersOf: letters.quotesOf,
+            onProgress,
+          }
+          return checkBooks(ofDepth, how)
+        })
+  remarks.push(...books.remarks)
   const ledger = await timed('ledger', () => checkLedger(context, sequences))
   const recordings = await timed('recordings', () =>
     checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, {
       storedUntilMs: storedUntilMs(watermark, storedUntil),
       asksExchange,
+      includesDepth: depthRows !== null,
     }),
   )
   remarks.push(
@@ -110,7 +152,9 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     ...clocks(sequences),
     ...lostTails(watermark),
     ...beforeStart(sequences),
-    ...(await timed('retention', () => readBelow(context, floors))),
+    ...(await timed('retention', () =>
+      readBelow(context, floors, depthRows === null ? TICK_TABLES : TABLE_NAMES),
+    )),
     ...never(scope, asksExchange),
   )
   const { findings, notChecked } = split(remarks)
@@ -131,6 +175,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
       doubled: repeats.find(({ symbol }) => symbol === quote.symbol)?.count ?? 0,
     })),
     outages,
+    books: books.books,
     findings: findings.sort((left, right) => left.severity.localeCompare(right.severity)),
     notChecked,
     compared: null,
@@ -138,6 +183,8 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     verdict: isClean ? (isEmpty ? 'empty' : 'clean') : 'not clean',
   }
 }
+
+const NO_BOOKS = { books: [], remarks: [] }
 
 /** Clocks synchronised by NTP differ by some milliseconds, which does not matter. */
 const CLOCK_NOTICE_MS = 100

@@ -26,12 +26,16 @@ export interface EndOffsets {
   close(): Promise<void>
 }
 
-/** Connects at once, so that no transaction waits for an unavailable broker. Never rejects. */
+/**
+ * Connects at once, so that no transaction waits for an unavailable broker. Never rejects.
+ * @param mayLack those of the topics that need not exist
+ */
 export async function openEndOffsets(
   connection: KafkaConnection,
   topics: readonly string[],
+  mayLack: ReadonlySet<string>,
 ): Promise<EndOffsets> {
-  const fetcher = new PartitionFetcher(connection, 'tapeline-verify', topics)
+  const fetcher = new PartitionFetcher(connection, 'tapeline-verify', topics, undefined, mayLack)
   const notReached = (error: unknown) => ({
     notReached: `${connection.brokers.join()}: ${describeError(error)}`,
   })

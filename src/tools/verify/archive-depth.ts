@@ -1,0 +1,62 @@
+import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.ts'
+import { DiffRows } from '../../foundation/archive/archived-books.ts'
+import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
+import { LEVEL_COLUMNS, LevelRows } from '../../foundation/archive/level-rows.ts'
+import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
+import { snapshotHorizon } from '../../foundation/order-book/book-rows.ts'
+import type { DepthRows } from './depth-rows.ts'
+
+const DEPTH = ARCHIVE_TABLES.depth.name
+const SNAPSHOTS = ARCHIVE_TABLES.depthSnapshot.name
+
+/** The levels of an archive, which has a row for each. It has no keyframes. */
+export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRows {
+  /** Rows of whole milliseconds around two times. */
+  const between = (table: string, symbol: string, fromUs: number, toUs: number) =>
+    snapshot.relation(table, {
+      symbols: [symbol],
+      fromMs: Math.floor(fromUs / 1000),
+      toMs: Math.floor(toUs / 1000) + 1,
+    })
+  return {
+    async *diffs({ symbol, epoch, afterId, upToId, fromUs, toUs }) {
+      const rows = new DiffRows(epoch)
+      const query = `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp), 0::BIGINT, 0::BIGINT, ${LEVEL_COLUMNS}
+        FROM (${await between(DEPTH, symbol, fromUs, toUs)})
+        WHERE epoch = ${epoch} AND last_update_id > ${afterId} AND last_update_id <= ${upToId}
+        ORDER BY last_update_id, first_update_id, event_time, side, level`
+      for await (const columns of duckDb.columns(query)) yield rows.read(columns)
+      yield rows.end()
+    },
+    async anchor({ symbol, epoch, lastUpdateId, receivedUs }) {
+      const from = `(${await between(SNAPSHOTS, symbol, receivedUs, receivedUs)})
+        WHERE symbol = ${quoted(symbol)} AND epoch = ${epoch} AND last_update_id = ${lastUpdateId} AND epoch_us(ingestion_timestamp) = ${receivedUs}`
+      const [first] = await duckDb.rows<{ limit: number }>(
+        `SELECT level_limit AS "limit" FROM ${from} LIMIT 1`,
+      )
+      if (first === undefined) throw new Error(`The snapshot ${symbol} ${epoch} ${lastUpdateId} is gone`)
+      const rows = new LevelRows()
+      rows.begin(lastUpdateId, lastUpdateId)
+      for await (const columns of duckDb.columns(`SELECT ${LEVEL_COLUMNS} FROM ${from} ORDER BY side, level`))
+        for (let row = 0; row < columns.rows; row++) rows.add(columns, 0, row)
+      const { bids, asks } = rows
+      const { limit } = first
+      return {
+        ...{ epoch, lastUpdateId, receivedUs, bids, asks, derivedFrom: null },
+        bidHorizon: snapshotHorizon(bids, limit),
+        askHorizon: snapshotHorizon(asks, limit),
+      }
+    },
+  }
+}
+
+/** The rows of the database's tables without their levels, for the statements of the checks. */
+export function depthViews(diffs: string, snapshots: string): string[] {
+  return [
+    // The first level of each side; one without levels has no number.
+    `CREATE OR REPLACE TEMP VIEW depth_updates AS
+     SELECT DISTINCT event_time, symbol, epoch, first_update_id, last_update_id, ingestion_timestamp FROM (${diffs}) WHERE coalesce("level", 1) = 1`,
+    `CREATE OR REPLACE TEMP VIEW depth_snapshots AS
+     SELECT DISTINCT ingestion_timestamp, symbol, epoch, last_update_id, 'rest' AS kind FROM (${snapshots}) WHERE coalesce("level", 1) = 1`,
+  ]
+}
