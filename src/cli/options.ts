@@ -32,6 +32,16 @@ export function parseSymbols(given: readonly string[], option = ''): string[] {
   return [...new Set(symbols)]
 }
 
+/**
+ * Parses a UTC time with up to six decimals of a second as microseconds; a day means its start.
+ *
+ * @throws TapelineError `INPUT` naming the option
+ */
+export function parseMicroseconds(option: string, text: string): number {
+  const [, upToMs = text, beyond = ''] = /^(.+\.\d{3})(\d{1,3})Z?$/.exec(text) ?? []
+  return parseUtc(option, upToMs, 'from') * 1000 + Number(beyond.padEnd(3, '0'))
+}
+
 export interface TimeFlags {
   readonly from?: string
   readonly to?: string

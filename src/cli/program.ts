@@ -17,6 +17,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'dead-letters': async () => (await import('./dead-letters.ts')).deadLettersCommand(),
   gaps: async () => (await import('./gaps.ts')).gapsCommand(),
   dashboard: async () => (await import('./dashboard.ts')).dashboardCommand(),
+  book: async () => (await import('./book.ts')).bookCommand(),
   export: async () => (await import('./export.ts')).exportCommand(),
   history: async () => (await import('./history.ts')).historyCommand(),
   sql: async () => (await import('./sql.ts')).sqlCommand(),

@@ -1,0 +1,161 @@
+import { isoOfUs } from '../market/time-unit.ts'
+import type { BookStore, Instant } from '../order-book/book-at.ts'
+import type { Anchor, AnchorKey, BookDiff, DiffKey } from '../order-book/book-rows.ts'
+import { LevelColumns } from '../order-book/level-columns.ts'
+import type { Queryable } from './database.ts'
+
+/** Diffs that one statement returns. */
+const BATCH = 5000
+/** How far event times of neighbouring diffs may be out of order. */
+const DISORDER = "interval '1 minute'"
+/** How far a receipt may be before the event time. */
+const CLOCKS = "interval '1 hour'"
+/** Ids find rows. Times only keep other chunks out of a plan, so their bounds are wider than any clock is wrong. */
+const DAY = "interval '1 day'"
+
+const us = (column: string) => `(extract(epoch FROM ${column}) * 1000000)::float8`
+const KEY = `epoch, first_update_id::float8 AS "firstUpdateId", last_update_id::float8 AS "lastUpdateId",
+  ${us('event_time')} AS "eventTimeUs", ${us('ingestion_timestamp')} AS "receivedUs"`
+const ANCHOR_KEY = `epoch, last_update_id::float8 AS "lastUpdateId", ${us('ingestion_timestamp')} AS "receivedUs"`
+const BACKWARDS = 'epoch DESC, last_update_id DESC, first_update_id DESC'
+const INSTANT = '$2::timestamptz'
+
+/** `event_time` by which a book is looked for, by event time and by receipt. */
+const NEWEST_BY = {
+  'event time': `event_time <= ${INSTANT}`,
+  receipt: `ingestion_timestamp <= ${INSTANT} AND event_time <= ${INSTANT} + ${CLOCKS}`,
+}
+
+type DiffRow = DiffKey & { readonly bids: Buffer; readonly asks: Buffer }
+
+const DIFFS = `SELECT ${KEY}, bids, asks FROM depth_updates
+  WHERE symbol = $1 AND epoch = $2 AND (last_update_id, first_update_id) > ($3::bigint, $4::bigint) AND last_update_id <= $5::bigint
+    AND event_time >= $6::timestamptz - ${DAY} AND event_time <= $7::timestamptz + ${DAY}
+  ORDER BY last_update_id, first_update_id LIMIT ${BATCH}`
+
+interface AnchorRow extends AnchorKey {
+  readonly bids: Buffer
+  readonly asks: Buffer
+  readonly bidHorizon: string | null
+  readonly askHorizon: string | null
+  readonly fromId: number | null
+  readonly fromUs: number | null
+}
+
+/** The order books of a symbol in the database, as the statements of one connection see them. */
+export class StoredBooks implements BookStore {
+  readonly #connection: Queryable
+  readonly #symbol: string
+  /** The last diff of {@link diffsAround}, up to which {@link diffsFrom} reads. */
+  #last: DiffKey | null = null
+  /** The anchor of {@link anchorBefore}, after which the diffs are read. */
+  #anchor: AnchorKey | null = null
+
+  constructor(connection: Queryable, symbol: string) {
+    this.#connection = connection
+    this.#symbol = symbol
+  }
+
+  async diffsAround(instant: Instant): ReturnType<BookStore['diffsAround']> {
+    const last = await this.#lastUpTo(instant)
+    this.#last = last
+    if (last === null) return { last, next: null }
+    const { epoch, lastUpdateId, firstUpdateId, eventTimeUs } = last
+    const next = await this.#diff(
+      `(epoch, last_update_id, first_update_id) > ($2, $3::bigint, $4::bigint) AND event_time >= $5::timestamptz - ${DAY}`,
+      'epoch, last_update_id, first_update_id',
+      [epoch, lastUpdateId, firstUpdateId, isoOfUs(eventTimeUs)],
+    )
+    return { last, next }
+  }
+
+  async anchorBefore(epoch: number, updateId: number): Promise<Anchor | null> {
+    const { rows } = await this.#connection.query<AnchorRow>(
+      `SELECT ${ANCHOR_KEY}, bids, asks, bid_horizon::text AS "bidHorizon", ask_horizon::text AS "askHorizon",
+         anchor_update_id::float8 AS "fromId", ${us('anchor_timestamp')} AS "fromUs"
+       FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id <= $3::bigint
+       ORDER BY last_update_id DESC, kind DESC, ingestion_timestamp LIMIT 1`,
+      [this.#symbol, epoch, updateId],
+    )
+    const [row] = rows
+    if (row === undefined) return null
+    const { fromId, fromUs, ...anchor } = row
+    this.#anchor = anchor
+    const [bids, asks] = [new LevelColumns(), new LevelColumns()]
+    bids.read(row.bids)
+    asks.read(row.asks)
+    const derivedFrom =
+      fromId === null || fromUs === null ? null : { epoch, lastUpdateId: fromId, receivedUs: fromUs }
+    return { ...anchor, bids, asks, derivedFrom }
+  }
+
+  async snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null> {
+    const { rows } = await this.#connection.query<AnchorKey>(
+      `SELECT ${ANCHOR_KEY} FROM depth_snapshots
+       WHERE symbol = $1 AND epoch = $2 AND last_update_id >= $3::bigint AND kind = 'rest'
+       ORDER BY last_update_id, ingestion_timestamp LIMIT 1`,
+      [this.#symbol, epoch, updateId],
+    )
+    return rows[0] ?? null
+  }
+
+  async *diffsFrom(epoch: number, updateId: number): AsyncGenerator<Iterable<BookDiff>> {
+    const upTo = this.#last?.epoch === epoch ? this.#last : null
+    const anchor =
+      this.#anchor?.epoch === epoch && this.#anchor.lastUpdateId <= updateId ? this.#anchor : null
+    const bounds = [
+      upTo?.lastUpdateId ?? Number.MAX_SAFE_INTEGER,
+      anchor === null ? '-infinity' : isoOfUs(anchor.receivedUs),
+      upTo === null ? 'infinity' : isoOfUs(upTo.eventTimeUs),
+    ]
+    let after = [updateId, -1]
+    for (;;) {
+      const { rows } = await this.#connection.query<DiffRow>(DIFFS, [
+        this.#symbol,
+        epoch,
+        ...after,
+        ...bounds,
+      ])
+      yield diffsOf(rows)
+      const newest = rows.at(-1)
+      if (newest === undefined || rows.length < BATCH) return
+      after = [newest.lastUpdateId, newest.firstUpdateId]
+    }
+  }
+
+  async #lastUpTo(instant: Instant): Promise<DiffKey | null> {
+    if (instant.kind === 'update id') {
+      const epoch = instant.epoch ?? (await this.#diff('true', BACKWARDS))?.epoch ?? 0
+      return this.#diff('(epoch, last_update_id) <= ($2, $3::bigint)', BACKWARDS, [epoch, instant.updateId])
+    }
+    const isUpTo = NEWEST_BY[instant.kind]
+    const newest = await this.#diff(isUpTo, 'event_time DESC', [isoOfUs(instant.us)])
+    if (newest === null) return null
+    const from = `$3::timestamptz - ${DISORDER}`
+    return this.#diff(`${isUpTo} AND event_time >= ${from}`, BACKWARDS, [
+      isoOfUs(instant.us),
+      isoOfUs(newest.eventTimeUs),
+    ])
+  }
+
+  async #diff(
+    condition: string,
+    order: string,
+    values: readonly (number | string)[] = [],
+  ): Promise<DiffKey | null> {
+    const { rows } = await this.#connection.query<DiffKey>(
+      `SELECT ${KEY} FROM depth_updates WHERE symbol = $1 AND ${condition} ORDER BY ${order} LIMIT 1`,
+      [this.#symbol, ...values],
+    )
+    return rows[0] ?? null
+  }
+}
+
+function* diffsOf(rows: readonly DiffRow[]): Generator<BookDiff> {
+  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
+  for (const { bids: packedBids, asks: packedAsks, ...key } of rows) {
+    bids.read(packedBids)
+    asks.read(packedAsks)
+    yield { ...key, bids, asks }
+  }
+}
