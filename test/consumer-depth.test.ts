@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Keyframes } from '../src/consumer/keyframes.ts'
+import { isoOfUs } from '../src/foundation/market/time-unit.ts'
 import { snapshotHorizon } from '../src/foundation/order-book/book-rows.ts'
 import { OrderBook, SIDE_NAMES } from '../src/foundation/order-book/order-book.ts'
+import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { column } from './support/columns.ts'
 import { assertConserved, type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { createTestDatabase, databaseKinds } from './support/database.ts'
@@ -119,35 +122,72 @@ for (const { name: kind, ...options } of databaseKinds()) {
     )
     assert.deepEqual(rows, [{ diffs: 3451, joined: 3450 }])
 
+    await assertBooks(parts)
+
+    // The same books from keyframes, which are made once.
+    assert.deepEqual([await keyframesOf(parts), await keyframesOf(parts)], [3, 0])
+    const { rows: anchors } = await parts.database.query<{ from: number }>(
+      `SELECT anchor_update_id::float8 AS "from" FROM depth_snapshots WHERE kind = 'derived'`,
+    )
     const { diffs, anchor } = recordedDepth()
-    const book = new OrderBook()
-    book.reset({
-      ...anchor,
-      bidHorizon: snapshotHorizon(anchor.bids, 1000),
-      askHorizon: snapshotHorizon(anchor.asks, 1000),
-    })
-    for (const [i, one] of diffs.entries()) {
-      book.apply(one)
-      if (i % 500 !== 40) continue
-      const { rows: levels } = await parts.database.query<{
-        side: string
-        price: string
-        quantity: string
-        horizon: string
-      }>('SELECT side, price, quantity, horizon FROM book_at($1, $2, 10)', [
-        'BTCUSDT',
-        new Date(one.eventTimeUs / 1000).toISOString(),
-      ])
-      for (const name of SIDE_NAMES) {
-        const ours = levels.filter(({ side }) => `${side}s` === name)
-        assert.deepEqual(
-          ours.map(({ price, quantity }) => ({ price, quantity })),
-          book.levels(name, 10),
-        )
-        assert.equal(ours[0]?.horizon, book.horizon(name))
-      }
-    }
+    assert.deepEqual(new Set(column(anchors, 'from')), new Set([anchor.lastUpdateId]))
+    await assertBooks(parts)
+
+    // A change that arrives late, with ids that others cover.
+    await parts.database.query(
+      `INSERT INTO depth_updates SELECT event_time, symbol, epoch, last_update_id, last_update_id, bids, asks, ingestion_timestamp
+       FROM depth_updates WHERE last_update_id = $1`,
+      [diffs[1500]?.lastUpdateId],
+    )
+    await assertBooks(parts)
+
+    // No book is known from a hole to the next snapshot.
+    const [gone, after] = diffs.slice(2000)
+    await parts.database.query("DELETE FROM depth_snapshots WHERE kind = 'derived'")
+    await parts.database.query('DELETE FROM depth_updates WHERE last_update_id = $1', [gone?.lastUpdateId])
+    assert.equal(await keyframesOf(parts), 1)
+    await assert.rejects(
+      parts.database.query('SELECT FROM book_at($1, $2)', ['BTCUSDT', isoOfUs(after?.eventTimeUs ?? 0)]),
+      {
+        code: 'P0002',
+        message: new RegExp(
+          `^The update ids ${gone?.firstUpdateId} to ${gone?.lastUpdateId} of BTCUSDT are missing`,
+        ),
+        hint: 'No later snapshot is stored yet',
+      },
+    )
   })
+}
+
+/** Stores the keyframes that are due, as a consumer that has just started. @returns how many */
+async function keyframesOf({ database }: Parts): Promise<number> {
+  const keyframes = new Keyframes(database, createLogger('test', 'silent'), 1000)
+  await keyframes.round()
+  return keyframes.made
+}
+
+/** Fails unless the books in SQL are those rebuilt from the recorded frames. */
+async function assertBooks({ database }: Parts): Promise<void> {
+  const { diffs, anchor } = recordedDepth()
+  const [bidHorizon, askHorizon] = [snapshotHorizon(anchor.bids, 1000), snapshotHorizon(anchor.asks, 1000)]
+  const book = new OrderBook()
+  book.reset({ ...anchor, bidHorizon, askHorizon })
+  for (const [i, one] of diffs.entries()) {
+    book.apply(one)
+    if (i % 500 !== 40) continue
+    const { rows: levels } = await database.query<Record<'side' | 'price' | 'quantity' | 'horizon', string>>(
+      'SELECT side, price, quantity, horizon FROM book_at($1, $2, 10)',
+      ['BTCUSDT', isoOfUs(one.eventTimeUs)],
+    )
+    for (const name of SIDE_NAMES) {
+      const ours = levels.filter(({ side }) => `${side}s` === name)
+      assert.deepEqual(
+        ours.map(({ price, quantity }) => ({ price, quantity })),
+        book.levels(name, 10),
+      )
+      assert.equal(ours[0]?.horizon, book.horizon(name))
+    }
+  }
 }
 
 test('runs without the topic of order books, and reads it once it exists', async () => {

@@ -6,6 +6,7 @@ import type { ConsumerStatus } from '../foundation/telemetry/status.ts'
 import { type ArchivedRetention, type KeptChunks, NOTHING_KEPT } from './archived-retention.ts'
 import type { WriteCounts } from './batch-writer.ts'
 import type { Environment } from './environment-probe.ts'
+import type { Keyframes } from './keyframes.ts'
 import type { Worker } from './worker.ts'
 
 const OUTCOMES = ['inserted', 'alreadyThere', 'deadLettered', 'discarded'] as const
@@ -20,6 +21,8 @@ export interface MetricSources {
   readonly environment: Environment
   /** Null unless retention depends on the archive. */
   readonly archived: ArchivedRetention | null
+  /** Null until the database has opened. */
+  readonly keyframes: Pick<Keyframes, 'made'> | null
 }
 
 /** The metrics of the consumer. Symbols are no labels, because their number is unbounded. */
@@ -150,6 +153,10 @@ export const CONSUMER_METRICS: Metrics<MetricSources> = {
     help: 'Days past RETENTION_DAYS that stay: the archive has not confirmed them (waiting) or has other rows (differs). 0 without RETENTION_ARCHIVED_ONLY.',
     labels: ['table', 'reason'],
     read: ({ archived }) => overdueSeries(archived?.kept ?? NOTHING_KEPT),
+  },
+  tapeline_consumer_keyframes_total: {
+    help: 'Order books that were rebuilt and stored, so that reading one at any time is fast.',
+    read: ({ keyframes }) => keyframes?.made ?? 0,
   },
   tapeline_consumer_topic_retention_seconds: {
     help: 'Retention time of a topic, read every ten minutes; absent where this user may not read it.',

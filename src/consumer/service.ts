@@ -20,6 +20,7 @@ import { type ConsumerConfig, consumerRights } from './config.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { type EnvironmentProbe, NOTHING_KNOWN, startEnvironmentProbe } from './environment-probe.ts'
+import { Keyframes } from './keyframes.ts'
 import { CONSUMER_METRICS } from './metrics.ts'
 import { Reopener } from './reopener.ts'
 import { Worker } from './worker.ts'
@@ -46,6 +47,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   let environment: EnvironmentProbe | null = null
   let lag: LagProbe | null = null
   let maintenance: ChunkMaintenance | null = null
+  let keyframes: Keyframes | null = null
 
   const archived =
     config.archivedDaysTopic === null
@@ -77,7 +79,14 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     }
   }
   const sources = () => {
-    return { status: status(), counts, worker, environment: environment?.known ?? NOTHING_KNOWN, archived }
+    return {
+      status: status(),
+      counts,
+      worker,
+      environment: environment?.known ?? NOTHING_KNOWN,
+      archived,
+      keyframes,
+    }
   }
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
@@ -96,6 +105,10 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const chunks = startChunkMaintenance(database, config.chunkMaintenance, clock, log, archived)
     closers.add('chunk maintenance', () => chunks.stop())
     maintenance = chunks
+    const books = new Keyframes(database, log)
+    books.start(clock)
+    closers.add('keyframes', () => books.stop())
+    keyframes = books
     const watch = startEnvironmentProbe(database, config, ports, lackingTopics)
     closers.add('environment probe', () => watch.stop())
     environment = watch

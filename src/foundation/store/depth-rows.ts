@@ -1,0 +1,173 @@
+import { isoOfUs } from '../market/time-unit.ts'
+import type { Anchor, BookDiff } from '../order-book/book-rows.ts'
+import { LevelColumns, packColumns } from '../order-book/level-columns.ts'
+import type { Queryable } from './database.ts'
+
+/*
+ * Rows of depth_updates and depth_snapshots as order books take them. Ids find rows; times only keep other
+ * chunks out of a plan, so their bounds are a day wider than any clock is wrong.
+ */
+
+const US = (column: string) => `(extract(epoch FROM ${column}) * 1000000)::float8`
+
+/** Place of an anchor in the order of its symbol. */
+export interface AnchorPlace {
+  readonly epoch: number
+  readonly lastUpdateId: number
+}
+
+/** Returns the places of the first two anchors of a symbol at or above one. */
+export async function anchorsFrom(
+  connection: Queryable,
+  symbol: string,
+  { epoch, lastUpdateId }: AnchorPlace,
+): Promise<AnchorPlace[]> {
+  const { rows } = await connection.query<AnchorPlace>(
+    `SELECT DISTINCT epoch, last_update_id::float8 AS "lastUpdateId" FROM depth_snapshots
+     WHERE symbol = $1 AND (epoch, last_update_id) >= ($2, $3) ORDER BY 1, 2 LIMIT 2`,
+    [symbol, epoch, lastUpdateId],
+  )
+  return rows
+}
+
+/** Returns the place of the newest keyframe of a symbol; null if it has none. */
+export async function newestKeyframe(connection: Queryable, symbol: string): Promise<AnchorPlace | null> {
+  const { rows } = await connection.query<AnchorPlace>(
+    `SELECT epoch, last_update_id::float8 AS "lastUpdateId" FROM depth_snapshots
+     WHERE symbol = $1 AND kind = 'derived' ORDER BY epoch DESC, last_update_id DESC LIMIT 1`,
+    [symbol],
+  )
+  return rows[0] ?? null
+}
+
+export async function symbolsWithSnapshots(connection: Queryable): Promise<string[]> {
+  const { rows } = await connection.query<{ symbol: string }>(
+    `SELECT DISTINCT symbol FROM depth_snapshots WHERE kind = 'rest' ORDER BY symbol`,
+  )
+  return rows.map(({ symbol }) => symbol)
+}
+
+interface AnchorRow {
+  readonly receivedUs: number
+  readonly bids: Buffer
+  readonly asks: Buffer
+  readonly bidHorizon: string | null
+  readonly askHorizon: string | null
+  readonly fromId: number | null
+  readonly fromUs: number | null
+}
+
+/** Reads an anchor; a snapshot rather than a keyframe of the same update id. */
+export async function readAnchor(
+  connection: Queryable,
+  symbol: string,
+  { epoch, lastUpdateId }: AnchorPlace,
+): Promise<Anchor | null> {
+  const { rows } = await connection.query<AnchorRow>(
+    `SELECT ${US('ingestion_timestamp')} AS "receivedUs", bids, asks, bid_horizon AS "bidHorizon", ask_horizon AS "askHorizon",
+       anchor_update_id::float8 AS "fromId", ${US('anchor_timestamp')} AS "fromUs"
+     FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id = $3
+     ORDER BY kind DESC, ingestion_timestamp LIMIT 1`,
+    [symbol, epoch, lastUpdateId],
+  )
+  const [row] = rows
+  if (row === undefined) return null
+  const { receivedUs, fromId, fromUs, bidHorizon, askHorizon } = row
+  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
+  bids.read(row.bids)
+  asks.read(row.asks)
+  const derivedFrom =
+    fromId === null || fromUs === null ? null : { epoch, lastUpdateId: fromId, receivedUs: fromUs }
+  return { epoch, lastUpdateId, receivedUs, bids, asks, bidHorizon, askHorizon, derivedFrom }
+}
+
+/** Stores a keyframe, unless it exists. @returns whether it is new */
+export async function insertKeyframe(
+  connection: Queryable,
+  symbol: string,
+  { epoch, lastUpdateId, receivedUs, bids, asks, bidHorizon, askHorizon, derivedFrom }: Anchor,
+  eventTimeUs: number,
+): Promise<boolean> {
+  if (derivedFrom === null) throw new TypeError('A keyframe is derived from a snapshot')
+  const { rowCount } = await connection.query(
+    `INSERT INTO depth_snapshots (ingestion_timestamp, symbol, epoch, last_update_id, kind, bids, asks, bid_horizon, ask_horizon,
+       event_time, anchor_update_id, anchor_timestamp)
+     VALUES ($1, $2, $3, $4, 'derived', $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
+    [
+      ...[isoOfUs(receivedUs), symbol, epoch, lastUpdateId, packColumns(bids), packColumns(asks)],
+      ...[bidHorizon, askHorizon, isoOfUs(eventTimeUs), derivedFrom.lastUpdateId],
+      isoOfUs(derivedFrom.receivedUs),
+    ],
+  )
+  return rowCount > 0
+}
+
+/** Whether a symbol has so many diffs between an update id and another; null: there is no other. */
+export async function hasDiffs(
+  connection: Queryable,
+  symbol: string,
+  { epoch, lastUpdateId }: AnchorPlace,
+  receivedUs: number,
+  below: number | null,
+  count: number,
+): Promise<boolean> {
+  const { rowCount } = await connection.query(
+    `SELECT FROM depth_updates WHERE symbol = $1 AND epoch = $2 AND last_update_id > $3 AND last_update_id < $4
+       AND event_time >= $5::timestamptz - interval '1 day'
+     ORDER BY last_update_id OFFSET $6 LIMIT 1`,
+    [symbol, epoch, lastUpdateId, below ?? Number.MAX_SAFE_INTEGER, isoOfUs(receivedUs), count - 1],
+  )
+  return rowCount > 0
+}
+
+interface DiffRow {
+  readonly firstUpdateId: number
+  readonly lastUpdateId: number
+  readonly eventTimeUs: number
+  readonly receivedUs: number
+  readonly bids: Buffer
+  readonly asks: Buffer
+}
+
+/**
+ * Reads diffs of a symbol and epoch above an update id, in the order in which a book takes them, in portions.
+ * A diff and its levels are valid until the next one.
+ *
+ * @param receivedUs of the anchor with this update id
+ */
+export async function* diffsAfter(
+  connection: Queryable,
+  symbol: string,
+  { epoch, lastUpdateId }: AnchorPlace,
+  receivedUs: number,
+  portion: number,
+): AsyncGenerator<BookDiff> {
+  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
+  const since = isoOfUs(receivedUs)
+  for (let after: readonly [last: number, first: number] = [lastUpdateId, Number.MAX_SAFE_INTEGER]; ; ) {
+    const { rows } = await connection.query<DiffRow>(
+      `SELECT first_update_id::float8 AS "firstUpdateId", last_update_id::float8 AS "lastUpdateId",
+         ${US('event_time')} AS "eventTimeUs", ${US('ingestion_timestamp')} AS "receivedUs", bids, asks
+       FROM depth_updates WHERE symbol = $1 AND epoch = $2 AND (last_update_id, first_update_id) > ($3, $4)
+         AND event_time >= $5::timestamptz - interval '1 day'
+       ORDER BY last_update_id, first_update_id LIMIT $6`,
+      [symbol, epoch, ...after, since, portion],
+    )
+    for (const row of rows) {
+      bids.read(row.bids)
+      asks.read(row.asks)
+      const { firstUpdateId, eventTimeUs } = row
+      yield {
+        epoch,
+        firstUpdateId,
+        lastUpdateId: row.lastUpdateId,
+        eventTimeUs,
+        receivedUs: row.receivedUs,
+        bids,
+        asks,
+      }
+      after = [row.lastUpdateId, firstUpdateId]
+    }
+    if (rows.length < portion) return
+  }
+}
