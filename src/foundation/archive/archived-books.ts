@@ -78,7 +78,8 @@ export class ArchivedBooks implements BookStore {
       const query = `SELECT ${LEVEL_COLUMNS} FROM ${from} WHERE epoch = ${epoch} AND last_update_id = ${lastUpdateId}
         AND epoch_us(ingestion_timestamp) = ${receivedUs} ORDER BY side, level`
       for await (const columns of this.#duckDb.columns(query))
-        for (let row = 0; row < columns.rows; row++) rows.add(columns, 0, row)
+        for (let row = 0; row < columns.rows; row++)
+          rows.add(columns.bytes(0)[row], columns.words(1), columns.words(2), row)
       const { bids, asks } = rows
       const horizons = {
         bidHorizon: snapshotHorizon(bids, key.limit),
@@ -234,9 +235,6 @@ export class ArchivedBooks implements BookStore {
   }
 }
 
-/** Columns before those of the level. */
-const LEVEL_AT = 6
-
 /** Diffs from rows of levels. A diff and its levels are valid until the next one. */
 export class DiffRows {
   /** The last update id of a diff that came after one with a higher id; null if all were in order. */
@@ -256,34 +254,40 @@ export class DiffRows {
 
   /** Yields the diffs that end in these rows. */
   *read(columns: EngineColumns): Generator<BookDiff> {
-    const [lastIds, firstIds, times, receipts, ranks, offsets] = [0, 1, 2, 3, 4, 5].map((i) =>
-      columns.words(i),
-    )
-    const rows = this.#rows
+    const keys = [0, 1, 2, 3, 4, 5].map((i) => columns.words(i))
+    const [sides, prices, quantities] = [columns.bytes(6), columns.words(7), columns.words(8)]
     for (let row = 0; row < columns.rows; row++) {
-      const lastId = integerAt(lastIds, row)
-      const firstId = integerAt(firstIds, row)
-      const offset = integerAt(offsets, row)
-      const rank = integerAt(ranks, row)
-      const timeUs = integerAt(times, row)
-      const isSame = lastId === rows.lastId && firstId === rows.firstId && timeUs === this.#eventTimeUs
-      if (!isSame) {
-        if (rows.lastId >= 0) yield this.#diff()
-        if (lastId < rows.lastId || (lastId === rows.lastId && firstId < rows.firstId)) {
-          this.unorderedId = lastId
-          return
-        }
-        rows.begin(lastId, firstId)
-        this.#eventTimeUs = timeUs
-        this.#receivedUs = integerAt(receipts, row)
+      // Nearly always the row before was of the same event.
+      if (row === 0 || !isSameEvent(keys, row)) {
+        yield* this.#begin(keys, row)
+        if (this.unorderedId !== null) return
       }
-      if (!isSame || offset !== this.#offset || rank !== this.#rank) {
-        this.#isRepeat = isSame
-        this.#offset = offset
-        this.#rank = rank
-      }
-      if (!this.#isRepeat) rows.add(columns, LEVEL_AT, row)
+      if (!this.#isRepeat) this.#rows.add(sides[row], prices, quantities, row)
     }
+  }
+
+  *#begin([lastIds, firstIds, times, receipts, ranks, offsets]: Keys, row: number): Generator<BookDiff> {
+    const rows = this.#rows
+    const lastId = integerAt(lastIds, row)
+    const firstId = integerAt(firstIds, row)
+    const rank = integerAt(ranks, row)
+    const offset = integerAt(offsets, row)
+    const timeUs = integerAt(times, row)
+    const isSame = lastId === rows.lastId && firstId === rows.firstId && timeUs === this.#eventTimeUs
+    if (!isSame) {
+      if (rows.lastId >= 0) yield this.#diff()
+      if (lastId < rows.lastId || (lastId === rows.lastId && firstId < rows.firstId)) {
+        this.unorderedId = lastId
+        return
+      }
+      rows.begin(lastId, firstId)
+      this.#eventTimeUs = timeUs
+      this.#receivedUs = integerAt(receipts, row)
+    }
+    if (isSame && offset === this.#offset && rank === this.#rank) return
+    this.#isRepeat = isSame
+    this.#offset = offset
+    this.#rank = rank
   }
 
   /** Yields the diff whose end nothing has shown. */
@@ -296,6 +300,16 @@ export class DiffRows {
     const key = { epoch: this.#epoch, firstUpdateId: firstId, lastUpdateId: lastId }
     return { ...key, eventTimeUs: this.#eventTimeUs, receivedUs: this.#receivedUs, bids, asks }
   }
+}
+
+/** Columns of 64 bits: last and first id, event time, receipt, rank and offset. */
+type Keys = readonly Uint32Array[]
+
+/** Whether a row and the one before have the same columns. */
+function isSameEvent(keys: Keys, row: number): boolean {
+  const at = row * 2
+  for (const words of keys) if (words[at] !== words[at - 2] || words[at + 1] !== words[at - 1]) return false
+  return true
 }
 
 function integerAt(words: Uint32Array | undefined, row: number): number {

@@ -1,5 +1,4 @@
 import { LevelColumns } from '../order-book/level-columns.ts'
-import type { EngineColumns } from './duckdb.ts'
 
 /** SQL of the columns that {@link LevelRows} reads, after `last_update_id` and `first_update_id`. */
 export const LEVEL_COLUMNS =
@@ -30,12 +29,15 @@ export class LevelRows {
     for (const side of [this.bids, this.asks]) side.begin(this.#prices.scale, this.#quantities.scale)
   }
 
-  /** Adds a row to the event. @param at index of the first of {@link LEVEL_COLUMNS} */
-  add(columns: EngineColumns, at: number, row: number): void {
-    const side = columns.bytes(at)[row]
+  /**
+   * Adds a row to the event.
+   *
+   * @param side, prices, quantities the values of {@link LEVEL_COLUMNS}
+   */
+  add(side: number | undefined, prices: Uint32Array, quantities: Uint32Array, row: number): void {
     if (side === NO_LEVEL) return
-    const price = this.#prices.read(columns.words(at + 1), row)
-    const quantity = this.#quantities.read(columns.words(at + 2), row)
+    const price = this.#prices.read(prices, row)
+    const quantity = this.#quantities.read(quantities, row)
     if (this.bids.priceScale !== this.#prices.scale || this.bids.quantityScale !== this.#quantities.scale)
       this.#rescale()
     ;(side === BID ? this.bids : this.asks).add(price, quantity)
