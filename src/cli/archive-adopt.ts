@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Command } from 'commander'
 import { ARCHIVE_TABLES } from '../foundation/archive/tables.ts'
 import { rejectOtherExchange, rejectOtherTimeUnit } from '../foundation/kafka/exchange-identity-mark.ts'
-import { TICK_TYPES } from '../foundation/market/event.ts'
+import { EVENT_TYPES, isTickType } from '../foundation/market/event.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
@@ -63,10 +63,12 @@ async function adopt(day: Day, signal: AbortSignal): Promise<void> {
       try {
         await writeLedger(reader, csv)
         console.log(`gaps: ${countText(await adoptLedger(ports, csv))} rows added`)
-        for (const type of TICK_TYPES) {
+        for (const type of EVENT_TYPES) {
           const table = ARCHIVE_TABLES[type]
           await writeTableRows(reader, type, day.bounds, csv, progress(table.name))
           const { rows, added, list } = await adoptDay(ports, table, day.name, csv)
+          // Order books are not recorded by default.
+          if (rows === 0 && !isTickType(type)) continue
           const result =
             added === 0 ? 'the archive has all of them' : `${countText(added)} added (list ${list})`
           console.log(`${table.name} ${day.name}: ${countText(rows)} rows in the database, ${result}`)
