@@ -77,9 +77,7 @@ export class ArchivedBooks implements BookStore {
       rows.begin(lastUpdateId, lastUpdateId)
       const query = `SELECT ${LEVEL_COLUMNS} FROM ${from} WHERE epoch = ${epoch} AND last_update_id = ${lastUpdateId}
         AND epoch_us(ingestion_timestamp) = ${receivedUs} ORDER BY side, level`
-      for await (const columns of this.#duckDb.columns(query))
-        for (let row = 0; row < columns.rows; row++)
-          rows.add(columns.bytes(0)[row], columns.words(1), columns.words(2), row)
+      for await (const columns of this.#duckDb.columns(query)) rows.addAll(columns, 0)
       const { bids, asks } = rows
       const horizons = {
         bidHorizon: snapshotHorizon(bids, key.limit),

@@ -1,4 +1,5 @@
 import { LevelColumns } from '../order-book/level-columns.ts'
+import type { EngineColumns } from './duckdb.ts'
 
 /** SQL of the columns that {@link LevelRows} reads, after `last_update_id` and `first_update_id`. */
 export const LEVEL_COLUMNS =
@@ -41,6 +42,12 @@ export class LevelRows {
     if (this.bids.priceScale !== this.#prices.scale || this.bids.quantityScale !== this.#quantities.scale)
       this.#rescale()
     ;(side === BID ? this.bids : this.asks).add(price, quantity)
+  }
+
+  /** Adds rows that all are of the event. @param at index of the first of {@link LEVEL_COLUMNS} */
+  addAll(columns: EngineColumns, at: number): void {
+    const [prices, quantities] = [columns.words(at + 1), columns.words(at + 2)]
+    for (const [row, side] of columns.bytes(at).entries()) this.add(side, prices, quantities, row)
   }
 
   /** The levels of the event so far get the decimals that the next one needs. */

@@ -38,7 +38,7 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
       const rows = new LevelRows()
       rows.begin(lastUpdateId, lastUpdateId)
       for await (const columns of duckDb.columns(`SELECT ${LEVEL_COLUMNS} FROM ${from} ORDER BY side, level`))
-        for (let row = 0; row < columns.rows; row++) rows.add(columns, 0, row)
+        rows.addAll(columns, 0)
       const { bids, asks } = rows
       const { limit } = first
       return {
