@@ -95,7 +95,7 @@ function message(name: string) {
                 type: 'string',
                 pattern: '^(-?\\d+)?$',
                 description:
-                  "Present together with outage: milliseconds by which the receipt clock was ahead of the exchange's; empty if unknown.",
+                  "Present together with outage, and on the first quote of a symbol: milliseconds by which the receipt clock was ahead of the exchange's; empty if unknown.",
               },
             }
           : {}),

@@ -129,6 +129,14 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
     null,
     ['12:00:00', '20:04:00', 'clock'],
   ],
+  [
+    'set wrong after a receipt whose clock is unknown',
+    '12:03:00',
+    null,
+    '11:35:00',
+    -50 * MINUTE_MS,
+    ['11:13:00', '12:25:00', 'clock'],
+  ],
   ['left alone', '12:00:00', 0, '12:00:05', 900, ['12:00:00', '12:00:05', 'restart']],
 ] as const) {
   test(`Q5 a clock ${what} between two instances: the window covers the outage by both clocks`, () => {

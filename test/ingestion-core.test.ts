@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
+import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { Continuity } from '../src/ingestion/continuity/continuity.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
@@ -187,9 +189,13 @@ test('routes by stream type and by Java murmur2 of the symbol', () => {
   handle(trade('BNBUSDT', 1))
   handle(quote('BTCUSDT', 1))
   const places = sent.map(({ topic, partition, key, headers }) =>
-    [topic, partition, key, ...headers.values()].join(' '),
+    [topic, partition, key, ...[...headers].map((header) => header.join('='))].join(' '),
   )
-  assert.deepEqual(places, ['t 2 BTCUSDT trade/1', 't 0 BNBUSDT trade/1', 'b 3 BTCUSDT bookTicker/1'])
+  assert.deepEqual(places, [
+    't 2 BTCUSDT schema=trade/1',
+    't 0 BNBUSDT schema=trade/1',
+    'b 3 BTCUSDT schema=bookTicker/1 clock_ahead=',
+  ])
 })
 
 test('sends a rejected frame to the dead letters unchanged, including invalid UTF-8', () => {
@@ -220,6 +226,16 @@ test('sends a long held event unchanged, without keeping its receive buffer', ()
   assert.deepEqual(ids, [1000, 1, 2, 3])
 })
 
+test('P5 the first quote of a symbol carries the clock offset, for a start without a checkpoint of it', () => {
+  const { handle, sent, clock } = handler()
+  clock.aheadMs = 55.4
+  for (const u of [1, 2]) handle(quote('BTCUSDT', u))
+  const fold = new RecoveryFold(['BTCUSDT'], new Map(), assert.fail)
+  for (const [offset, { topic, key, value, headers }] of sent.entries())
+    fold.event('bookTicker', topic, new FetchedMessage(offset, key, [...headers], value))
+  assert.equal(fold.memory.snapshot('BTCUSDT').bookTicker?.clock_ahead, 55)
+})
+
 test('gives the first quote after an outage its ledger row and the clock offset', () => {
   const { handle, sent, continuity, clock } = handler()
   handle(quote('BTCUSDT', 1))
@@ -233,10 +249,10 @@ test('gives the first quote after an outage its ledger row and the clock offset'
     sent.map(({ headers }) => [...headers].find(([name]) => String(name) === wanted)?.[1].toString())
   const causes = texts('outage').map((row) => row && JSON.parse(row).cause)
   assert.deepEqual(causes, [undefined, 'reconnect', undefined, 'reconnect'])
-  assert.deepEqual(texts('clock_ahead'), [undefined, '', undefined, '-401'])
+  assert.deepEqual(texts('clock_ahead'), ['', '', undefined, '-401'])
   // As a start reads them: an offset of before the outage does not count for an unknown one.
   const marks = sent.map(({ mark }) => mark?.clockAheadMs)
-  assert.deepEqual(marks, [undefined, null, undefined, -401])
+  assert.deepEqual(marks, [null, null, undefined, -401])
 })
 
 test('shows a stream with its last id', () => {

@@ -14,7 +14,10 @@ export const HEADER = {
   epoch: 'epoch',
   /** The first bookTicker after an outage: the ledger row of the outage, as JSON. */
   outage: 'outage',
-  /** With `outage`: how many ms the clock of the quote was ahead of the exchange's; empty if unknown. */
+  /**
+   * With `outage`, and on the first quote of a symbol: how many ms the clock of the quote was ahead of
+   * the exchange's; empty if unknown.
+   */
   clockAhead: 'clock_ahead',
   /** Ledger rows: the ingestion process that wrote the row; absent in a request to reopen a gap. */
   instance: 'instance',

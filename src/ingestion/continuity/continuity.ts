@@ -27,8 +27,8 @@ export interface StreamEvent extends Observed {
   readonly symbol: string
   readonly type: StreamType
   readonly receiptMs: number
-  /** The outage that a quote ends. */
-  outage?: Gap
+  /** The outage that a quote ends; null for the first quote of its stream; absent for others. */
+  outage?: Gap | null
 }
 
 /** The last quote of a stream, in the format of checkpoints. */
@@ -219,7 +219,8 @@ export class Continuity<Event extends StreamEvent> {
       return []
     }
     const cause = verdict === 'reset' ? 'reset' : state.interruption
-    if (cause !== null && state.lastReceiptMs !== null)
+    if (state.lastReceiptMs === null) event.outage = null
+    else if (cause !== null)
       event.outage = this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
     return [event]
   }
@@ -245,8 +246,10 @@ export class Continuity<Event extends StreamEvent> {
     if (Math.abs(setMs) > MEASURED_STEP_MS) return { fromMs: nextMs - setMs, toMs: nextMs }
     const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
     if (nextMs >= lastMs + forwardMs - SET_BACK_MS) return clockStep
-    // The step is at least that large; a clock that was ahead probably went back by all of it.
-    return { fromMs: nextMs + Math.max(lastMs - nextMs, beforeMs ?? 0), toMs: nextMs }
+    // The step is at least that large. A clock that was ahead probably went back by all of it, and an
+    // unknown one was probably correct.
+    const backMs = beforeMs ?? -(aheadMs ?? 0)
+    return { fromMs: nextMs + Math.max(lastMs - nextMs, backMs), toMs: nextMs }
   }
 
   #observeId(state: StreamState<Event>, event: Event): readonly Event[] {

@@ -33,8 +33,11 @@ export interface OutgoingMessage extends OutgoingRecord {
   readonly value: Buffer
   /** Null for rejected frames, gaps and checkpoints, which are counted separately. */
   readonly mark: EventMark | null
-  /** Quotes only: attaches the row of the outage before it, in case the ledger lacks it. */
-  endOutage?(outage: Gap): void
+  /**
+   * Quotes only: attaches the row of the outage before it, in case the ledger lacks it, and its clock.
+   * @param outage null for the first quote of a stream
+   */
+  endOutage?(outage: Gap | null): void
   readonly gap?: Gap
   /** The symbol of a snapshot of its order book. */
   readonly snapshotOf?: string
@@ -73,8 +76,8 @@ export interface Route extends Place {
   readonly symbol: string
   readonly type: StreamType
   readonly epoch: number
-  /** Whether the headers tell of an outage, during which the clock may have been set. */
-  readonly isAfterOutage?: true
+  /** Whether the headers tell the clock, which the previous quote does not. */
+  readonly tellsClock?: true
 }
 
 /** Routes by event type to a topic and by symbol to a partition; computed once per symbol and type. */
@@ -110,12 +113,12 @@ export class Router {
   }
 }
 
-/** Returns the route for a quote that ends an outage, during which the clock may have been set. */
-export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route: Route): Route {
+/** Returns the route for a first quote, or one that ends an outage, during which the clock may have been set. */
+export function routeAfter(outage: Gap | null, clockAheadMs: number | undefined, route: Route): Route {
   const headers = new Map(route.headers)
-  headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))
+  if (outage !== null) headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))
   headers.set(Buffer.from(HEADER.clockAhead), Buffer.from(String(clockAheadMs ?? '')))
-  return { ...route, headers, isAfterOutage: true }
+  return { ...route, headers, tellsClock: true }
 }
 
 /** An event on its way to Kafka; one object for speed: it is its own mark and slice. */
@@ -183,7 +186,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   }
 
   get clockAheadMs(): number | null | undefined {
-    return this.aheadMs ?? (this.route.isAfterOutage === true ? null : undefined)
+    return this.aheadMs ?? (this.route.tellsClock === true ? null : undefined)
   }
 
   get slice(): ByteSlice {
@@ -198,7 +201,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     return this
   }
 
-  endOutage(outage: Gap): void {
+  endOutage(outage: Gap | null): void {
     this.route = routeAfter(outage, this.aheadMs, this.route)
   }
 }
