@@ -156,15 +156,18 @@ test('compares an archive with the tables, and names each symbol and day that di
     await market.database.query(sql)
   const { code, text } = await compare()
   assert.equal(code, 1, text)
-  const lines = text.split('\n').filter((line) => line.includes('2026-01-0') && line.includes('rows in'))
+  const lines = text.split('\n').filter((line) => line.includes('2026-01-0') && / rows? in /.test(line))
   assert.deepEqual(lines, [
     'raw_trades 2026-01-02 BTCUSDT: 24 rows in both, with other values',
     'agg_trades 2026-01-01 ETHUSDT: 11 rows in the tables, 12 in the archive',
-    'book_ticker 2026-01-01 BNBUSDT: 1 rows in the tables, 0 in the archive',
+    'book_ticker 2026-01-01 BNBUSDT: 1 row in the tables, 0 in the archive',
     'book_ticker 2026-01-01 BTCUSDT: 23 rows in the tables, 24 in the archive',
   ])
   const other = await compare('--symbol', 'ETHUSDT', '--from', '2026-01-02')
   assert.equal(other.code, 0, other.text)
+  const none = await compare('--from', '2027-01-01')
+  assert.equal(none.code, 1, none.text)
+  assert.match(none.text, /nothing was compared/)
 })
 
 test('an audit of an archive looks again for as long as segments may be open', () => {
@@ -208,7 +211,7 @@ test('a comparison of both stores waits for rows that the archive has not commit
   await market.database.query('DELETE FROM trades WHERE trade_id = 2')
   await using different = startTapeline(['verify', '--archive', '--against-tables'], { env })
   await different.assertExit(1)
-  assert.match(different.output(), /1 rows in the tables, 2 in the archive/)
+  assert.match(different.output(), /1 row in the tables, 2 in the archive/)
   assert.doesNotMatch(different.output(), /may still arrive/)
 })
 

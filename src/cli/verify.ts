@@ -71,7 +71,7 @@ async function compareStored(
   const { renderComparison } = await import('../tools/verify/store-comparison.ts')
   const compared = await interruptible((signal) => compareWithTables(settings, scope, signal))
   console.log(json === true ? JSON.stringify(compared, null, 2) : renderComparison(compared))
-  if (compared.differences.length > 0) process.exitCode = 1
+  if (compared.rows === 0 || compared.differences.length > 0) process.exitCode = 1
 }
 
 /** @throws TapelineError `INPUT` naming the wrong option */

@@ -1,4 +1,4 @@
-import { plural } from '../../foundation/telemetry/plural.ts'
+import { countText, plural } from '../../foundation/telemetry/plural.ts'
 import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 
 /** Renders a report as text: figures, findings, unchecked parts, verdict. */
@@ -40,10 +40,9 @@ function verdict({ verdict, watermark }: Report, failures: readonly Finding[]): 
   }
 }
 
-/** Columns of the figures; those of quotes have the same names. */
-const FIGURES = {
-  'first id': 'firstId',
-  'last id': 'lastId',
+/** Columns of the figures; counts of quotes have the same names. */
+const IDS = { 'first id': 'firstId', 'last id': 'lastId' } as const
+const COUNTS = {
   rows: 'rows',
   missing: 'missing',
   explained: 'explained',
@@ -52,13 +51,17 @@ const FIGURES = {
 } as const
 
 function figures({ sequences, quotes }: Report): string[] {
-  const fields = Object.values(FIGURES)
+  const counts = Object.values(COUNTS)
   return table([
-    ['symbol', 'type', ...Object.keys(FIGURES)],
-    ...sequences.map((one) => [one.symbol, typeOf(one), ...fields.map((field) => String(one[field]))]),
+    ['symbol', 'type', ...Object.keys(IDS), ...Object.keys(COUNTS)],
+    ...sequences.map((one) => [
+      ...[one.symbol, typeOf(one)],
+      ...Object.values(IDS).map((field) => String(one[field])),
+      ...counts.map((field) => countText(one[field])),
+    ]),
     ...quotes.map((one) => [
-      ...[one.symbol, 'bookTicker'],
-      ...fields.map((field) => (field === 'rows' || field === 'doubled' ? String(one[field]) : '')),
+      ...[one.symbol, 'bookTicker', '', ''],
+      ...counts.map((field) => (field === 'rows' || field === 'doubled' ? countText(one[field]) : '')),
     ]),
   ])
 }
@@ -97,13 +100,13 @@ function section(title: string, lines: readonly string[]): string[] {
 function findingLines({ symbol, eventType, epoch, count, summary, examples }: Finding): string[] {
   const type = eventType === null ? '' : ` ${typeOf({ eventType, epoch })}`
   return [
-    `${symbol === null ? '' : `${symbol}${type}: `}${count === null ? '' : `${count} `}${summary}`,
+    `${symbol === null ? '' : `${symbol}${type}: `}${count === null ? '' : `${countText(count)} `}${summary}`,
     ...exampleLines(examples, count ?? 0),
   ]
 }
 
 function notCheckedLines({ what, symbol, count, examples }: NotChecked): string[] {
-  const subject = [symbol, count].filter((part) => part !== null).join(': ')
+  const subject = [symbol, count === null ? null : countText(count)].filter((part) => part !== null).join(': ')
   return [`${subject}${subject === '' ? '' : ' '}${what}`, ...exampleLines(examples, count ?? 0)]
 }
 

@@ -5,6 +5,7 @@ import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
 import { isTradeType, TICK_TYPES, type TickType } from '../../foundation/market/event.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
+import { countText, plural } from '../../foundation/telemetry/plural.ts'
 import type { Watermark } from './report-types.ts'
 import { readFloors } from './retention.ts'
 import { inScope, type Scope, scopeValues } from './scope.ts'
@@ -119,11 +120,11 @@ function archiveFigures(type: TickType, relation: string): string {
 export function renderComparison({ rows, differences, floors, until }: StoreComparison): string {
   const lines = differences.map(({ table, symbol, day, inTables, inArchive }) =>
     inTables === inArchive
-      ? `${table} ${day} ${symbol}: ${inTables} rows in both, with other values`
-      : `${table} ${day} ${symbol}: ${inTables} rows in the tables, ${inArchive} in the archive`,
+      ? `${table} ${day} ${symbol}: ${plural(inTables, 'row')} in both, with other values`
+      : `${table} ${day} ${symbol}: ${plural(inTables, 'row')} in the tables, ${countText(inArchive)} in the archive`,
   )
   return [
-    `Compared ${rows} rows of the tables with the archive, until ${until}`,
+    `Compared ${plural(rows, 'row')} of the tables with the archive, until ${until}`,
     ...Object.entries(floors).map(([table, day]) => `${table} before ${day}: retention has dropped the rows`),
     ...lines,
     verdict(rows, differences.length),
@@ -131,7 +132,7 @@ export function renderComparison({ rows, differences, floors, until }: StoreComp
 }
 
 function verdict(rows: number, differences: number): string {
-  if (differences > 0) return `Verdict: NOT EQUAL, ${differences} symbols and days`
+  if (differences > 0) return `Verdict: NOT EQUAL, ${countText(differences)} symbols and days`
   if (rows > 0) return 'Verdict: equal'
   return 'Verdict: nothing was compared. Days that are not over are left out.'
 }
