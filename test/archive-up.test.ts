@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -78,4 +78,14 @@ test('refuses to store rows nowhere', async () => {
   await using up = startTapeline(['up', '--simulate', '--no-database'])
   await up.assertExit(2)
   assert.match(up.output(), /--no-database requires --archive/)
+})
+
+test('a folder that cannot be written ends `up` at the start, with the fix', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'tapeline-up-'))
+  const env = { ARCHIVE_URL: '/proc/x', DATA_DIR: dataDir }
+  await using up = startTapeline(['up', '--simulate', '--archive', '--no-database'], { env })
+  await up.assertExit(1)
+  assert.match(up.output(), /The archive \/proc\/x cannot be written: ENOENT[\s\S]*Set ARCHIVE_URL/)
+  assert.doesNotMatch(up.output(), /kafka/)
+  rmSync(dataDir, { recursive: true })
 })

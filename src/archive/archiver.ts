@@ -8,12 +8,13 @@ import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import { keyOf, type PartitionOrigin, type TopicPartition } from '../foundation/kafka/partition.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { Wake, wallMs } from '../foundation/runtime/clock.ts'
-import { describeWithFix, isFinal } from '../foundation/runtime/errors.ts'
+import { isFinal } from '../foundation/runtime/errors.ts'
 import type { ServicePorts } from '../foundation/telemetry/service.ts'
 import type { ArchiveConfig } from './config.ts'
 import { OpenSegments, type OwnedPartition } from './open-segments.ts'
 import type { Segment } from './segment.ts'
 import { SegmentWriter } from './segment-writer.ts'
+import { StoreProblem } from './store-problem.ts'
 
 export type ArchiverConfig = Pick<
   ArchiveConfig,
@@ -53,11 +54,12 @@ export class Archiver {
   #loops: Promise<unknown> | null = null
   /** Since when the current segment is written, on the monotonic clock; null between segments. */
   #writingSinceMs: number | null = null
-  #failure: string | null = null
+  readonly #problem: StoreProblem
 
   constructor(config: ArchiverConfig, ports: ArchiverPorts) {
     this.#config = config
     this.#ports = ports
+    this.#problem = new StoreProblem(ports.log)
     const { flushIntervalMs, bufferBytes, fetchMaxWaitMs, backoff, sessionTimeoutMs } = config
     const kindOf = topicKinds(config.topics)
     const segments = new OpenSegments({
@@ -101,8 +103,8 @@ export class Archiver {
     if (obstacle !== null) return obstacle
     const sinceMs = this.#writingSinceMs
     if (sinceMs !== null && this.#nowMs - sinceMs > WRITING_LIMIT_MS)
-      return `a segment has not been written for ${Math.round((this.#nowMs - sinceMs) / 1000)} s: ${this.#failure ?? 'no answer'}`
-    return fetchProblem ?? kafka.backedOff ?? this.#failure
+      return `a segment has not been written for ${Math.round((this.#nowMs - sinceMs) / 1000)} s: ${this.#problem.reason ?? 'no answer'}`
+    return fetchProblem ?? kafka.backedOff ?? this.#problem.reason
   }
 
   /** Milliseconds since the oldest message that is not committed was read; 0 if there is none. */
@@ -207,7 +209,7 @@ export class Archiver {
     for (let failures = 1; !signal.aborted; failures++) {
       try {
         const isOurs = await writer.write()
-        this.#failure = null
+        this.#problem.worked()
         this.#writingSinceMs = null
         if (isOurs) {
           onCommitted(segment, writer.files, this.#nowMs - sinceMs)
@@ -242,7 +244,7 @@ export class Archiver {
       for (let failures = 1; !signal.aborted; failures++) {
         try {
           this.segments.restarted(partition, await chain.end({ incarnation, offset: before }, end))
-          this.#failure = null
+          this.#problem.worked()
           break
         } catch (error) {
           if (!signal.aborted) await this.#orFatal('Ending an incarnation failed', error, failures, signal)
@@ -255,9 +257,8 @@ export class Archiver {
   /** Logs and waits before a retry. @throws the error if a retry cannot help */
   async #orFatal(what: string, error: unknown, failures: number, signal: AbortSignal): Promise<void> {
     if (isFinal(error)) throw error
-    const { clock, random, log } = this.#ports
-    this.#failure = `${what}: ${describeWithFix(error)}`
-    log.error({ err: error }, `${what}, retrying: ${describeWithFix(error)}`)
+    const { clock, random } = this.#ports
+    this.#problem.failed(what, error, this.#nowMs)
     await sleep(delayFor(failures, this.#config.backoff, random()), signal, clock).catch(() => {})
   }
 }

@@ -40,9 +40,15 @@ export interface Published {
  * Whether everything of a day that Kafka had is in the segments.
  *
  * @param lastDate the last day of which there are rows that are not published
- * @param committedAt when the last rows of the day were committed; milliseconds since the Unix epoch
+ * @param beganAt when the first rows of the day were committed; milliseconds since the Unix epoch
+ * @param committedAt when the last ones were
  */
-export type IsOver = (date: string, lastDate: string, committedAt: number) => boolean | Promise<boolean>
+export type IsOver = (
+  date: string,
+  lastDate: string,
+  beganAt: number,
+  committedAt: number,
+) => boolean | Promise<boolean>
 
 /**
  * Merges the segments of each day that is over into its published files. A day that was published
@@ -66,8 +72,8 @@ export async function compact(
   for (const [day, { table, date, files }] of daysOf(before))
     await attempt(async () => {
       const isNew = (await newestDayList(store, table.name, date)) === null
-      const committedAt = files.at(-1)?.committedAt ?? 0
-      if (isNew && (await isOver(date, lastDate, committedAt))) over.add(day)
+      const [beganAt, committedAt] = [files[0]?.committedAt ?? 0, files.at(-1)?.committedAt ?? 0]
+      if (isNew && (await isOver(date, lastDate, beganAt, committedAt))) over.add(day)
     })
   // The answer may depend on a record that was added after the chains were read.
   const chains = over.size === 0 ? before : await readChains(store)

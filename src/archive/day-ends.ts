@@ -10,7 +10,7 @@ const DAY_MS = 86_400_000
 
 /**
  * Time after midnight in which events of the day before still arrive in order, and after the last rows
- * of a day in which an import or a backfill may still add some.
+ * of an imported day in which the import may still add some.
  */
 const SETTLE_MS = 10 * 60_000
 
@@ -30,9 +30,9 @@ interface Reading {
 }
 
 /**
- * Decides whether a day is over: the ends of all partitions were read ten minutes after it and after the
- * last rows that were added to it, and every chain has reached them. What arrives later is added to the
- * published day.
+ * Decides whether a day is over: the ends of all partitions were read ten minutes after it, and every
+ * chain has reached them. A day that began when it was over is imported: its ends are read ten minutes
+ * after its last rows. What arrives later is added to the published day.
  *
  * The clock of this machine may be wrong. So there must also be rows of a later day, or a second day
  * must have passed: then nothing is being recorded.
@@ -57,13 +57,15 @@ export class DayEnds {
   /**
    * @param date UTC, like `2026-01-31`
    * @param lastDate the last day of which there are rows
-   * @param committedAt when the last rows were added to the day; milliseconds since the Unix epoch
+   * @param beganAt when the first rows were added to the day; milliseconds since the Unix epoch
+   * @param committedAt when the last ones were
    */
-  async isOver(date: string, lastDate: string, committedAt: number): Promise<boolean> {
+  async isOver(date: string, lastDate: string, beganAt: number, committedAt: number): Promise<boolean> {
     const settledMs = settledAtMs(date)
     const nowMs = wallMs(this.#clock)
     // A record of a later time comes from a wrong clock, and must not delay the day until then.
-    const sinceMs = Math.max(settledMs, committedAt > nowMs ? 0 : committedAt + SETTLE_MS)
+    const isImported = beganAt > settledMs && committedAt <= nowMs
+    const sinceMs = isImported ? committedAt + SETTLE_MS : settledMs
     // At midnight there will be rows of the next day.
     const dueMs = lastDate > date || nowMs < settledMs ? sinceMs : Math.max(sinceMs, settledMs + DAY_MS)
     if (nowMs < dueMs) {

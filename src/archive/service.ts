@@ -32,6 +32,7 @@ import { DayEnds } from './day-ends.ts'
 import { duckDbCompaction } from './day-merge.ts'
 import { ARCHIVE_METRICS } from './metrics.ts'
 import { Publishing } from './publishing.ts'
+import { StoreProblem } from './store-problem.ts'
 
 const CLOSE_MS = 800
 const COMPACT_EVERY_MS = 3_600_000
@@ -83,14 +84,15 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
   const work = async () => {
     const store = await openStore(config.store)
     closers.add('store', () => store.close())
+    const opening = new StoreProblem(log)
     const onUnusable = (error: unknown) => {
       if (isFinal(error)) throw error
-      const text = `The archive ${store.name} cannot be used, retrying: ${describeWithFix(error)}`
-      waitingFor = text
-      log.error({ err: error }, text)
+      opening.failed(`The archive ${store.name} cannot be used`, error, clock.monotonicMs())
+      waitingFor = opening.reason ?? waitingFor
     }
     const prepare = () => unlessAborted(store.prepare(), starting.signal)
     await retry(prepare, onUnusable, config.backoff, ports, starting.signal)
+    opening.worked()
     waitingFor = 'Kafka has not answered yet'
     await awaitAccess(config, 'tapeline-archive', archiveRights(config), ports, starting.signal)
     waitingFor = 'the topics do not name the exchange of their data yet: ingestion has not started'

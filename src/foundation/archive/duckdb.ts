@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { rmSync } from 'node:fs'
-import { mkdir, utimes } from 'node:fs/promises'
+import { utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as api from '@duckdb/node-api'
 import {
@@ -11,7 +11,9 @@ import {
   type DuckDBType,
 } from '@duckdb/node-api'
 import bindings from '@duckdb/node-bindings'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import { type EngineTexts, textsOf } from './engine-texts.ts'
+import { localFiles } from './local-files.ts'
 import type { RowBuffer } from './row-buffer.ts'
 import type { RowChunk } from './row-chunk.ts'
 import { type ArchiveColumn, COLUMN_KINDS, type ColumnKind, OFFSET_COLUMN, segmentOrderOf } from './tables.ts'
@@ -85,7 +87,11 @@ const GROUP_ROWS = 20_480
 export async function openDuckDb({ memoryBytes, tempFolder, threads }: DuckDbOptions): Promise<DuckDbEngine> {
   // Another process may use the same folder, and the engine gives its files the same names there.
   const ownFolder = join(tempFolder, `engine-${randomUUID()}`)
-  await mkdir(ownFolder, { recursive: true })
+  await localFiles.makeFolder(ownFolder).catch((error: unknown) => {
+    const message = `Temporary files cannot be written to ${tempFolder}: ${describeError(error)}`
+    const fix = 'Set ARCHIVE_TEMP to a folder that this user can write.'
+    throw new TapelineError('ENVIRONMENT', message, { fix, cause: error })
+  })
   const stayFresh = () => {
     // If somebody has deleted it, the engine creates it again or fails with its name.
     utimes(ownFolder, new Date(), new Date()).catch(() => {})

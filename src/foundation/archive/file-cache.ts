@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { link, mkdir, readdir, rm, stat, utimes } from 'node:fs/promises'
+import { link, readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { codeOf, describeError, isTapelineError, nullIfMissing, TapelineError } from '../runtime/errors.ts'
+import { localFiles } from './local-files.ts'
 import type { FileContent } from './object-store.ts'
 
 /** A process touches its folder this often; one that has not done so for long has ended. */
@@ -133,8 +134,8 @@ export class FileCache {
   }
 
   async #open(): Promise<void> {
-    await mkdir(this.#files, { recursive: true })
-    await mkdir(this.ownFolder, { recursive: true })
+    await localFiles.makeFolder(this.#files)
+    await localFiles.makeFolder(this.ownFolder)
     await this.#removeAbandoned()
     clearInterval(this.#touching)
     // If it fails, the next use shows why.
@@ -143,7 +144,7 @@ export class FileCache {
 
   /** Keeps other processes from removing the folder. */
   async #touch(): Promise<void> {
-    await mkdir(this.ownFolder, { recursive: true })
+    await localFiles.makeFolder(this.ownFolder)
     const now = new Date()
     await utimes(this.ownFolder, now, now)
   }

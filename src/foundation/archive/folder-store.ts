@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { codeOf, nullIfMissing } from '../runtime/errors.ts'
+import { prepareError, writeError } from './folder-error.ts'
 import { type LocalFiles, localFiles } from './local-files.ts'
 import type { ObjectStore } from './object-store.ts'
 
@@ -50,43 +51,55 @@ export function openFolderStore(path: string, files: LocalFiles = localFiles): O
     )
     return found.flat()
   }
+  /** Names the fix in errors of the work. */
+  const writing = <Result>(work: () => Promise<Result>, named = writeError): Promise<Result> =>
+    work().catch((error: unknown) => {
+      throw named(error, path)
+    })
+  const prepare = async () => {
+    await files.makeFolder(stagingFolder)
+    // It may have been there before, without the right to write.
+    const probe = join(stagingFolder, randomUUID())
+    await files.createSynced(probe, new Uint8Array())
+    await files.remove(probe)
+    await syncParent(folder, files)
+    await files.syncFolder(folder)
+  }
+  const create = async (key: string, bytes: Uint8Array) => {
+    const staged = join(stagingFolder, randomUUID())
+    const target = pathOf(key)
+    try {
+      await files.createSynced(staged, bytes)
+      await place(target, () => files.link(staged, target))
+      return true
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error
+      // The one that created it may have been killed before it synced the folder.
+      await files.syncFolder(dirname(target))
+      return (await files.read(target)).equals(bytes)
+    } finally {
+      await files.remove(staged)
+    }
+  }
+  const putFile: ObjectStore['putFile'] = async (key, write) => {
+    const staged = join(stagingFolder, `${randomUUID()}.parquet`)
+    const target = pathOf(key)
+    try {
+      await write(staged)
+      const hash = await files.hash(staged)
+      await files.syncFile(staged)
+      await place(target, () => files.rename(staged, target))
+      return hash
+    } finally {
+      await files.remove(staged)
+    }
+  }
   return {
     name: path,
     stagingFolder,
-    async prepare() {
-      await files.makeFolder(stagingFolder)
-      await syncParent(folder, files)
-      await files.syncFolder(folder)
-    },
-    async create(key, bytes) {
-      const staged = join(stagingFolder, randomUUID())
-      const target = pathOf(key)
-      try {
-        await files.createSynced(staged, bytes)
-        await place(target, () => files.link(staged, target))
-        return true
-      } catch (error) {
-        if (codeOf(error) !== 'EEXIST') throw error
-        // The one that created it may have been killed before it synced the folder.
-        await files.syncFolder(dirname(target))
-        return (await files.read(target)).equals(bytes)
-      } finally {
-        await files.remove(staged)
-      }
-    },
-    async putFile(key, write) {
-      const staged = join(stagingFolder, `${randomUUID()}.parquet`)
-      const target = pathOf(key)
-      try {
-        await write(staged)
-        const hash = await files.hash(staged)
-        await files.syncFile(staged)
-        await place(target, () => files.rename(staged, target))
-        return hash
-      } finally {
-        await files.remove(staged)
-      }
-    },
+    prepare: () => writing(prepare, prepareError),
+    create: (key, bytes) => writing(() => create(key, bytes)),
+    putFile: (key, write) => writing(() => putFile(key, write)),
     async read(key) {
       return nullIfMissing(files.read(pathOf(key)))
     },
@@ -101,9 +114,7 @@ export function openFolderStore(path: string, files: LocalFiles = localFiles): O
     async isEmpty() {
       return (await files.entries(folder)).every(({ name }) => name === STAGING || name === LOST_AND_FOUND)
     },
-    async remove(key) {
-      await files.remove(pathOf(key))
-    },
+    remove: (key) => writing(() => files.remove(pathOf(key))),
     async removeStale(nowMs) {
       for (const { name } of await files.entries(stagingFolder)) {
         const staged = join(stagingFolder, name)

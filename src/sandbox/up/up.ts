@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { openFolderStore } from '../../foundation/archive/folder-store.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { onStopSignal } from '../../foundation/runtime/signals.ts'
 import { archiveStatus, consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
@@ -76,6 +77,7 @@ class Run {
   async untilStopped(): Promise<number> {
     const stopListening = this.#listenForSignals()
     try {
+      await this.#prepareArchive()
       this.#display.say(`tapeline: ${exchangeText(this.#source)}`)
       for (const { role, pid } of await cleanUpLeftOvers(this.#directory.run)) {
         this.#display.say(`Ended ${role} (process ${pid}), left over from a killed run.`)
@@ -88,6 +90,12 @@ class Run {
     } finally {
       stopListening()
     }
+  }
+
+  /** @throws TapelineError now rather than from the archive, which starts last */
+  async #prepareArchive(): Promise<void> {
+    const { archive } = this.#stack
+    if (this.#options.stores.archive && !archive.includes('://')) await openFolderStore(archive).prepare()
   }
 
   /** @returns the failure that ended the run, or null */

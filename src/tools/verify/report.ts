@@ -106,7 +106,9 @@ function findingLines({ symbol, eventType, epoch, count, summary, examples }: Fi
 }
 
 function notCheckedLines({ what, symbol, count, examples }: NotChecked): string[] {
-  const subject = [symbol, count === null ? null : countText(count)].filter((part) => part !== null).join(': ')
+  const subject = [symbol, count === null ? null : countText(count)]
+    .filter((part) => part !== null)
+    .join(': ')
   return [`${subject}${subject === '' ? '' : ' '}${what}`, ...exampleLines(examples, count ?? 0)]
 }
 
