@@ -97,7 +97,7 @@ async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Ru
   }
   for (let i = 0; i < options.runs; i++) {
     const alone: Record<string, Figures> = {}
-    for (const stage of ['decode', 'produce', 'insert', 'rebuild'] as const)
+    for (const stage of ['decode', 'produce', 'insert', 'rebuild', 'depth'] as const)
       if (options.stages.includes(stage)) alone[stage] = await runAlone(place, stage, ALONE_MESSAGES)
     if (options.stages.includes('scale')) Object.assign(alone, await scaleOut(place, options, say, signal))
     if (options.stages.includes('shards')) Object.assign(alone, await shardIngestion(place, options, signal))

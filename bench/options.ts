@@ -16,6 +16,7 @@ export const STAGES = [
   'produce',
   'insert',
   'rebuild',
+  'depth',
   'flat out',
   'steady',
   'drain',
@@ -25,7 +26,7 @@ export const STAGES = [
 ] as const
 export type Stage = (typeof STAGES)[number]
 /** Stages that need many symbols, minutes, or recorded frames. */
-const ON_REQUEST: readonly Stage[] = ['rebuild', 'scale', 'shards', ...ARCHIVE_STAGES]
+const ON_REQUEST: readonly Stage[] = ['rebuild', 'depth', 'scale', 'shards', ...ARCHIVE_STAGES]
 
 export interface BenchOptions {
   readonly stages: readonly Stage[]
@@ -69,7 +70,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .addOption(
       new Option('--stages <list>', STAGES.join(', ')).argParser(list(STAGES)).default(
         STAGES.filter((stage) => !ON_REQUEST.includes(stage)),
-        'all but rebuild, scale, shards, export and those of the archive',
+        'all but rebuild, depth, scale, shards, export and those of the archive',
       ),
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))

@@ -3,6 +3,7 @@
  * standard output. Arguments: the stage, the number of messages, brokers, database URL.
  */
 import { decodeAll } from './decode.ts'
+import { storeDepth } from './depth.ts'
 import { payloads } from './frames.ts'
 import { liveAnHour } from './hour.ts'
 import { insertAll } from './insert.ts'
@@ -13,7 +14,7 @@ import { timed } from './timed.ts'
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
 const [stage = '', count = '', brokers = '', databaseUrl = ''] = process.argv.slice(2)
-const frames = stage === 'rebuild' ? [] : payloads(SYMBOLS, Number(count))
+const frames = stage === 'rebuild' || stage === 'depth' ? [] : payloads(SYMBOLS, Number(count))
 
 async function run(): Promise<Record<string, number>> {
   switch (stage) {
@@ -32,6 +33,8 @@ async function run(): Promise<Record<string, number>> {
       return insertAll(frames, databaseUrl)
     case 'rebuild':
       return rebuildAll(Number(count))
+    case 'depth':
+      return storeDepth(Number(count), databaseUrl)
     // For manual use only: here the count is messages per second.
     case 'hour':
       return liveAnHour(Number(count))

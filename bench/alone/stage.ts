@@ -8,11 +8,11 @@ import type { Figures } from '../run.ts'
 const MAIN = resolve(import.meta.dirname, 'main.ts')
 const LIMIT_MS = 300_000
 
-export type StageAlone = 'decode' | 'produce' | 'insert' | 'rebuild'
+export type StageAlone = 'decode' | 'produce' | 'insert' | 'rebuild' | 'depth'
 
 /** Runs a stage in a separate process, and returns its upper limit with it. */
 export async function runAlone(place: Place, stage: StageAlone, messages: number): Promise<Figures> {
-  const database = stage === 'insert' ? await place.createDatabase() : null
+  const database = stage === 'insert' || stage === 'depth' ? await place.createDatabase() : null
   try {
     if (database !== null) {
       await using migration = startTapeline(['migrate'], { env: { DATABASE_URL: database.url } })
