@@ -157,15 +157,16 @@ async function fromTables(
 }
 
 function auditOf(
-  { symbol, day }: Target,
+  { symbol, day, types }: Target,
   { read: readEnds }: EndOffsets,
   settling: Settling,
   signal: AbortSignal,
 ): DayAudit {
   const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
   return {
-    of: async ({ connection, storedUntil }) => {
-      const how = { scope, limit: 5, readEnds, signal, allowsUnknown: true, storedUntil, depthRows: null }
+    of: async ({ connection, storedUntil, depthRows: all }) => {
+      const depthRows = types.every(isTickType) ? null : all
+      const how = { scope, limit: 5, readEnds, signal, allowsUnknown: true, storedUntil, depthRows }
       const found = await audit(connection, how)
       return settling.wantsLater(found.watermark, (first) => mayStillArrive(found, first)) ? null : found
     },

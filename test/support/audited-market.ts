@@ -60,8 +60,10 @@ export async function createAuditedMarket(kind?: DatabaseKind, rows: readonly st
     ...server,
     drop: async () => server[Symbol.asyncDispose](),
     /** The same of the tables alone, for changes that no archive can have. */
-    auditTablesAfter: (changes: readonly string[]) =>
-      undone(changes, (connection) => audit(connection, AUDIT_OPTIONS)),
+    auditTablesAfter: (
+      changes: readonly string[],
+      given: (connection: Queryable) => Partial<AuditOptions> = () => ({}),
+    ) => undone(changes, (connection) => audit(connection, { ...AUDIT_OPTIONS, ...given(connection) })),
     /**
      * Returns the result of verify after changes, which are rolled back. An archive with the same rows
      * must have the same result.
@@ -112,7 +114,7 @@ export function marketOfSuite(
       return opened().database
     },
     auditAfter: (...args) => opened().auditAfter(...args),
-    auditTablesAfter: (changes) => opened().auditTablesAfter(changes),
+    auditTablesAfter: (...args) => opened().auditTablesAfter(...args),
   }
 }
 

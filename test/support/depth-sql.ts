@@ -11,10 +11,17 @@ const packed = (levels: Levels) => `'\\x${Buffer.from(packColumns(levels)).toStr
 const text = (value: string | null) => (value === null ? 'NULL' : `'${value}'`)
 const time = (us: number) => `'${isoOfUs(us)}'`
 
-export function diffSql(diff: BookDiff, symbol = 'BTCUSDT'): string {
-  const { epoch, firstUpdateId, lastUpdateId, eventTimeUs, receivedUs, bids, asks } = diff
+export function diffSql(diff: BookDiff, symbol?: string): string {
+  return diffsSql([diff], symbol)
+}
+
+export function diffsSql(diffs: readonly BookDiff[], symbol = 'BTCUSDT'): string {
+  const rows = diffs.map(
+    ({ epoch, firstUpdateId, lastUpdateId, eventTimeUs, receivedUs, bids, asks }) =>
+      `(${time(eventTimeUs)}, '${symbol}', ${epoch}, ${firstUpdateId}, ${lastUpdateId}, ${packed(bids)}, ${packed(asks)}, ${time(receivedUs)})`,
+  )
   return `INSERT INTO depth_updates (event_time, symbol, epoch, first_update_id, last_update_id, bids, asks, ingestion_timestamp)
-    VALUES (${time(eventTimeUs)}, '${symbol}', ${epoch}, ${firstUpdateId}, ${lastUpdateId}, ${packed(bids)}, ${packed(asks)}, ${time(receivedUs)})`
+    VALUES ${rows.join()}`
 }
 
 export function anchorSql(anchor: Anchor): string {
@@ -34,6 +41,14 @@ export function keyframeSql(keyframe: Anchor, eventTimeUs: number): string {
 }
 
 export function quoteSql(quote: Quote, receivedUs: number): string {
-  const { updateId, bidPrice, bidQuantity, askPrice, askQuantity } = quote
-  return `INSERT INTO book_ticker VALUES (${time(receivedUs)}, 'BTCUSDT', ${updateId}, ${bidPrice}, ${bidQuantity}, ${askPrice}, ${askQuantity})`
+  return quotesSql([[quote, receivedUs]])
+}
+
+/** @param quotes each with its receipt */
+export function quotesSql(quotes: ReadonlyArray<readonly [Quote, number]>): string {
+  const rows = quotes.map(
+    ([{ updateId, bidPrice, bidQuantity, askPrice, askQuantity }, receivedUs]) =>
+      `(${time(receivedUs)}, 'BTCUSDT', ${updateId}, ${bidPrice}, ${bidQuantity}, ${askPrice}, ${askQuantity})`,
+  )
+  return `INSERT INTO book_ticker VALUES ${rows.join()}`
 }

@@ -20,6 +20,8 @@ const SNAPSHOT_LIMIT = 1000
 export interface RecordedDepth {
   readonly diffs: BookDiff[]
   readonly quotes: Quote[]
+  /** Receipts of the quotes. */
+  readonly quotedUs: number[]
   readonly anchor: Anchor
 }
 
@@ -48,6 +50,7 @@ interface Snapshot {
 export function recordedDepth(): RecordedDepth {
   const diffs: BookDiff[] = []
   const quotes: Quote[] = []
+  const quotedUs: number[] = []
   let anchor: Anchor | null = null
   for (const { text, receivedUs } of recordedLines()) {
     if (text.startsWith(DEPTH)) {
@@ -56,6 +59,7 @@ export function recordedDepth(): RecordedDepth {
       diffs.push({ ...diff, receivedUs })
     } else if (text.startsWith('{"stream":"btcusdt@bookTicker"')) {
       const { data }: { data: BookTicker } = JSON.parse(text)
+      quotedUs.push(receivedUs)
       quotes.push(quoteOf(data.u, [data.b, data.B], [data.a, data.A]))
     } else if (text.startsWith(SNAPSHOT)) {
       const { lastUpdateId, bids, asks }: Snapshot = JSON.parse(text)
@@ -63,7 +67,7 @@ export function recordedDepth(): RecordedDepth {
     }
   }
   if (anchor === null) throw new Error('the recorded frames have no snapshot')
-  return { diffs, quotes, anchor }
+  return { diffs, quotes, quotedUs, anchor }
 }
 
 /** The diffs and the snapshot as ingestion writes them into the topic, in the recorded order. */

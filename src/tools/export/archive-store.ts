@@ -4,6 +4,7 @@ import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import { quoted } from '../../foundation/archive/duckdb.ts'
 import { ARCHIVE_TABLES, DAY_TABLES } from '../../foundation/archive/tables.ts'
 import type { EventType } from '../../foundation/market/event.ts'
+import { archivedRows } from '../verify/archive-depth.ts'
 import { archiveTables, storedUntil } from '../verify/archive-tables.ts'
 import type { Day } from './day.ts'
 import type { DayStore } from './day-store.ts'
@@ -25,6 +26,7 @@ export async function archiveStore(
     connection: await archiveTables({ duckDb, mark }, snapshot, ofDay, around),
     duckDb,
     storedUntil: storedUntil(snapshot),
+    depthRows: archivedRows(duckDb, snapshot),
     facts: async () => ({
       ...{ takenAt, source: mark.source, timeUnit: mark.timeUnit },
       dayIsOver: takenAt.getTime() >= toMs && (await isPublished(snapshot, day)),

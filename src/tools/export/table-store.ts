@@ -21,6 +21,7 @@ export function tableStore(reader: TextReader, duckDb: DuckDb): DayStore {
     connection,
     duckDb,
     storedUntil: () => 0,
+    depthRows: null,
     async facts(day) {
       const { rows } = await connection.query<{ now: Date }>('SELECT now() AS now')
       const takenAt = rows[0]?.now ?? new Date()

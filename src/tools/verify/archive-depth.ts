@@ -4,7 +4,7 @@ import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import { LEVEL_COLUMNS, LevelRows } from '../../foundation/archive/level-rows.ts'
 import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
 import { snapshotHorizon } from '../../foundation/order-book/book-rows.ts'
-import type { DepthRows } from './depth-rows.ts'
+import { type DepthRows, PART_CHANGES } from './depth-rows.ts'
 
 const DEPTH = ARCHIVE_TABLES.depth.name
 const SNAPSHOTS = ARCHIVE_TABLES.depthSnapshot.name
@@ -19,6 +19,7 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
       toMs: Math.floor(toUs / 1000) + 1,
     })
   return {
+    partChanges: PART_CHANGES,
     async *diffs({ symbol, epoch, afterId, upToId, fromUs, toUs }) {
       const rows = new DiffRows(epoch)
       const query = `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp), 0::BIGINT, 0::BIGINT, ${LEVEL_COLUMNS}

@@ -14,9 +14,6 @@ import type { BookReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
-/** So many changes, and the quotes beside them, are in memory. */
-const PART_DIFFS = 5000
-
 /** A quote arrives so long before or after the changes with ids next to it. */
 const BESIDE_US = 60_000_000
 
@@ -34,7 +31,7 @@ const PARTS = `SELECT max(last_update_id)::float8 AS "upToId", ${usOf('min(event
     ${usOf('min(ingestion_timestamp)')} AS "firstReceivedUs", ${usOf('max(ingestion_timestamp)')} AS "lastReceivedUs", count(*)::float8 AS diffs
   FROM (SELECT last_update_id, event_time, ingestion_timestamp, rank() OVER (ORDER BY last_update_id) AS place
     FROM depth_updates WHERE symbol = $1 AND epoch = $2 AND event_time >= $3::timestamptz AND event_time < $4::timestamptz) AS placed
-  GROUP BY floor((place - 1) / ${PART_DIFFS}.0) ORDER BY 1`
+  GROUP BY floor((place - 1) / $5::float8) ORDER BY 1`
 
 interface Part extends Pick<DepthPart, 'upToId' | 'fromUs' | 'toUs'> {
   readonly firstReceivedUs: number
@@ -144,7 +141,7 @@ class StoredBook {
     const { connection } = this.#context
     const range = await this.#range()
     const values = [this.#symbol, this.#epoch, ...range]
-    const parts = (await connection.query<Part>(PARTS, values)).rows
+    const parts = (await connection.query<Part>(PARTS, [...values, this.#rows.partChanges])).rows
     this.#anchorKeys = (await connection.query<StoredAnchor>(ANCHORS, values)).rows
     let afterId = -1
     let diffs = 0

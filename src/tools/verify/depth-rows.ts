@@ -24,8 +24,12 @@ export interface StoredAnchor {
   readonly receivedUs: number
 }
 
+export const PART_CHANGES = 5000
+
 /** The levels of the stored rows, which each store keeps in its own form. */
 export interface DepthRows {
+  /** So many changes are one part, which is in memory with the quotes beside it. */
+  readonly partChanges: number
   /**
    * Yields the diffs of a part in the order of last and then first update id. A diff and its levels are
    * valid until the next one.
@@ -78,6 +82,7 @@ export function packedRows(connection: Queryable): DepthRows {
     }
   }
   return {
+    partChanges: PART_CHANGES,
     async *diffs({ symbol, epoch, afterId, upToId, fromUs, toUs }) {
       const values = [symbol, epoch, afterId, upToId, isoOfUs(fromUs), isoOfUs(toUs)]
       yield unpacked(epoch, (await connection.query<PackedDiff>(DIFFS, values)).rows)
