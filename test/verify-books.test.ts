@@ -318,7 +318,7 @@ test('checks the books of each epoch, and of each symbol', async () => {
     ...QUOTES.map((quote) => quoteSql(quote, usOf(quote.updateId) + 3000 + 3_600_000_000)),
     ...DIFFS.map((diff) => diffSql(diff, 'ETHUSDT')),
     outageSql(at(UPDATES), '2026-01-01T01:00:00Z', 'reset'),
-    removedQuote(detectable()[9] ?? assert.fail()) + ` AND ingestion_timestamp > '2026-01-01 01:00'`,
+    `${removedQuote(detectable()[9] ?? assert.fail())} AND ingestion_timestamp > '2026-01-01 01:00'`,
   ])
   assert.deepEqual(
     audit.books.map(({ symbol, epoch, comparedTops }) => `${symbol} ${epoch} ${comparedTops > 100}`),

@@ -19,7 +19,9 @@ import { storedKafka } from './stored-kafka.ts'
 
 export function gapsCommand(): Command {
   return new Command('gaps')
-    .description('list gaps of trades in the ledger, and have ingestion backfill them again')
+    .description(
+      'list gaps of trades and order books in the ledger, and have ingestion backfill those of trades',
+    )
     .addCommand(listCommand())
     .addCommand(retryCommand())
 }
@@ -39,7 +41,7 @@ const STATUSES = ['open', 'filled', 'unrecoverable'] as const
 
 function listCommand(): Command {
   return withFilters(new Command('list'))
-    .description('list the gaps of trades, aggTrades and block trades, in the order of their ids')
+    .description('list the gaps of trades, aggTrades, block trades and depth, in the order of their ids')
     .addOption(new Option('--status <status>', 'only this status').choices(STATUSES))
     .option('--limit <count>', 'maximum number to list; the total counts all', countUpTo(999_999), 100)
     .option('--json', 'print JSON')
@@ -66,7 +68,7 @@ function listCommand(): Command {
 function retryCommand(): Command {
   return withFilters(new Command('retry'))
     .description(
-      'ask ingestion to backfill unrecoverable gaps again; exit 1 if a named gap cannot be reopened',
+      'ask ingestion to backfill unrecoverable gaps of trades again; exit 1 if a named gap cannot be reopened',
     )
     .option('--id <ids...>', 'only these gaps, including filled ones')
     .option('--dry-run', 'show what would be reopened, and change nothing')
@@ -75,6 +77,7 @@ function retryCommand(): Command {
       `
 A request is a message in the ledger topic. A running ingestion handles it within seconds, or the next one at its start.
 It backfills the gap over REST, or marks it unrecoverable again. The user needs the WRITE right on that topic.
+Gaps of order books (depth) stay: REST has no past changes. A book is known again from the next snapshot.
 
 Examples:
   bin/tapeline gaps retry --dry-run
@@ -101,7 +104,7 @@ Examples:
       }
       const found = new Set(outcomes.map(({ row }) => row.gap_id))
       const unknown = (flags.id ?? []).filter((id) => !found.has(id))
-      for (const id of unknown) console.log(`${id}  is not a gap of trades in the ledger`)
+      for (const id of unknown) console.log(`${id}  is not a gap with ids in the ledger`)
       const asked = outcomes.filter(({ request }) => request !== null).length
       const done = isDry ? 'would be reopened (dry run: nothing was changed)' : 'reopened'
       console.log(`${plural(asked, 'gap')} ${done}.`)

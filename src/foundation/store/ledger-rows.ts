@@ -1,4 +1,4 @@
-import type { TradeType } from '../market/event.ts'
+import type { SequencedType, TradeType } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 import type { IdRow } from '../market/gap-requests.ts'
 import type { IdRange } from '../market/id-ranges.ts'
@@ -27,7 +27,7 @@ export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): P
   return (await connection.query(UPSERT, [JSON.stringify([...highest.values()])])).rowCount
 }
 
-export type StoredIdGap = IdRow & { readonly event_type: TradeType }
+export type StoredIdGap = IdRow & { readonly event_type: SequencedType }
 
 export interface LedgerFilter {
   readonly symbol?: string

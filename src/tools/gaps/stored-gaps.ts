@@ -30,7 +30,13 @@ export type RetryOutcome =
   | { readonly row: IdRow; readonly request: IdRow }
   | { readonly row: IdRow; readonly request: null; readonly reason: string }
 
-/** Plans the requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id. */
+/** Why missing changes of an order book stay missing. */
+const NOT_FETCHED = 'cannot be reopened: REST has no past changes of order books'
+
+/**
+ * Plans the requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id. Order books
+ * are left out unless they are named: REST has only trades.
+ */
 export async function planRetry(
   connection: Queryable,
   filter: GapFilter,
@@ -45,16 +51,15 @@ export async function planRetry(
       continue
     }
     if (row.status === 'filled' && filter.ids === undefined) continue
+    const { event_type: type } = row
+    if (!isTradeType(type)) {
+      if (filter.ids !== undefined) outcomes.push({ row, request: null, reason: NOT_FETCHED })
+      continue
+    }
     const stream = `${row.symbol} ${row.event_type} ${row.epoch}`
     const revision =
       revisions.get(stream) ??
-      requestRevision(
-        await readIdGaps(connection, {
-          symbol: row.symbol,
-          epoch: row.epoch,
-          ...(!isTradeType(row.event_type) ? {} : { eventType: row.event_type }),
-        }),
-      )
+      requestRevision(await readIdGaps(connection, { symbol: row.symbol, epoch: row.epoch, eventType: type }))
     revisions.set(stream, revision)
     const range = { from: row.from_id, to: row.to_id }
     outcomes.push({ row, request: reopened(row, range, revision, nowMs) })
