@@ -1,46 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { isoOfUs } from '../src/foundation/market/time-unit.ts'
 import { bookAt, type Instant } from '../src/foundation/order-book/book-at.ts'
 import type { Anchor, BookDiff } from '../src/foundation/order-book/book-rows.ts'
-import { packColumns } from '../src/foundation/order-book/level-columns.ts'
 import { OrderBook } from '../src/foundation/order-book/order-book.ts'
-import type { Database } from '../src/foundation/store/database.ts'
 import { StoredBooks } from '../src/foundation/store/stored-books.ts'
 import { keyframeOf } from './support/book-rows.ts'
 import { bookStore } from './support/book-store.ts'
 import { databaseKinds, openTestDatabase } from './support/database.ts'
+import { insertDepth } from './support/stored-depth.ts'
 import { endsOf, HISTORIES, TrueBook } from './support/true-book.ts'
-
-async function store(database: Database, diffs: readonly BookDiff[], anchors: readonly Anchor[]) {
-  await database.query('TRUNCATE depth_updates, depth_snapshots')
-  for (const { epoch, firstUpdateId, lastUpdateId, eventTimeUs, receivedUs, bids, asks } of diffs)
-    await database.query(
-      `INSERT INTO depth_updates (symbol, epoch, first_update_id, last_update_id, event_time, ingestion_timestamp, bids, asks)
-       VALUES ('BTCUSDT', $1, $2, $3, $4, $5, $6, $7)`,
-      [
-        ...[epoch, firstUpdateId, lastUpdateId, isoOfUs(eventTimeUs), isoOfUs(receivedUs)],
-        ...[packColumns(bids), packColumns(asks)],
-      ],
-    )
-  for (const { epoch, lastUpdateId, receivedUs, bids, asks, bidHorizon, askHorizon, derivedFrom } of anchors)
-    await database.query(
-      `INSERT INTO depth_snapshots (symbol, epoch, last_update_id, ingestion_timestamp, bids, asks, bid_horizon, ask_horizon, kind,
-         level_limit, event_time, anchor_update_id, anchor_timestamp)
-       VALUES ('BTCUSDT', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-      [
-        ...[epoch, lastUpdateId, isoOfUs(receivedUs), packColumns(bids), packColumns(asks)],
-        ...[bidHorizon, askHorizon],
-        ...(derivedFrom === null
-          ? ['rest', 1000, null, null, null]
-          : [
-              ...['derived', null, isoOfUs(receivedUs)],
-              ...[derivedFrom.lastUpdateId, isoOfUs(derivedFrom.receivedUs)],
-            ]),
-      ],
-    )
-}
 
 for (const { name: kind, ...options } of databaseKinds())
   test(`O12–O15 books of the ${kind} database are those of the same rows in memory`, options, async () => {
@@ -66,7 +35,8 @@ for (const { name: kind, ...options } of databaseKinds())
         const anchors = [
           ...new Map(snapshots.map((anchor) => [anchor.lastUpdateId, anchor])).values(),
         ].flatMap((anchor) => [anchor, ...keyframesAfter(anchor, diffs)])
-        await store(database, diffs, anchors)
+        await database.query('TRUNCATE depth_updates, depth_snapshots')
+        await insertDepth(database, diffs, anchors)
         const inMemory = bookStore(diffs, anchors)
         for (let i = 1; i <= 8; i++) {
           const updateId = Math.floor((i * lastUpdateId) / 8)

@@ -3,11 +3,30 @@ import { globSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { createAuditedMarket, outageSql } from './support/audited-market.ts'
+import { diffOf, type Pair, snapshotOf } from './support/book-rows.ts'
 import { databaseKinds } from './support/database.ts'
 import { ended } from './support/ended.ts'
+import { insertDepth } from './support/stored-depth.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 const DAY = "symbol = 'BTCUSDT' AND trade_time >= '2026-01-01' AND trade_time < '2026-01-02'"
+
+const NOON_US = Date.UTC(2026, 0, 1, 12) * 1000
+const ASKS: Pair[] = [
+  ['60001', '0.5'],
+  ['60003', '2'],
+  ['60004', '9'],
+]
+const SNAPSHOT = snapshotOf(5, [['60000', '1']], ASKS, { limit: 1000, receivedUs: NOON_US - 2_000_000 })
+const LATER_SNAPSHOT = snapshotOf(25, [['60000', '1']], ASKS, { receivedUs: NOON_US + 9_000_000 })
+/** Two joined changes at noon, and one after a hole. */
+const DIFFS = [
+  { ...diffOf(1, 5, [], []), eventTimeUs: NOON_US - 1_000_000, receivedUs: NOON_US - 1_000_000 },
+  { ...diffOf(6, 9, [['59999.5', '4']], [['60003', '1']]), eventTimeUs: NOON_US, receivedUs: NOON_US },
+  { ...diffOf(21, 30, [], []), eventTimeUs: NOON_US + 5_000_000, receivedUs: NOON_US + 5_000_000 },
+]
+const BOOK_HOLE = `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_id, to_id, from_time, to_time, cause, status, detected_at, updated_at)
+  VALUES ('book', 1, 'BTCUSDT', 'depth', 0, 10, 20, '2026-01-01 12:00:00', '2026-01-01 12:00:05', 'shutdown', 'unrecoverable', now(), now())`
 
 interface Trade {
   readonly hour: number
@@ -21,7 +40,9 @@ interface Trade {
 function recipes(page: string): Array<{ heading: string; sql: string }> {
   let heading = ''
   return [
-    ...readFileSync(join(ROOT, page), 'utf8').matchAll(/^#+ (.+)$|^ *```sql\n([\s\S]*?)^ *```/gm),
+    ...readFileSync(join(ROOT, page), 'utf8').matchAll(
+      /^#+ (.+)$|^ *```sql(?: database)?\n([\s\S]*?)^ *```/gm,
+    ),
   ].flatMap(([, title, sql]) => {
     heading = title ?? heading
     return sql === undefined ? [] : [{ heading, sql }]
@@ -40,6 +61,8 @@ for (const { name, ...options } of databaseKinds()) {
         assert.ok(sql !== undefined, heading)
         return (await database.query(sql)).rows
       }
+      await insertDepth(database, DIFFS, [SNAPSHOT, LATER_SNAPSHOT])
+      await database.query(BOOK_HOLE)
       await database.query(outageSql('2026-01-02T10:00:00Z', '2026-01-02T10:00:07Z'))
       let run = 0
       for (const page of globSync('docs/*.md', { cwd: ROOT })) {
@@ -100,6 +123,19 @@ for (const { name, ...options } of databaseKinds()) {
       for (const { bid, ask, bps } of quotes)
         assert.ok(Math.abs(bps - (10_000 * (ask - bid)) / ((ask + bid) / 2)) < 1e-6)
       assert.equal(quotes.length, 1)
+      const book = await ask('Order books')
+      assert.deepEqual(
+        book.map(({ side, price, quantity, total }) => [side, price, quantity, total].join(' ')),
+        ['bid 60000 1 1', 'bid 59999.5 4 5', 'ask 60001 0.5 0.5', 'ask 60003 1 1.5', 'ask 60004 9 10.5'],
+      )
+      assert.deepEqual(book[0]?.['update_id'], '9')
+      // 0.5 at 60001, 1 at 60003, 0.5 at 60004.
+      const [bought] = await ask('Order books', 1)
+      assert.deepEqual([Number(bought?.['bought']), Number(bought?.['average_price'])], [2, 60002.75])
+      assert.deepEqual(
+        (await ask('Order books', 2)).map(({ from_id, to_id, known_again }) => [from_id, to_id, known_again]),
+        [['10', '20', new Date((NOON_US + 9_000_000) / 1000)]],
+      )
       assert.deepEqual(
         (await ask('Stored and missing data', 2)).map(({ symbol, seconds }) => [symbol, Number(seconds)]),
         [['BTCUSDT', 7]],
