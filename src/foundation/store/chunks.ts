@@ -1,8 +1,9 @@
 import type { Queryable } from './database.ts'
+import type { MarketTableName } from './market-rows.ts'
 
 /** The dropped chunks of a table, and the time before which it therefore has no rows. */
 export interface Dropped {
-  readonly table: 'trades' | 'book_ticker'
+  readonly table: MarketTableName
   readonly chunks: number
   readonly before: Date
 }
@@ -32,7 +33,7 @@ export async function compressionObstacle(connection: Queryable): Promise<string
 }
 
 export interface CompressedChunk {
-  readonly table: 'trades' | 'book_ticker'
+  readonly table: MarketTableName
   /** The end of its day. */
   readonly end: Date
 }
