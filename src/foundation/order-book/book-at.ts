@@ -170,15 +170,14 @@ async function fromAnchor(
       anchor: derivedFrom ?? key,
     }
   }
-  const middle = middleOf(book)
   return {
     kind: 'book',
     at: last,
     isNewest,
     anchor: { ...key, derivedFrom },
     ageUs: last.receivedUs - (derivedFrom ?? key).receivedUs,
-    bids: sideAt(book, 'bids', middle, limit),
-    asks: sideAt(book, 'asks', middle, limit),
+    bids: sideAt(book, 'bids', limit),
+    asks: sideAt(book, 'asks', limit),
   }
 }
 
@@ -237,8 +236,9 @@ function middleOf(book: OrderBook): number | null {
   return prices.reduce((sum, price) => sum + price, 0) / prices.length / 10 ** book.priceScale
 }
 
-function sideAt(book: OrderBook, name: SideName, middle: number | null, limit: number): SideAt {
+export function sideAt(book: OrderBook, name: SideName, limit: number): SideAt {
   const price = book.horizon(name)
+  const middle = middleOf(book)
   return {
     levels: book.levels(name, limit),
     horizon: price === null ? null : { price, basisPoints: basisPoints(price, middle) },

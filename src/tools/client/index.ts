@@ -1,7 +1,8 @@
-/** Reads events from Kafka: `import { readEvents } from 'tapeline'`. See docs/client.md. */
+/** Reads events from Kafka, and keeps order books: `import { readEvents } from 'tapeline'`. See docs/client.md. */
 
 export type { Position } from '../../foundation/kafka/partition.ts'
 export { TapelineError } from '../../foundation/runtime/errors.ts'
+export { LiveBook, type LiveBookSide } from './live-book.ts'
 export type {
   AggTradeEvent,
   BookLevel,
