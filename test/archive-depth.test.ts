@@ -55,7 +55,7 @@ function lineOf(row: object): string {
 test('each level is a row with every digit, and a diff without levels one without a side', async () => {
   await using archive = await createArchive()
   const bids = [
-    ['999999999999.99999999', '0.00000001'],
+    ['90071992.54740991', '0.00000001'],
     ['0.00000001', '0'],
   ] as const
   await archive.add('depth', [
@@ -73,12 +73,12 @@ test('each level is a row with every digit, and a diff without levels one withou
     const levels = 'side, level, price::VARCHAR, quantity::VARCHAR'
     assert.deepEqual(await rows('depth', `first_update_id, last_update_id, ${levels}`), [
       [5n, 7n, 'ask', 1, '61837.64000000', '1.50000000'],
-      [5n, 7n, 'bid', 1, '999999999999.99999999', '0.00000001'],
+      [5n, 7n, 'bid', 1, '90071992.54740991', '0.00000001'],
       [5n, 7n, 'bid', 2, '0.00000001', '0.00000000'],
       [8n, 8n, null, null, null, null],
     ])
     assert.deepEqual(await rows('depth_snapshots', `last_update_id, level_limit, ${levels}`), [
-      [9n, 5000, 'bid', 1, '999999999999.99999999', '0.00000001'],
+      [9n, 5000, 'bid', 1, '90071992.54740991', '0.00000001'],
       [9n, 5000, 'bid', 2, '0.00000001', '0.00000000'],
       [10n, 5000, null, null, null, null],
     ])
@@ -86,6 +86,27 @@ test('each level is a row with every digit, and a diff without levels one withou
       ['BTCUSDT', 0, 1723161255400123n],
     ])
   })
+})
+
+test('a diff with a level that the tables cannot hold is a dead letter, as in the consumer', async () => {
+  await using archive = await createArchive()
+  await archive.add('depth', [
+    diff(1, 1, [['90071992.54740991', '1']]),
+    diff(2, 2, [['90071992.54740992', '1']]),
+    diff(3, 3, [['123456789', '1']], [['0.00000001', '1']]),
+    snapshot(3, [], [['1', '90071992.54740992']]),
+  ])
+  const keys = await archive.store.list('_segments')
+  const letters = keys.filter((key) => key.endsWith('dead_letters.parquet'))
+  const paths = await Promise.all(letters.map((key) => archive.store.localCopy(key)))
+  const reasons = await archive.duckDb.rows<object>(
+    `SELECT json->>'$.reason' FROM read_parquet([${paths.map((path) => `'${path}'`).join()}])`,
+  )
+  assert.deepEqual(
+    reasons.flatMap((row) => Object.values(row)),
+    Array.from({ length: 3 }, () => 'a level does not fit'),
+  )
+  assert.deepEqual(await depthIn(archive), ['BTCUSDT 1 1 bid 1 90071992.54740991 1'])
 })
 
 test('a snapshot of more levels than a chunk of rows is whole and in order, also after compaction', async () => {

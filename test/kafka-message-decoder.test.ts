@@ -158,12 +158,27 @@ test('decodes depth updates and snapshots, and rejects those that no book can us
     ['b is not a list of levels', { b: [['-1', '2']] }],
     ['a is not a list of levels', { a: [['1', 2]] }],
     ['a is not a list of levels', { a: null }],
+    ['a level does not fit', { b: [['90071992.54740992', '1']] }],
+    ['a level does not fit', { b: [['1.00000000', '90071992.54740992']] }],
+    // The decimals of one side count for the other, too: a book has both.
+    ['a level does not fit', { b: [['123456789', '1']], a: [['0.00000001', '1']] }],
     ['e is not depthUpdate', { e: 'depth' }],
     ['E is not a time in milliseconds', { E: undefined, source: 'backfill' }],
   ]
   for (const [reason, fields] of wrong) assert.equal(decode('depth', fields, depth), reason)
   assert.equal(decode('depth', {}, { ...depth, epoch: 'x' }), 'epoch is not a number from 0 to 1023')
+  const fitting = {
+    b: [['90071992.54740991', '999999999999.00000000']],
+    a: [['123456789.50000000', '1.000']],
+  }
+  assert.equal(decode('depth', { ...fitting, a: [] }, depth), null)
+  assert.equal(decode('depth', { ...fitting, b: [] }, depth), null)
+  assert.equal(decode('depth', fitting, depth), 'a level does not fit')
   const snapshot = { schema: 'depthSnapshot/1' }
+  assert.equal(
+    decode('depthSnapshot', { asks: [['1', '90071992.54740992']] }, snapshot),
+    'a level does not fit',
+  )
   for (const limit of [0, 5001, '5'])
     assert.equal(decode('depthSnapshot', { limit }, snapshot), 'limit is not a number of levels')
   assert.equal(decode('depth', {}, { schema: 'trade/1' }), 'schema is not one of this topic')

@@ -3,7 +3,13 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { EventScanner } from '../src/foundation/market/event-scanner.ts'
 import { LevelChecker } from '../src/foundation/market/levels.ts'
-import { packedMaxBytes, packLevels, scalesOf, unpackLevels } from '../src/foundation/market/packed-levels.ts'
+import {
+  levelsFit,
+  packedMaxBytes,
+  packLevels,
+  scalesOf,
+  unpackLevels,
+} from '../src/foundation/market/packed-levels.ts'
 import { depthFrames, NO_DEPTH_CAPTURE } from './support/real-capture.ts'
 
 type Level = readonly [price: string, quantity: string]
@@ -14,8 +20,10 @@ const bytesOf = (levels: readonly Level[]) => Buffer.from(JSON.stringify(levels)
 function pack(levels: readonly Level[]): Uint8Array | null {
   const bytes = bytesOf(levels)
   const out = new Uint8Array(3 + packedMaxBytes(levels.length))
-  const end = packLevels(bytes, 0, bytes.length, out, 3)
-  return end < 0 ? null : out.subarray(3, end)
+  const sides = { bidsStart: 0, bidsEnd: bytes.length, asksStart: 0, asksEnd: 0 }
+  if (levelsFit({ bytes, ...sides })) return out.subarray(3, packLevels(bytes, 0, bytes.length, out, 3))
+  assert.throws(() => packLevels(bytes, 0, bytes.length, out, 3), RangeError)
+  return null
 }
 
 /** Returns units of 10⁻⁸, in which every decimal is an integer. */
@@ -116,6 +124,7 @@ test('finds the end of levels, and nothing else', () => {
       const bytes = Buffer.concat([Buffer.from('[['), bytesOf(given), Buffer.from('],1')])
       assert.equal(checker.endOf(bytes, 2, bytes.length), bytes.length - 3)
       assert.equal(checker.count, given.length)
+      if (!checker.hasLong) assert.notEqual(pack(given), null)
       for (const end of [bytes.length - 3, bytes.length - 5])
         if (end > 2) assert.equal(checker.endOf(bytes.subarray(0, end), 2, end), -1)
     }),

@@ -282,11 +282,12 @@ export class BatchBuilder implements MessageBuffer {
       return
     }
     const decoder = this.#decoder
-    const reason = decoder.decode(state.kind, message) ?? batch.add(state.kind, decoder, state, message)
+    const reason = decoder.decode(state.kind, message)
     if (reason !== null) {
       batch.found.push(deadLetter(state, message, reason, wallMs))
       return
     }
+    batch.add(state.kind, decoder, state, message)
     if (state.kind === 'gaps') return
     state.receivedUs = decoder.event.receivedUs
     state.loss?.observe(batch, decoder.event)

@@ -5,7 +5,6 @@ import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { byEventType, exchangeTimeMs, isStreamType } from '../foundation/market/event.ts'
 import { ABSENT, type EventFields, type KnownSymbol } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
-import { LEVEL_DOES_NOT_FIT } from '../foundation/market/packed-levels.ts'
 import type { Recording } from '../foundation/market/recording.ts'
 import type { OffsetStep } from '../foundation/store/consumer-offsets.ts'
 import { DEPTH_SNAPSHOTS, DEPTH_UPDATES, TABLE_OF } from '../foundation/store/depth-tables.ts'
@@ -111,28 +110,26 @@ export class Batch {
 
   /**
    * Adds the event, gap or recording that the decoder has read from a message.
-   * @returns null, or why it cannot be stored
    */
   add(
     kind: Exclude<TopicKind, 'deadLetters'>,
     { event, gap, recording }: Pick<Decoder, 'event' | 'gap' | 'recording'>,
     partition: PartitionOrigin,
     message: FetchedMessage,
-  ): string | null {
+  ): void {
     if (kind === 'gaps') {
       if (recording !== null) this.recordings.push(recording)
-      if (gap === null) return null
+      if (gap === null) return
       this.gaps.push(gap)
       this.origins.gaps.add(partition, message, Number.NaN, Number.NaN)
-      return null
+      return
     }
     const table = TABLE_OF[event.type].name
-    if (!this.rows[table].add(event)) return LEVEL_DOES_NOT_FIT
+    this.rows[table].add(event)
     const { source, receivedUs, eventTimeUs } = event
     const isLate = source !== 'stream'
     const eventMs = eventTimeUs === ABSENT || isLate ? Number.NaN : Math.floor(eventTimeUs / 1000)
     this.origins[table].add(partition, message, eventMs, isLate ? Number.NaN : receivedUs)
-    return null
   }
 
   rowCount(table: RowTable): number {

@@ -12,6 +12,7 @@ import {
   LAST_TIME_US,
 } from './fields.ts'
 import { LevelChecker } from './levels.ts'
+import { levelsFit } from './packed-levels.ts'
 
 /*
  * The exchange writes each kind of event in one layout: fixed order, no spaces, no escapes. This
@@ -169,6 +170,7 @@ export class EventScanner {
     fields.firstTradeId = ABSENT
     fields.lastTradeId = ABSENT
     const { steps } = plan
+    let hasLongLevels = false
     for (let i = 0; i < steps.length; i++) {
       const step = steps[i] as Step
       if (!this.#literal(step.literal)) return false
@@ -213,12 +215,15 @@ export class EventScanner {
           fields.bidsStart = from
           fields.bidsEnd = this.#at
           fields.bidCount = this.#levels.count
+          hasLongLevels = this.#levels.hasLong
           break
         case READ.asks:
           if (!this.#readLevels()) return false
           fields.asksStart = from
           fields.asksEnd = this.#at
           fields.askCount = this.#levels.count
+          hasLongLevels ||= this.#levels.hasLong
+          if (hasLongLevels && !levelsFit(fields)) return false
           break
         case READ.limit:
           fields.limit = this.#integer()

@@ -1,5 +1,6 @@
 import { decimalEnd } from '../runtime/bytes.ts'
 import { DECIMAL_DIGITS } from './fields.ts'
+import { SHORT_WHOLE_DIGITS } from './packed-levels.ts'
 
 /*
  * Levels as the exchange writes them, `["61837.63000000","0.02000000"],["61837.62000000","0.00000000"]`: a
@@ -7,6 +8,7 @@ import { DECIMAL_DIGITS } from './fields.ts'
  */
 
 const QUOTE = 0x22
+const DOT = 0x2e
 const COMMA = 0x2c
 const OPENING_BRACKET = 0x5b
 const CLOSING_BRACKET = 0x5d
@@ -15,18 +17,25 @@ const CLOSING_BRACKET = 0x5d
 export class LevelChecker {
   /** Levels of the last call. */
   count = 0
+  /** Whether a decimal of the last call may have too many digits for `levelsFit`; false: all of them fit. */
+  hasLong = false
 
   /** Returns where the array closes after levels that start at `start`; −1 if they are not levels. */
   endOf(bytes: Uint8Array, start: number, end: number): number {
     this.count = 0
+    this.hasLong = false
     if (bytes[start] === CLOSING_BRACKET) return start
     let count = 0
     for (let at = start; ; at++) {
       if (bytes[at] !== OPENING_BRACKET || bytes[at + 1] !== QUOTE) return -1
-      at = decimalEnd(bytes, at + 2, end, DECIMAL_DIGITS)
+      let from = at + 2
+      at = decimalEnd(bytes, from, end, DECIMAL_DIGITS)
       if (at < 0 || bytes[at] !== QUOTE || bytes[at + 1] !== COMMA || bytes[at + 2] !== QUOTE) return -1
-      at = decimalEnd(bytes, at + 3, end, DECIMAL_DIGITS)
+      this.hasLong ||= isLong(bytes, from, at)
+      from = at + 3
+      at = decimalEnd(bytes, from, end, DECIMAL_DIGITS)
       if (at < 0 || bytes[at] !== QUOTE || bytes[at + 1] !== CLOSING_BRACKET) return -1
+      this.hasLong ||= isLong(bytes, from, at)
       at += 2
       count++
       if (bytes[at] === COMMA) continue
@@ -34,6 +43,12 @@ export class LevelChecker {
       return bytes[at] === CLOSING_BRACKET && at < end ? at : -1
     }
   }
+}
+
+/** The exchange writes 8 digits after the point. With fewer, too many digits before it are assumed. */
+function isLong(bytes: Uint8Array, start: number, end: number): boolean {
+  const point = end - DECIMAL_DIGITS.fraction - 1
+  return (point > start && bytes[point] === DOT ? point : end) - start > SHORT_WHOLE_DIGITS
 }
 
 /** Steps through levels that were checked; nothing is allocated. */

@@ -1,3 +1,5 @@
+import type { EventFields } from './event-fields.ts'
+
 /*
  * The levels of one side as bytes of a column. Byte 0 has the scales: how many decimals the prices (high
  * nibble) and the quantities (low nibble) have, the fewest that hold every level exactly. Then, for each
@@ -6,8 +8,11 @@
  * levels are no bytes. The SQL function `unpack_levels` reads the same format.
  */
 
-/** Dead-letter reason of an event with a price or quantity of more than 2⁵³ − 1 units. */
+/** Reason of an event whose levels have no exact whole numbers: see {@link levelsFit}. */
 export const LEVEL_DOES_NOT_FIT = 'a level does not fit'
+
+/** With so many digits before the point and 8 after it, every number is below 2⁵³ units. */
+export const SHORT_WHOLE_DIGITS = 7
 
 const ZERO = 0x30
 const DOT = 0x2e
@@ -39,9 +44,25 @@ let scales = new Uint8Array(1024)
 const POWERS = Float64Array.from({ length: 9 }, (_, exponent) => 10 ** exponent)
 
 /**
+ * Whether no price and no quantity of an event has more than 2⁵³ − 1 units, with the decimals that hold
+ * every level of both sides. A double holds such units exactly, and so does an order book.
+ */
+export function levelsFit({
+  bytes,
+  bidsStart,
+  bidsEnd,
+  asksStart,
+  asksEnd,
+}: Pick<EventFields, 'bytes' | 'bidsStart' | 'bidsEnd' | 'asksStart' | 'asksEnd'>): boolean {
+  return scalesOfDecimals(readDecimals(bytes, asksStart, asksEnd, readDecimals(bytes, bidsStart, bidsEnd)))
+    .fit
+}
+
+/**
  * Packs checked levels into `out` from `at` on; it needs {@link packedMaxBytes}.
  * @param start of the levels, like `EventFields.bidsStart`
- * @returns where the packed bytes end; −1 if a price or quantity has more than 2⁵³ − 1 units
+ * @returns where the packed bytes end
+ * @throws RangeError if they do not fit ({@link levelsFit}); then they were not checked
  */
 export function packLevels(
   bytes: Uint8Array,
@@ -52,18 +73,14 @@ export function packLevels(
 ): number {
   if (start === end) return at
   const count = readDecimals(bytes, start, end)
-  let [priceScale, quantityScale] = [0, 0]
-  for (let i = 0; i < count; i += 2) {
-    priceScale = Math.max(priceScale, scales[i] ?? 0)
-    quantityScale = Math.max(quantityScale, scales[i + 1] ?? 0)
-  }
+  const { price: priceScale, quantity: quantityScale, fit } = scalesOfDecimals(count)
+  if (!fit) throw new RangeError('A level has more than 2^53 - 1 units')
   out[at] = (priceScale << 4) | quantityScale
   let place = at + 1
   let before = 0
   for (let i = 0; i < count; i += 2) {
     const price = unitsOf(i, priceScale)
     const quantity = unitsOf(i + 1, quantityScale)
-    if (price > Number.MAX_SAFE_INTEGER || quantity > Number.MAX_SAFE_INTEGER) return -1
     place = writeDifference(out, place, price - before)
     place = writeVarint(out, place, quantity)
     before = price
@@ -95,9 +112,9 @@ export function unpackLevels(
   }
 }
 
-/** Reads checked levels into {@link numbers} and {@link scales}. @returns how many decimals */
-function readDecimals(bytes: Uint8Array, start: number, end: number): number {
-  let count = 0
+/** Appends checked levels to `before` {@link numbers} and {@link scales}. @returns how many there are */
+function readDecimals(bytes: Uint8Array, start: number, end: number, before = 0): number {
+  let count = before
   for (let at = start; at < end; at++) {
     // The text between a pair of quotes is a decimal.
     if (bytes[at] !== QUOTE) continue
@@ -126,6 +143,18 @@ function readDecimals(bytes: Uint8Array, start: number, end: number): number {
     scales[count++] = scale
   }
   return count
+}
+
+/** The scales that hold so many decimals, and whether all of them {@link levelsFit fit}. */
+function scalesOfDecimals(count: number): LevelScales & { readonly fit: boolean } {
+  let [price, quantity] = [0, 0]
+  for (let i = 0; i < count; i += 2) {
+    price = Math.max(price, scales[i] ?? 0)
+    quantity = Math.max(quantity, scales[i + 1] ?? 0)
+  }
+  let largest = 0
+  for (let i = 0; i < count; i += 2) largest = Math.max(largest, unitsOf(i, price), unitsOf(i + 1, quantity))
+  return { price, quantity, fit: largest <= Number.MAX_SAFE_INTEGER }
 }
 
 function grow(): void {

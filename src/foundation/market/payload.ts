@@ -9,6 +9,7 @@ import {
 } from './event.ts'
 import { ABSENT, type EventFields, lateSource } from './event-fields.ts'
 import { isDecimal, isId, isSnapshotLimit, isSymbol, isTime } from './fields.ts'
+import { LEVEL_DOES_NOT_FIT, levelsFit } from './packed-levels.ts'
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -93,6 +94,8 @@ export function readPayload(
       case 'levels':
         if (!isLevels(value)) return `${name} is not a list of levels`
         into.addLevels(role === 'bids' ? 'bids' : 'asks', value)
+        // The last side: both are read.
+        if (role === 'asks' && !levelsFit(into)) return LEVEL_DOES_NOT_FIT
         break
       case 'unused':
         break

@@ -134,16 +134,13 @@ export class CopyRows {
   /**
    * Writes packed levels as a `bytea`.
    * @param start of the levels, like `EventFields.bidsStart`
-   * @returns false if a level does not fit; the row must be removed then
    */
-  levels(source: Uint8Array, start: number, end: number, count: number): boolean {
+  levels(source: Uint8Array, start: number, end: number, count: number): void {
     this.#makeRoom(packedMaxBytes(count) + ROW_MAX_BYTES)
     const from = this.#at + 4
     const to = packLevels(source, start, end, this.#bytes, from)
-    if (to < 0) return false
     this.#length(to - from)
     this.#at = to
-    return true
   }
 
   /** All rows, with head and end. */

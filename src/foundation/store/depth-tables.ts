@@ -29,7 +29,7 @@ export const DEPTH_UPDATES: MarketTable = {
     rows.bigint(event.firstId)
     rows.bigint(event.id)
     rows.timeUs(event.receivedUs)
-    return writeLevels(rows, event)
+    writeLevels(rows, event)
   },
 }
 
@@ -59,7 +59,7 @@ export const DEPTH_SNAPSHOTS: MarketTable = {
     rows.integer(limit)
     writeHorizon(rows, bytes, event.bidsEnd, event.bidCount < limit)
     writeHorizon(rows, bytes, event.asksEnd, event.askCount < limit)
-    return writeLevels(rows, event)
+    writeLevels(rows, event)
   },
 }
 
@@ -81,12 +81,10 @@ const TABLES = byEventType((type): MarketTable => {
 /** The table of each event type. */
 export const TABLE_OF: Readonly<typeof TABLES> = TABLES
 
-function writeLevels(rows: CopyRows, event: EventFields): boolean {
+function writeLevels(rows: CopyRows, event: EventFields): void {
   const { bytes } = event
-  return (
-    rows.levels(bytes, event.bidsStart, event.bidsEnd, event.bidCount) &&
-    rows.levels(bytes, event.asksStart, event.asksEnd, event.askCount)
-  )
+  rows.levels(bytes, event.bidsStart, event.bidsEnd, event.bidCount)
+  rows.levels(bytes, event.asksStart, event.asksEnd, event.askCount)
 }
 
 /** A side is exact up to its last level; it is complete if it has fewer levels than were requested. */

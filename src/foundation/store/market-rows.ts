@@ -12,8 +12,8 @@ export interface MarketTable {
   readonly columns: readonly Column[]
   /** SQL for the event type of a row. */
   readonly eventType: string
-  /** Writes the fields of a row. The event is not kept. @returns false if a level does not fit */
-  readonly write: (rows: CopyRows, event: EventFields) => boolean
+  /** Writes the fields of a row. The event is not kept. */
+  readonly write: (rows: CopyRows, event: EventFields) => void
 }
 
 const WORDS = new Map([...EVENT_TYPES, ...EVENT_SOURCES].map((word) => [word, Buffer.from(word)]))
@@ -56,7 +56,6 @@ export const TRADES: MarketTable = {
     rows.timeUs(event.receivedUs)
     rows.text(WORDS.get(event.source) ?? NO_WORD)
     rows.integer(event.epoch)
-    return true
   },
 }
 
@@ -81,7 +80,6 @@ export const BOOK_TICKER: MarketTable = {
     rows.numeric(bytes, event.quantityStart, event.quantityEnd)
     rows.numeric(bytes, event.askPriceStart, event.askPriceEnd)
     rows.numeric(bytes, event.askQuantityStart, event.askQuantityEnd)
-    return true
   },
 }
 
@@ -113,17 +111,13 @@ export class MarketRows {
     return this.#rows.length
   }
 
-  /** @param event of the table's types; it is not kept. @returns false if a level does not fit */
-  add(event: EventFields): boolean {
+  /** @param event of the table's types; it is not kept */
+  add(event: EventFields): void {
     this.#rows.begin()
-    if (!this.#table.write(this.#rows, event)) {
-      this.#rows.remove(this.#rows.length - 1)
-      return false
-    }
+    this.#table.write(this.#rows, event)
     const count = this.#countOfStream(event)
     count.rows++
     this.#countOf.push(count)
-    return true
   }
 
   remove(index: number): void {

@@ -1,7 +1,6 @@
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
-import { LEVEL_DOES_NOT_FIT } from '../../foundation/market/packed-levels.ts'
 import { isTapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Database, Queryable } from '../../foundation/store/database.ts'
@@ -119,11 +118,11 @@ async function store(
   connection: Queryable,
   kind: Original['kind'],
   { event, gap }: Decoder,
-): Promise<'stored' | 'already there' | typeof SECOND_UNDER_ID | typeof LEVEL_DOES_NOT_FIT> {
+): Promise<'stored' | 'already there' | typeof SECOND_UNDER_ID> {
   const outcome = (isNew: boolean) => (isNew ? 'stored' : 'already there')
   if (kind === 'gaps') return outcome(gap !== null && (await upsertGaps(connection, [gap])) > 0)
   const rows = new MarketRows(TABLE_OF[event.type])
-  if (!rows.add(event)) return LEVEL_DOES_NOT_FIT
+  rows.add(event)
   if (kind === 'trades') {
     if ((await rows.secondUnderId(connection)).length > 0) return SECOND_UNDER_ID
     if (await isStoredNearby(connection, event)) return SECOND_UNDER_ID
