@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { BookCheck, type Quote } from '../src/foundation/order-book/book-check.ts'
 import type { Anchor, BookDiff } from '../src/foundation/order-book/book-rows.ts'
 import { OrderBook } from '../src/foundation/order-book/order-book.ts'
-import { diffOf, type Pair, quoteOf, snapshotOf } from './support/book-rows.ts'
+import { diffOf, keyframeOf, type Pair, quoteOf, snapshotOf } from './support/book-rows.ts'
 import { checkBook } from './support/checked-book.ts'
 import { column } from './support/columns.ts'
 import { NO_RECORDED_DEPTH, recordedDepth } from './support/recorded-depth.ts'
@@ -365,4 +365,51 @@ test('O11 a crossed book and a falling event time are found, once', () => {
     { kind: 'falling time', updateId: 104, eventTimeUs: 102_000, beforeUs: 103_000 },
   ])
   assert.deepEqual(check.diff(diffOf(105, 105, [], [], { eventTimeUs: 102_000 })), [])
+})
+
+test('O11 diffs that end with the same id may have any two event times', () => {
+  const check = checkFrom()
+  check.diff(diffOf(101, 105, [], [], { eventTimeUs: 200_000 }))
+  assert.deepEqual(check.diff(diffOf(103, 105, [], [], { eventTimeUs: 150_000 })), [])
+  assert.deepEqual(column(check.diff(diffOf(106, 107, [], [], { eventTimeUs: 140_000 })), 'kind'), [
+    'falling time',
+  ])
+})
+
+test('O16 a keyframe is compared after the diff that ends with its id, and the book continues without it', () => {
+  const anchor = snapshotOf(100, BIDS, ASKS, { limit: 3 })
+  const book = new OrderBook()
+  book.reset(anchor)
+  book.apply(diffOf(101, 103, [['98', '4']], []))
+  const right = keyframeOf(book.state(), anchor, 103_500)
+  const check = checkFrom()
+  check.keyframe(right)
+  assert.deepEqual(check.diff(diffOf(101, 103, [['98', '4']], [])), [])
+  book.apply(diffOf(104, 104, [['98', '7']], []))
+  check.keyframe(keyframeOf({ ...book.state(), lastUpdateId: 105 }, anchor, 105_500))
+  const wrong = check.diff(diffOf(104, 105, [['98', '6']], []))
+  assert.deepEqual(wrong, [
+    { kind: 'keyframe', lastUpdateId: 105, side: 'bids', price: '98', rebuilt: '6', anchored: '7' },
+  ])
+  book.apply(diffOf(105, 105, [['98', '6']], []))
+  check.keyframe(keyframeOf({ ...book.state(), bidHorizon: '90', lastUpdateId: 106 }, anchor, 106_500))
+  assert.deepEqual(check.diff(diffOf(106, 106, [], [])), [
+    { kind: 'keyframe', lastUpdateId: 106, side: 'bids', price: 'horizon', rebuilt: '97', anchored: '90' },
+  ])
+  check.anchor(
+    snapshotOf(
+      106,
+      [
+        ['99', '1'],
+        ['98', '6'],
+        ['97', '3'],
+      ],
+      ASKS,
+      { limit: 3 },
+    ),
+  )
+  assert.deepEqual(check.diff(diffOf(106, 106, [], [])), [])
+  check.keyframe(keyframeOf({ ...book.state(), lastUpdateId: 107 }, anchor, 107_500))
+  assert.deepEqual(check.diff(diffOf(107, 108, [], [])), [], 'no diff ends with its id')
+  assert.deepEqual([check.counts.comparedKeyframes, check.counts.unknownKeyframes], [3, 1])
 })

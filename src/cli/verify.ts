@@ -2,6 +2,8 @@ import { Command, Option } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import { countText } from '../foundation/telemetry/plural.ts'
+import { Progress } from '../foundation/telemetry/progress.ts'
 import { renderAudit } from '../tools/verify/report.ts'
 import type { Scope } from '../tools/verify/scope.ts'
 import { compareWithTables, verifyArchive, verifyStored } from './audit-stored.ts'
@@ -51,11 +53,17 @@ export function verifyCommand(): Command {
         await compareStored(settings, scope, flags)
         return
       }
-      const audit = await interruptible((signal) =>
-        flags.archive === true
-          ? verifyArchive(settings, { scope, limit: flags.limit, signal })
-          : verifyStored(settings, { scope, limit: flags.limit, signal }, flags.exchange === true),
-      )
+      const progress = new Progress()
+      const onProgress = (symbol: string, changes: number, all: number) =>
+        changes < all
+          ? progress.show(changes / all, () => `order book of ${symbol}, ${countText(changes)} changes`)
+          : progress.clear()
+      const audit = await interruptible((signal) => {
+        const options = { scope, limit: flags.limit, signal, onProgress }
+        return flags.archive === true
+          ? verifyArchive(settings, options)
+          : verifyStored(settings, options, flags.exchange === true)
+      }).finally(() => progress.clear())
       console.log(flags.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
       if (audit.verdict === 'not clean') process.exitCode = 1
     })

@@ -33,7 +33,7 @@ export type BookFinding =
     }
   /** The rebuilt book differs from a snapshot: a diff between this and the snapshot before is altered. */
   | ({ readonly kind: 'level'; readonly lastUpdateId: number } & LevelDifference)
-  /** A keyframe differs from the rebuilt book: books that are read from it are wrong. */
+  /** A keyframe differs from the rebuilt book in a level, or its price is `horizon`: books read from it are wrong. */
   | ({ readonly kind: 'keyframe'; readonly lastUpdateId: number } & LevelDifference)
 
 /** What was checked, and what could not be. */
@@ -98,6 +98,8 @@ export class BookCheck {
   #anchored = new OrderBook()
   readonly #pending: Anchor[] = []
   readonly #keyframes: Anchor[] = []
+  /** The last id of the anchor that the book began from. */
+  #anchorId = -1
   /** Diffs no longer continue the book. */
   #isApart = true
   #quote: Quote | null = null
@@ -201,6 +203,7 @@ export class BookCheck {
     this.#book = anchored
     this.#isApart = false
     const { lastUpdateId } = anchor
+    this.#anchorId = lastUpdateId
     return (comparison?.differences ?? []).map((one) => ({ kind: 'level', lastUpdateId, ...one }))
   }
 
@@ -213,7 +216,18 @@ export class BookCheck {
     this.#counts.comparedKeyframes++
     this.#anchored.reset(keyframe)
     const { differences } = compareBooks(this.#book, this.#anchored, null)
-    return differences.map((one) => ({ kind: 'keyframe', lastUpdateId, ...one }))
+    const isOfAnchor = keyframe.derivedFrom?.lastUpdateId === this.#anchorId
+    const all = isOfAnchor ? [...differences, ...this.#horizonDifferences()] : differences
+    return all.map((one) => ({ kind: 'keyframe', lastUpdateId, ...one }))
+  }
+
+  /** Two books that began from one anchor are exact up to the same prices. */
+  #horizonDifferences(): LevelDifference[] {
+    return SIDE_NAMES.flatMap((side) => {
+      const rebuilt = this.#book.horizon(side) ?? 'none'
+      const anchored = this.#anchored.horizon(side) ?? 'none'
+      return rebuilt === anchored ? [] : [{ side, price: 'horizon', rebuilt, anchored }]
+    })
   }
 
   #compareTop(updateId: number, eventTimeUs: number): BookFinding | null {
