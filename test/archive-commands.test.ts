@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
@@ -9,6 +18,7 @@ import { readDayList } from '../src/foundation/archive/day-list.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import { DAY_TABLES } from '../src/foundation/archive/tables.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { checkArchive } from '../src/tools/archive/check.ts'
 import { archiveReport } from '../src/tools/archive/status.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { startTapeline } from './support/processes.ts'
@@ -149,6 +159,8 @@ test('archive check names what is missing, altered or foreign', async () => {
   }
   const record = await plant('_commits/trades', 2, (path) => rmSync(path))
   assert.match(record.text, /the record before it is missing/)
+  const damaged = await plant('_commits/trades', 1, (path) => writeFileSync(path, '{}'))
+  assert.equal(damaged.text.split('\n').length, 1, damaged.text)
   const list = await plant('_days/raw_trades/2024-08-09', 0, (path) => writeFileSync(path, '{}'))
   assert.match(list.text, new RegExp(`${list.key}: it is not a list`))
   assert.match(
@@ -167,6 +179,22 @@ test('archive check names what is missing, altered or foreign', async () => {
     copyFileSync(path, join(dirname(path), '00000003.json')),
   )
   assert.match(copied.text, /00000003\.json: expected .*00000002\.json/)
+})
+
+test('archive check names what the user may not read, and does not call it damaged', async () => {
+  await using all = await stored()
+  const reader = await all.openReader()
+  const [key = ''] = await all.store.list('raw_trades/date=2024-08-09')
+  mkdirSync(join(all.folder, '_adopted'))
+  for (const folder of [all.folder, dirname(all.folder)]) chmodSync(folder, 0o755)
+  for (const path of [key, '_adopted']) chmodSync(join(all.folder, path), 0)
+  // Root may read everything.
+  const isRoot = process.getuid?.() === 0
+  if (isRoot) process.seteuid?.('nobody')
+  const result = await checkArchive(reader).finally(() => (isRoot ? process.seteuid?.(0) : undefined))
+  assert.deepEqual(result.wrong, [])
+  assert.equal(result.unreadable.length, 2)
+  assert.match(result.unreadable.join('\n'), new RegExp(`EACCES.*_adopted'[\\s\\S]*EACCES.*${key}`))
 })
 
 test('archive check names a day without its newest list, until the day is adopted', async () => {
@@ -277,13 +305,14 @@ test('sql --archive prints every digit, changes nothing, and reports an error in
     [`EXPLAIN ANALYZE COPY (SELECT 1) TO '${all.folder}/x'`, /Only SELECT is allowed, not COPY/],
     [`/* */ EXPLAIN ANALYZE COPY (SELECT 1) TO '${all.folder}/x'`, /Only SELECT is allowed, not EXPLAIN/],
     ['SELECT 1; SELECT 2', /Expected one statement, not 2/],
-    ['SELECT * FROM no_such_table', /no_such_table does not exist/],
-    ['SELECT 1 +', /syntax error/],
+    ['SELECT * FROM no_such_table', /no_such_table does not exist[\s\S]*views are raw_trades, .*candles\.$/m],
+    ['SELECT no_column FROM raw_trades', /no_column[\s\S]*DESCRIBE raw_trades/],
+    ['SELECT 1 +', /syntax error[\s\S]*Give one SELECT/],
     ['SELECT count(*) FROM range(100000000000) AS a', /took more than 0\.5 s/],
   ] as const) {
     const output = await sql(1, '--timeout', '500ms', query)
     assert.match(output, said)
-    assert.doesNotMatch(output, / {4}at /)
+    assert.doesNotMatch(output, / {4}at |MEMORY/)
   }
   assert.match(
     await tapeline(all, 2, 'sql', '--from', '2024-08-10', 'SELECT 1'),

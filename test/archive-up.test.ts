@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { markArchive } from '../src/foundation/archive/archive-mark.ts'
 import { CommitChain, chainsOf } from '../src/foundation/archive/commit-chain.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
 import type { ArchiveStatus } from '../src/foundation/telemetry/status.ts'
@@ -72,6 +73,14 @@ test('an archive without a database is shown as such everywhere, survives a kill
   assert.match(second.output(), /Archived [\d,]+ rows.*:[\s\S]* raw_trades +[\d,]+/)
   assert.match(second.output(), /The archive is in \.tapeline\/simulated\/archive/)
   assert.ok((await inFiles()) > before)
+  await using kept = run('sql', '--archive', '--csv', 'SELECT count(*) > 0 FROM raw_trades')
+  await kept.assertExit(0)
+  const other = openFolderStore(join(cwd, '.tapeline/binance/archive'))
+  await other.prepare()
+  await markArchive(other, { source: 'binance', timeUnit: 'millisecond' })
+  await using several = run('archive', 'status')
+  await several.assertExit(1)
+  assert.match(several.output(), /several archives[\s\S]*binance\/archive, .*simulated\/archive/)
 })
 
 test('refuses to store rows nowhere', async () => {

@@ -30,7 +30,8 @@ async function diagnose(
 
 async function freePorts() {
   const port = async () => String(await freePort())
-  return { INGEST_PORT: await port(), CONSUMER_PORT: await port(), DASHBOARD_PORT: await port() }
+  const services = { INGEST_PORT: await port(), CONSUMER_PORT: await port(), ARCHIVE_PORT: await port() }
+  return { ...services, DASHBOARD_PORT: await port() }
 }
 
 test('finds nothing in a healthy setup, reports each fault with its fix, and changes nothing', {
@@ -60,7 +61,7 @@ test('finds nothing in a healthy setup, reports each fault with its fix, and cha
   const well = await diagnose(env, 0)
   for (const what of [
     ...['Node', 'Kafka', 'database', 'TimescaleDB', 'pooler', 'writing', 'search_path', 'session settings'],
-    ...['lock limit', 'schema', 'roles', 'exchange clock', 'symbols', 'INGEST_PORT'],
+    ...['lock limit', 'schema', 'roles', 'exchange clock', 'symbols', 'INGEST_PORT', 'ARCHIVE_PORT'],
   ])
     assert.equal(well.get(what)?.verdict, 'good', `${what}: ${well.get(what)?.text}`)
   assert.match(well.get('TimescaleDB')?.text ?? '', /^2\.\d+\.\d+, apache licence/)
@@ -102,9 +103,11 @@ test('a port used by a running service is no fault, unless that service is unhea
   try {
     const find = async () =>
       (await checkPorts(loadSettings(ports, { cwd: '/' }), false)).map(({ verdict }) => verdict)
-    assert.deepEqual(await find(), ['good', 'good', 'good'])
+    assert.deepEqual(await find(), ['good', 'good', 'good', 'good'])
     consumer.ready = false
-    assert.deepEqual(await find(), ['good', 'bad', 'good'])
+    assert.deepEqual(await find(), ['good', 'bad', 'good', 'good'])
+    const other = createServer().listen(Number(ports.ARCHIVE_PORT), '127.0.0.1')
+    assert.deepEqual((await find().finally(() => other.close()))[2], 'warning')
   } finally {
     await server.close()
   }

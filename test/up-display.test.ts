@@ -131,7 +131,10 @@ test('the display shows the archive, also alone, and adds up its rows over resta
     summary.join('\n'),
     /Archived 1,234,567 rows in 11\.1 MB, and 42 rows at the stop:\n +raw_trades +1,234,567/,
   )
-  assert.match(summary.join('\n'), /The archive is in \.tapeline\/simulated\/archive/)
+  assert.match(
+    summary.join('\n'),
+    /The archive is in \.tapeline\/simulated\/archive[\s\S]*export ARCHIVE_URL=\.tapeline\/simulated\/archive\n +bin\/tapeline sql --archive/,
+  )
   const unopened = { ...archiveView(), totals: new ArchiveTotals().totals() }
   const without = summaryLines({ ...alone, archive: unopened }, end, plainStyle).join('\n')
   assert.match(without, /Archived no rows/)

@@ -153,7 +153,7 @@ function archiveCheckCommand(): Command {
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      `\nExit code 1 if something is wrong. The archive may be written to meanwhile.
+      `\nExit code 1 if something is wrong or cannot be read. The archive may be written to meanwhile.
 
 Example:
   ARCHIVE_URL=/data/archive bin/tapeline archive check`,
@@ -162,23 +162,31 @@ Example:
       const { checkArchive } = await import('../tools/archive/check.ts')
       const result = await withArchiveOfSettings((reader) => checkArchive(reader, progress()))
       console.log(json === true ? JSON.stringify(result, null, 2) : checkLines(result).join('\n'))
-      if (result.wrong.length > 0) process.exitCode = 1
+      if (result.wrong.length + result.unreadable.length > 0) process.exitCode = 1
     })
 }
 
-function checkLines({ counts, wrong, notes }: CheckResult): string[] {
+function checkLines({ counts, wrong, unreadable, notes }: CheckResult): string[] {
   const read = [
     plural(counts.records, 'record'),
     plural(counts.lists, 'list'),
     `${plural(counts.files, 'file')} with ${plural(counts.rows, 'row')} (${countText(counts.bytes)} bytes)`,
   ]
+  const unchecked =
+    unreadable.length === 0
+      ? []
+      : [`${countText(unreadable.length)} not checked: give this user the right to read all files`]
+  const verdict =
+    wrong.length === 0
+      ? 'Nothing is wrong'
+      : `${countText(wrong.length)} wrong: restore damaged and missing files from a copy, remove foreign ones`
   return [
     `Read ${read.join(', ')}`,
     ...notes.map((note) => `note: ${note}`),
+    ...unreadable.map((one) => `NOT CHECKED: ${one}`),
     ...wrong.map((one) => `WRONG: ${one}`),
-    wrong.length === 0
-      ? 'Nothing is wrong'
-      : `${countText(wrong.length)} wrong: restore damaged and missing files from a copy, remove foreign ones`,
+    ...unchecked,
+    ...(wrong.length === 0 && unreadable.length > 0 ? [] : [verdict]),
   ]
 }
 

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import type { ArchiveReaderOptions } from '../foundation/archive/archive-reader.ts'
 import { archiveLocation } from '../foundation/archive/open-store.ts'
 import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
@@ -10,6 +11,7 @@ import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { TextReader, type TextReaderOptions } from '../foundation/store/text-reader.ts'
 import { fixOfEnded, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
+import { keptArchives } from '../sandbox/up/kept-data.ts'
 
 /** Searching a large table for a text takes a while. */
 const STATEMENT_LIMIT_MS = 10 * 60_000
@@ -32,16 +34,28 @@ function storedDatabase(settings: Settings, instead = ADD_ARCHIVE): { url: strin
   return { url, where: withOrigin(settings, 'DATABASE_URL', shown) }
 }
 
-/** Returns how to read the archive of ARCHIVE_URL, else that of the running `up`, else the default. */
+/** Returns how to read the archive of ARCHIVE_URL, else that of the running `up` or of one before. */
 export function storedArchive(settings: Settings): ArchiveReaderOptions {
-  const location = archiveLocation(settings)
-  const running = settings.isSet('ARCHIVE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
   return {
-    ...location,
-    url: running?.archive || location.url,
+    ...archiveLocation(settings),
+    url: archiveUrl(settings),
     memoryBytes: settings.ARCHIVE_MEMORY_MB * (1 << 20),
     tempFolder: settings.ARCHIVE_TEMP ?? null,
   }
+}
+
+/** @throws TapelineError `ARCHIVE` if `up` has written several */
+function archiveUrl({ DATA_DIR, ARCHIVE_URL, isSet }: Settings): string {
+  if (isSet('ARCHIVE_URL')) return ARCHIVE_URL
+  const running = readRunningEndpoints(DATA_DIR)?.archive
+  if (running) return running
+  if (existsSync(ARCHIVE_URL)) return ARCHIVE_URL
+  const [kept, ...others] = keptArchives(DATA_DIR)
+  if (kept === undefined) return ARCHIVE_URL
+  if (others.length === 0) return kept
+  throw new TapelineError('ARCHIVE', `There are several archives below ${DATA_DIR}`, {
+    fix: `Set ARCHIVE_URL to one of them: ${[kept, ...others].join(', ')}`,
+  })
 }
 
 /** Shared by the commands that list and retry. */

@@ -9,7 +9,7 @@ import { TapelineError } from '../runtime/errors.ts'
 import { parseJson } from '../runtime/outside-text.ts'
 import type { ObjectStore } from './object-store.ts'
 
-const KEY = '_meta.json'
+export const ARCHIVE_MARK_KEY = '_meta.json'
 
 const META = z.object({
   format: z.literal(1),
@@ -29,7 +29,7 @@ export async function markArchive(store: ObjectStore, { source, timeUnit }: Exch
     // Another service that starts for the first time may have marked it meanwhile.
     if (!(await store.isEmpty()) && (await readMark(store)) === null)
       throw notAnArchive(store, 'Set ARCHIVE_URL to an empty or new folder.')
-    await store.create(KEY, Buffer.from(`${JSON.stringify({ format: 1, source, timeUnit })}\n`))
+    await store.create(ARCHIVE_MARK_KEY, Buffer.from(`${JSON.stringify({ format: 1, source, timeUnit })}\n`))
   }
   const marked = await requireMark(store)
   const fix = 'Set ARCHIVE_URL to another folder: one archive has the rows of one exchange in one unit.'
@@ -53,13 +53,17 @@ export async function requireMark(store: ObjectStore): Promise<ExchangeIdentity>
 
 /** Returns null if there is none. @throws TapelineError `ARCHIVE` for an archive of another version */
 async function readMark(store: ObjectStore): Promise<ExchangeIdentity | null> {
-  const bytes = await store.read(KEY)
+  const bytes = await store.read(ARCHIVE_MARK_KEY)
   if (bytes === null) return null
   const { success, data } = META.safeParse(parseJson(bytes.toString()))
   if (success) return { source: data.source, timeUnit: data.timeUnit }
-  throw new TapelineError('ARCHIVE', `${store.name} has a ${KEY} that this program cannot read`, {
-    fix: 'Use the version of Tapeline that wrote it, or another ARCHIVE_URL.',
-  })
+  throw new TapelineError(
+    'ARCHIVE',
+    `${store.name} has a ${ARCHIVE_MARK_KEY} that this program cannot read`,
+    {
+      fix: 'Use the version of Tapeline that wrote it, or another ARCHIVE_URL.',
+    },
+  )
 }
 
 function notAnArchive({ name }: ObjectStore, fix: string): TapelineError {

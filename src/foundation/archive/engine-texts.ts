@@ -13,9 +13,16 @@ export interface EngineTexts {
 
 /** The engine refuses a query, or fails in it. The message is its first line. */
 export class EngineError extends Error {
+  /**
+   * The engine's class of the error, such as `Catalog` (an unknown name) or `Out of Memory`, with which
+   * its messages begin: its API has no code. Empty for those of this program.
+   */
+  readonly kind: string
+
   constructor(cause: unknown) {
     super(describeError(cause).split('\n', 1)[0] ?? '', { cause })
     this.name = 'EngineError'
+    this.kind = /^(?:Failed to extract statements: )?([\w ]+?) Error:/.exec(this.message)?.[1] ?? ''
   }
 }
 

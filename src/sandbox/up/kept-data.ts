@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { ARCHIVE_MARK_KEY } from '../../foundation/archive/archive-mark.ts'
 import { folderInUse, lockFolder, lockHolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 
@@ -28,6 +29,13 @@ export async function listKeptData(dataDir: string): Promise<KeptData[]> {
       return { name, path, bytes: await sizeOf(path), heldBy: lockHolder(path) }
     }),
   )
+}
+
+/** Lists the archives that `up --archive` has written below DATA_DIR. */
+export function keptArchives(dataDir: string): string[] {
+  if (!existsSync(dataDir)) return []
+  const folders = readdirSync(dataDir).map((name) => join(dataDir, name, 'archive'))
+  return folders.filter((folder) => existsSync(join(folder, ARCHIVE_MARK_KEY))).sort()
 }
 
 /** Removes a directory and its processes. @throws TapelineError `ENVIRONMENT` while `up` uses it */

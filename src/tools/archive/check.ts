@@ -19,13 +19,15 @@ import { quotedPath } from '../../foundation/archive/duckdb.ts'
 import { localFiles } from '../../foundation/archive/local-files.ts'
 import { DAY_TABLES } from '../../foundation/archive/tables.ts'
 import { ADOPTED_FOLDER } from '../../foundation/archive/text-relations.ts'
-import { describeError } from '../../foundation/runtime/errors.ts'
+import { codeOf, describeError } from '../../foundation/runtime/errors.ts'
 
 export interface CheckResult {
   /** What was read. */
   readonly counts: { records: number; lists: number; files: number; rows: number; bytes: number }
   /** Each names its file. */
   readonly wrong: string[]
+  /** What this user may not read, and so was not checked. */
+  readonly unreadable: string[]
   /** Leftovers that a later sweep removes. */
   readonly notes: string[]
 }
@@ -61,10 +63,10 @@ export async function checkArchive(
   onFile: (key: string, bytes: number) => void = () => {},
 ): Promise<CheckResult> {
   const check = new Check(reader, onFile)
-  await check.folders()
-  await check.chains()
-  await check.adopted()
-  for (const table of DAY_TABLES.keys()) await check.table(table)
+  await check.found(() => check.folders())
+  await check.found(() => check.chains())
+  await check.found(() => check.adopted())
+  for (const table of DAY_TABLES.keys()) await check.found(() => check.table(table))
   return check.result
 }
 
@@ -72,11 +74,13 @@ class Check {
   readonly result: CheckResult = {
     counts: { records: 0, lists: 0, files: 0, rows: 0, bytes: 0 },
     wrong: [],
+    unreadable: [],
     notes: [],
   }
   readonly #reader: ArchiveReader
   readonly #onFile: (key: string, bytes: number) => void
-  readonly #heads = new Map<string, ChainPoint>()
+  /** Null if the records of the chain cannot be read to their end. */
+  readonly #heads = new Map<string, ChainPoint | null>()
   /** By table and day, the end of the last folded record of each chain that has rows of it. */
   readonly #folded = new Map<string, Map<string, ChainPoint>>()
 
@@ -95,7 +99,8 @@ class Check {
     const paths: string[] = []
     for (const partition of await chainsOf(store)) {
       paths.push(chainPath(partition))
-      await this.#found(() => this.#chain(new CommitChain(store, partition), chainPath(partition)))
+      this.#heads.set(chainPath(partition), null)
+      await this.found(() => this.#chain(new CommitChain(store, partition), chainPath(partition)))
     }
     const isKnown = (key: string) => paths.some((path) => key.startsWith(`_segments/${path}/`))
     for (const key of await store.list('_segments'))
@@ -145,7 +150,7 @@ class Check {
   async adopted(): Promise<void> {
     const { store, duckDb } = this.#reader
     for (const key of await store.list(ADOPTED_FOLDER)) {
-      await this.#found(async () => {
+      await this.found(async () => {
         const path = await store.localCopy(key, 'fresh')
         try {
           await duckDb.rows(`SELECT count(*), max(length(json)) FROM read_parquet(${quotedPath(path)})`)
@@ -167,7 +172,7 @@ class Check {
       return name === table ? [date] : []
     })
     for (const date of new Set([...(await publishedDates(store, table)), ...folded])) {
-      await this.#found(async () => {
+      await this.found(async () => {
         for (const key of await this.#day(table, date)) listed.add(key)
       })
     }
@@ -211,6 +216,8 @@ class Check {
       this.result.wrong.push(`${key}: its files have ${ofFiles} rows, its symbols ${ofSymbols}`)
     for (const [chain, point] of Object.entries(through)) {
       const head = this.#heads.get(chain)
+      // That is named once, with the chain.
+      if (head === null) continue
       if (head === undefined) this.result.wrong.push(`${key}: names the chain ${chain}, which has no records`)
       else if (isBefore(head, point))
         this.result.wrong.push(
@@ -243,18 +250,25 @@ class Check {
       this.result.counts.rows += file.rows
       this.result.counts.bytes += bytes
     } catch (error) {
-      if (!(await isGone())) this.result.wrong.push(`${file.key}: ${describeError(error)}`)
+      if (await isGone()) return
+      if (isForbidden(error)) this.result.unreadable.push(describeError(error))
+      else this.result.wrong.push(`${file.key}: ${describeError(error)}`)
     } finally {
       if (path !== null) await store.release([path])
     }
   }
 
   /** Names the failure of a part, and continues with the next one. */
-  async #found(part: () => Promise<void>): Promise<void> {
+  async found(part: () => Promise<void>): Promise<void> {
     try {
       await part()
     } catch (error) {
-      this.result.wrong.push(describeError(error))
+      this.result[isForbidden(error) ? 'unreadable' : 'wrong'].push(describeError(error))
     }
   }
+}
+
+function isForbidden(error: unknown): boolean {
+  const code = codeOf(error)
+  return code === 'EACCES' || code === 'EPERM'
 }

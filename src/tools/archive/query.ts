@@ -60,11 +60,20 @@ export async function queryArchive<Result>(
   }
 }
 
+const NAMES = `The tables and views are ${VIEW_NAMES.join(', ')}`
+
+/** By the engine's class of an error. */
+const FIXES: Readonly<Record<string, string>> = {
+  Catalog: `${NAMES}.`,
+  Binder: `${NAMES}; for the columns of one: DESCRIBE raw_trades.`,
+  'Out of Memory': 'Raise ARCHIVE_MEMORY_MB, or read fewer days: --from and --to.',
+  IO: 'Check that ARCHIVE_TEMP has free space. `bin/tapeline archive check` names damaged files.',
+  Conversion: 'Correct the value or its type.',
+}
+
 function refused(error: EngineError): TapelineError {
-  return new TapelineError('ARCHIVE', error.message, {
-    fix: `Give one SELECT of DuckDB's SQL, in quotes, over ${VIEW_NAMES.join(', ')}. If memory is short, raise ARCHIVE_MEMORY_MB.`,
-    cause: error,
-  })
+  const fix = FIXES[error.kind] ?? "Give one SELECT of DuckDB's SQL, in quotes."
+  return new TapelineError('ARCHIVE', error.message, { fix, cause: error })
 }
 
 /** Returns those of the symbols that published days have. */

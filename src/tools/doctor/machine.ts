@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { explainPort, portProblem } from '../../foundation/telemetry/port-problem.ts'
 import {
+  archiveStatus,
   consumerStatus,
   dashboardStatus,
   ingestionStatus,
@@ -46,7 +47,7 @@ async function found(what: string, wanted: string, ask: () => Promise<string>): 
 /** @param isRunning whether our `up` runs here and uses the ports */
 export async function checkPorts(settings: Settings, isRunning: boolean): Promise<Finding[]> {
   if (isRunning) return [good('Ports', 'used by the running `up`')]
-  const names = ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const
+  const names = ['INGEST_PORT', 'CONSUMER_PORT', 'ARCHIVE_PORT', 'DASHBOARD_PORT'] as const
   const findings = await Promise.all(
     names.map(async (name): Promise<Finding[]> => {
       const port = settings[name]
@@ -57,6 +58,8 @@ export async function checkPorts(settings: Settings, isRunning: boolean): Promis
       if (own !== null)
         return [serviceFinding(name, url, own), ...('clockOffsetMs' in own ? ofReceipts(own) : [])]
       const { text, fix } = explainPort(code, port, settings.HTTP_HOST, name)
+      // Most have no archive.
+      if (name === 'ARCHIVE_PORT') return [warning(name, `${text}; only an archive needs it`, fix)]
       return [bad(name, text, fix)]
     }),
   )
@@ -67,6 +70,7 @@ export async function checkPorts(settings: Settings, isRunning: boolean): Promis
 const SERVICES = {
   INGEST_PORT: ingestionStatus,
   CONSUMER_PORT: consumerStatus,
+  ARCHIVE_PORT: archiveStatus,
   DASHBOARD_PORT: dashboardStatus,
 } as const
 

@@ -45,7 +45,11 @@ export function archiveSummary(view: ArchiveView): string[] {
   if (sum(Object.values(rows)) + waiting === 0) return ['', 'Archived no rows.']
   const last = waiting === 0 ? '' : `, and ${plural(waiting, 'row')} at the stop`
   const what = `Archived ${rowsText(view.totals)} in ${bytesText(bytes)}${last}:`
-  return ['', what, ...countLines(rows), `The archive is in ${view.where}.`]
+  return [
+    ...['', what, ...countLines(rows), `The archive is in ${view.where}. Query it with:`],
+    `  export ARCHIVE_URL=${inShell(view.where)}`,
+    '  bin/tapeline sql --archive "SELECT count(*) FROM raw_trades"',
+  ]
 }
 
 /** Messages that are not archived, and the age of the oldest of those that were read. */
@@ -61,4 +65,9 @@ function dayText(status: ArchiveStatus | null): string {
 
 function rowsText({ rows }: Archived): string {
   return plural(sum(Object.values(rows)), 'row')
+}
+
+/** The text as a word of a shell. */
+function inShell(text: string): string {
+  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }
