@@ -31,6 +31,13 @@ export interface Card {
 }
 export type Deck = readonly Card[]
 
+interface DeckOptions {
+  readonly also: readonly RareFault[]
+  readonly only: readonly string[] | null
+  /** Whether order books are recorded. */
+  readonly depth: boolean
+}
+
 /** Limit for a fault without a duration: it ends after this time even if nothing was struck. */
 const BOUND_MS = 10_000
 /** Leaves time for the stall detector of single streams, which acts after 30 s. */
@@ -80,6 +87,7 @@ function overRest(
   low: number,
   high: number,
   request: (random: Random, forMs: number) => FaultRequest,
+  streams: readonly string[] = ['*@trade', '*@aggTrade'],
 ): Card {
   return {
     name,
@@ -87,7 +95,7 @@ function overRest(
       const forMs = between(random, low, high)
       const drop: FaultRequest = {
         kind: 'drop',
-        stream: random.pick(['*@trade', '*@aggTrade']),
+        stream: random.pick(streams),
         count: between(random, 1, 30),
         forMs: BOUND_MS,
       }
@@ -191,6 +199,59 @@ const USUAL: Deck = [
   absent('restClamp'),
 ]
 
+const DEPTH_STREAM = '*@depth@100ms'
+const bookStream = (random: Random) => streamName(anySymbol(random), 'depth')
+
+/** Faults of order books. A lost diff makes a hole, so that ingestion requests a snapshot. */
+const OF_DEPTH: Deck = [
+  lasting('depth drop', BOUND_MS / 10, BOUND_MS / 5, (random, forMs) => ({
+    kind: 'drop',
+    stream: bookStream(random),
+    count: between(random, 1, 20),
+    forMs,
+  })),
+  lasting('depth duplicate', 1000, 4000, (random, forMs) => ({
+    kind: 'duplicate',
+    stream: DEPTH_STREAM,
+    probability: 0.5,
+    copies: between(random, 1, 3),
+    forMs,
+  })),
+  lasting('depth delay', 1000, 4000, (random, forMs) => ({
+    kind: 'delay',
+    stream: DEPTH_STREAM,
+    delayMs: between(random, 50, 1500),
+    forMs,
+  })),
+  lasting('depth stall', 1000, 6000, (random, forMs) => ({
+    kind: 'stall',
+    stream: bookStream(random),
+    forMs,
+  })),
+  overSnapshot('depth snapshot late', (random, forMs) => ({
+    kind: 'restSlow',
+    path: 'depth',
+    delayMs: between(random, 200, 4000),
+    forMs,
+  })),
+  // Older than the first diff after the hole.
+  overSnapshot('depth snapshot old', (random, forMs) => ({
+    kind: 'restLag',
+    lagMs: between(random, 1000, 10_000),
+    forMs,
+  })),
+  overSnapshot('depth snapshot refused', (random, forMs) => ({
+    kind: 'restError',
+    path: 'depth',
+    count: between(random, 1, 3),
+    forMs,
+  })),
+]
+
+function overSnapshot(name: string, request: (random: Random, forMs: number) => FaultRequest): Card {
+  return overRest(name, 2000, 6000, request, [DEPTH_STREAM])
+}
+
 const RARE: Readonly<Record<RareFault, Card>> = {
   '403': overRest('restError 403', 500, 500, () => ({
     kind: 'restError',
@@ -228,11 +289,11 @@ function absent(how: 'restHole' | 'restClamp'): Card {
  * Returns one card for each kind of fault in docs/faults.md and each of its forms. `restartIds` is
  * excluded: rows carry no epoch yet, so nothing could be compared after it.
  *
- * @param only names of the faults to take; null: all
+ * @param options.only names of the faults to take; null: all
  * @throws TapelineError `INPUT` for an unknown name
  */
-export function deckOf(also: readonly RareFault[], only: readonly string[] | null): Deck {
-  const all = [...USUAL, ...also.map((name) => RARE[name])]
+export function deckOf({ also, only, depth }: DeckOptions): Deck {
+  const all = [...USUAL, ...(depth ? OF_DEPTH : []), ...also.map((name) => RARE[name])]
   const names = all.map(({ name }) => name)
   const wrong = only?.filter((name) => !names.includes(name)) ?? []
   if (wrong.length > 0) {

@@ -43,6 +43,8 @@ export async function countRows(database: Database): Promise<Record<string, numb
     `SELECT event_type || CASE source WHEN 'backfill' THEN ' (backfilled)' ELSE '' END AS name, count(*)::float8 AS rows
        FROM trades GROUP BY 1
      UNION ALL SELECT 'bookTicker', count(*) FROM book_ticker
+     UNION ALL SELECT 'depth', count(*) FROM depth_updates
+     UNION ALL SELECT 'depthSnapshot (' || kind || ')', count(*) FROM depth_snapshots GROUP BY 1
      UNION ALL SELECT 'dead letters', count(*) FROM dead_letters ORDER BY 1`,
   )
   return Object.fromEntries(rows.map(({ name, rows: count }) => [name, count]))

@@ -89,6 +89,8 @@ export class Observer {
     if (!ready || status === null)
       return `ingestion is not ready${status === null ? '' : `: ${status.reason}`}`
     if (status.openGaps.length > 0) return `${status.openGaps.length} gaps are open`
+    const missing = status.books?.needs['missing'] ?? 0
+    if (missing > 0) return `${missing} order books lack a snapshot`
     const stale = Object.entries(status.streams).filter(
       ([name, { lastSeenAgeMs }]) =>
         MOST_TRADED.some((symbol) => name.startsWith(symbol)) && (lastSeenAgeMs ?? Infinity) > FRESH_MS,

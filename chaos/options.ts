@@ -19,6 +19,10 @@ export interface ChaosOptions {
   readonly parts: readonly PartName[]
   /** Whether two archives run as well, and their disk gets full. */
   readonly archive: boolean
+  /** Whether order books are recorded, struck and compared as well. */
+  readonly depth: boolean
+  /** Random instants at which a recorded order book is compared with the true one. */
+  readonly instants: number
   /** Exact numbers of SIGKILLs; null: kills are drawn like pauses and restarts. */
   readonly kills: Readonly<Partial<Record<PartName, number>>> | null
   /** Mean time between drawn faults of processes; null: only the exact kills. */
@@ -68,6 +72,7 @@ Examples:
   $ npm run chaos -- --for 2m --no-exchange-faults --parts consumer,database
   $ npm run chaos -- --for 10m --brokers 3 --clock-every 30s
   $ npm run chaos -- --archive --for 10m --rate 3000
+  $ npm run chaos -- --depth --archive --for 10m --instants 10000
   $ npm run chaos -- --for 20m --brokers 3 --cadence 1m
   $ npm run chaos -- --brokers 3 --outage 20m --heap --quiet 20m
   $ npm run chaos -- --freezes 3s,90s,10m
@@ -105,6 +110,12 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         .default([...USUAL_PARTS], `${USUAL_PARTS.join()}, and archive with --archive`),
     )
     .option('--archive', 'run two archives as well, and compare them with the tables by three readers', false)
+    .option('--depth', 'record order books as well, and compare them with those of the exchange', false)
+    .addOption(
+      new Option('--instants <number>', 'with --depth: how many random instants to compare')
+        .argParser(wholeNumber(1, 1_000_000))
+        .default(300),
+    )
     .addOption(
       new Option('--kills <list>', 'exact numbers of SIGKILLs, like ingestion=3,broker=1')
         .argParser(parseKills)
@@ -210,6 +221,8 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     seed: given['seed'],
     parts,
     archive,
+    depth: given['depth'],
+    instants: given['instants'],
     kills,
     everyMs: kills === null ? unlessExact(given['every'], EVERY) : given['every'],
     exchangeEveryMs: given['exchangeFaults'] ? unlessExact(given['exchangeEvery'], EXCHANGE_EVERY) : null,
@@ -245,6 +258,7 @@ export function commandOf(options: ChaosOptions): string {
           .map(([part, count]) => `${part}=${count}`)
           .join()}`,
     options.archive ? '--archive' : '',
+    options.depth ? `--depth --instants ${options.instants}` : '',
     brokers === 1 ? '' : `--brokers ${brokers}`,
     flag('every', options.everyMs),
     options.exchangeEveryMs === null

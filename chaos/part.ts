@@ -59,8 +59,8 @@ export class SupervisedPart {
   #state: 'up' | 'down' | 'paused' = 'down'
   #lostStarts = 0
   #startedMs = 0
-  /** Number of starts after the first. */
-  restarts = -1
+  /** When it has started; wall-clock milliseconds. */
+  readonly starts: number[] = []
 
   constructor(name: PartName, launch: () => Promise<PartProcess>, events: PartEvents, label: string = name) {
     this.name = name
@@ -71,6 +71,11 @@ export class SupervisedPart {
 
   get state(): 'up' | 'down' | 'paused' {
     return this.#state
+  }
+
+  /** Number of starts after the first. */
+  get restarts(): number {
+    return this.starts.length - 1
   }
 
   /** Main process; null while the part is down. */
@@ -93,7 +98,7 @@ export class SupervisedPart {
     this.#startedMs = performance.now()
     this.#identity = identify(this.#process.pid)
     this.#state = 'up'
-    this.restarts++
+    this.starts.push(Date.now())
   }
 
   /**

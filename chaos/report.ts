@@ -1,5 +1,6 @@
 import type { SilenceFigures } from './acknowledgements.ts'
 import type { ArchiveCheck } from './archived.ts'
+import { bookLines } from './book-lines.ts'
 import type { Figures } from './figures.ts'
 import type { ChaosResult } from './result.ts'
 import type { Slope } from './slopes.ts'
@@ -35,11 +36,12 @@ export function renderResult(result: ChaosResult): string {
     `Gaps of ids          ${ledger.filled} filled, ${ledger.unrecoverable} unrecoverable`,
     `Gap to filled        ${line(result.gapToFilled)}`,
     `Consumer to rows     ${line(result.consumerStartToRows)} from its start`,
-    `Kafka                ${kafka.messages} messages, duplicates: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes; out of order: ${kafka.outOfOrder}`,
+    `Kafka                ${kafka.messages} messages, duplicates: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes, ${kafka.repeatedBooks} diffs and snapshots; out of order: ${kafka.outOfOrder}`,
     `Brokers              ${result.brokers}`,
     `Acknowledged         ${silence(acknowledgements.longest)}; during faults of ingestion: ${silence(acknowledgements.longestWhileStruck)}`,
     `Receipt stamps       ${stamps.rows} trades, ${stamps.wrong} wrong; ${stamps.wrongClocks} clock faults, ${stamps.inLedger} of them in the ledger`,
     ...(result.archive === null ? [] : [`Archive              ${archived(result.archive)}`]),
+    ...(result.books === null ? [] : bookLines(result.books, result.lostQuotesFound)),
     `Memory slope         ${Object.entries(memorySlopes)
       .map(([name, { resident, heap }]) => `${name} ${slope(resident)} resident, ${slope(heap)} heap`)
       .join('; ')}`,

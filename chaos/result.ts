@@ -7,6 +7,7 @@ import type { Observer } from './observer.ts'
 import type { PART_NAMES, PartName } from './options.ts'
 import { type ChaosOptions, commandOf } from './options.ts'
 import type { SupervisedPart } from './part.ts'
+import type { RecordedBooks } from './recorded-books.ts'
 import type { ServiceName } from './recoveries.ts'
 import type { Saboteur } from './saboteur.ts'
 import { heapSlopeOf, type Slope, slopeOf } from './slopes.ts'
@@ -51,6 +52,7 @@ export interface ChaosResult {
     readonly messages: number
     readonly repeatedTrades: number
     readonly repeatedQuotes: number
+    readonly repeatedBooks: number
     readonly outOfOrder: number
   }
   readonly stamps: {
@@ -70,12 +72,17 @@ export interface ChaosResult {
   >
   /** Null without an archive. */
   readonly archive: ArchiveCheck | null
+  /** Null without order books. */
+  readonly books: RecordedBooks | null
   readonly brokers: number
   readonly peakMemoryBytes: Readonly<Record<PartName, number>>
   readonly restarts: Readonly<Record<PartName, number>>
   /** Every fault with its beginning and end. */
   readonly incidents: readonly Incident[]
+  /** What `tapeline verify` printed. */
   readonly verify: string
+  /** Windows of wrong tops in it, of quotes that the exchange dropped. */
+  readonly lostQuotesFound: number
   /** Violations, one sentence each. */
   readonly violations: readonly string[]
 }
@@ -133,6 +140,7 @@ export function resultOf(parts: Parts): ChaosResult {
       messages: topics.messages,
       repeatedTrades: topics.repeatedTrades,
       repeatedQuotes: topics.repeatedQuotes,
+      repeatedBooks: topics.repeatedBooks,
       outOfOrder: topics.outOfOrder,
     },
     stamps: {
@@ -149,6 +157,7 @@ export function resultOf(parts: Parts): ChaosResult {
     brokers: options.brokers,
     peakMemoryBytes: observer.peakBytes,
     archive: aftermath.archive,
+    books: aftermath.books,
     restarts: {
       ingestion: restartsOf(stage.parts.ingestion),
       consumer: restartsOf(stage.parts.consumer),
@@ -157,7 +166,8 @@ export function resultOf(parts: Parts): ChaosResult {
       archive: restartsOf(stage.parts.archive),
     } satisfies Record<(typeof PART_NAMES)[number], number>,
     incidents: saboteur.incidents,
-    verify: aftermath.verify,
+    verify: aftermath.verify.report,
+    lostQuotesFound: aftermath.verify.lostQuotes,
     violations: violations.list(),
   }
 }

@@ -88,7 +88,7 @@ export async function runChaos(
     const durationMs = performance.now() - startedMs
     await stopServices(stage, observer, violations, signal)
     clearInterval(progress)
-    const aftermath = await examine(stage, observer, saboteur, violations, say)
+    const aftermath = await examine(options, stage, observer, saboteur, violations, say)
     return resultOf({ options, stage, observer, saboteur, violations, aftermath, brokenMs, durationMs })
   } finally {
     clearInterval(progress)

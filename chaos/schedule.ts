@@ -58,7 +58,7 @@ export function planFaults(options: ScheduleOptions): Schedule {
     const part = PART_NAMES.find((each) => each === name)
     return part === undefined ? [] : exactKills(part, count, forMs, ofKills)
   })
-  const deck = deckOf(options.also, options.only)
+  const deck = deckOf(options)
   return {
     processFaults: [...drawnFaults(options, ofProcesses), ...exact, ...exactFreezes(options)].sort(
       (a, b) => a.atMs - b.atMs,

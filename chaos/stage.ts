@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { DEFAULT_EVENT_TYPES } from '../src/foundation/market/event.ts'
 import { DEFINITIONS, type SettingName } from '../src/foundation/settings/definitions.ts'
 import type { Closers } from '../src/foundation/telemetry/service.ts'
 import { startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
@@ -34,7 +35,7 @@ export interface Stage {
   /** Value of `KAFKA_BROKERS`. */
   readonly brokers: string
   /** Names of the topics that the consumer reads. */
-  readonly topics: Readonly<Record<'trades' | 'bookTicker' | 'gaps' | 'deadLetters', string>>
+  readonly topics: Readonly<Record<'trades' | 'bookTicker' | 'depth' | 'gaps' | 'deadLetters', string>>
   readonly databaseUrl: string
   /** Description in reports: native, or embedded and why. */
   readonly databaseKind: string
@@ -107,12 +108,15 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     messagesPerSecond: options.rate,
     seed: options.seed,
     symbols,
+    // Consecutive connections cut the changes of a book at different moments, as on Binance.
+    depthGroups: 2,
   })
   closers.add('exchange', () => exchange.close())
   const [ingestPort, consumerPort] = [await freePort(), await freePort()]
   const settings: Record<string, string> & { DATABASE_URL: string } = {
     REST_WEIGHT_PER_MINUTE,
     ...(symbols.length === DEFAULT_SYMBOLS.length ? {} : { SYMBOLS: '*' }),
+    ...(options.depth ? { STREAM_TYPES: [...DEFAULT_EVENT_TYPES, 'depth'].join() } : {}),
     ...options.settings,
     KAFKA_BROKERS: brokers,
     ...(kafka.nodes.length === 1 ? {} : { KAFKA_REPLICATION_FACTOR: '3', KAFKA_MIN_INSYNC_REPLICAS: '2' }),
@@ -166,6 +170,7 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     topics: {
       trades: topic('KAFKA_TRADES_TOPIC'),
       bookTicker: topic('KAFKA_BOOK_TICKER_TOPIC'),
+      depth: topic('KAFKA_DEPTH_TOPIC'),
       gaps: topic('KAFKA_GAPS_TOPIC'),
       deadLetters: topic('KAFKA_DEAD_LETTERS_TOPIC'),
     },
@@ -203,10 +208,7 @@ function symbolNames(count: number): string[] {
 }
 
 /** Runs a command to its end. @returns its output; throws if it does not exit with 0 */
-export async function runTapeline(
-  args: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<string> {
+async function runTapeline(args: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
   await using command = startTapeline(args, { env })
   await command.assertExit(0, COMMAND_LIMIT_MS)
   return command.output()

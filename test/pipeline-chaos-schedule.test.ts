@@ -51,6 +51,19 @@ test('the archive and its disk are struck on request, and change no other fault'
   assert.deepEqual(plan(...args, ...same, '--archive'), plan(...args))
 })
 
+test('order books are recorded and struck on request', () => {
+  const args = ['--for', '10m', '--seed', '7']
+  const ofDepth = (...more: string[]) =>
+    plan(...args, ...more).exchangeFaults.filter(({ name }) => name.startsWith('depth'))
+  assert.deepEqual(ofDepth(), [])
+  const faults = ofDepth('--depth')
+  assert.equal(new Set(faults.map(({ name }) => name)).size, 7)
+  for (const { act } of faults) if (act.type === 'add') for (const one of act.requests) parseFault(one)
+  const options = parseOptions([...args, '--depth', '--instants', '5'])
+  assert.deepEqual([options.depth, options.instants], [true, 5])
+  assert.deepEqual(parseOptions(commandOf(options).split(' ').slice(4)), options)
+})
+
 test('exchange faults are of every kind, valid, and end automatically', () => {
   const { exchangeFaults } = plan('--for', '10m', '--seed', '3')
   const requests = exchangeFaults.flatMap(({ act }) => (act.type === 'add' ? act.requests : []))

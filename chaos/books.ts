@@ -1,0 +1,172 @@
+import { type IdRange, subtract } from '../src/foundation/market/id-ranges.ts'
+import {
+  type BookAt,
+  type BookRefusal,
+  type BookStore,
+  bookAt,
+  describeRefusal,
+} from '../src/foundation/order-book/book-at.ts'
+import type { SideName } from '../src/foundation/order-book/order-book.ts'
+import type { Database } from '../src/foundation/store/database.ts'
+import type { BookHistory } from '../src/sandbox/simulator/market/book-history.ts'
+import { Random } from '../src/sandbox/simulator/market/random.ts'
+import { type HorizonFigures, horizonFigures, type Width } from './horizons.ts'
+
+/** An instant of which the book is compared, by exchange time in whole milliseconds. */
+export interface BookInstant {
+  readonly symbol: string
+  readonly timeMs: number
+}
+
+export interface BookCheck {
+  readonly instants: number
+  /** Instants with a book. */
+  readonly books: number
+  /** Levels that were compared, and how many of them differ from the exchange's. */
+  readonly levels: number
+  readonly wrongLevels: number
+  /** Instants without a book, by reason. */
+  readonly refused: Readonly<Record<string, number>>
+  readonly horizons: HorizonFigures
+  readonly violations: readonly string[]
+}
+
+interface Sources {
+  /** Where the books are read, in sentences: `tables`. */
+  readonly name: string
+  readonly storeOf: (symbol: string) => BookStore
+  readonly truth: BookHistory
+  /** Lost update ids in the ledger. */
+  readonly lostOf: (symbol: string) => readonly IdRange[]
+}
+
+/** A diff comes every 100 ms, so by then a later one would have been due. */
+const CUT_MS = 102
+const ALL_LEVELS = 1_000_000
+const SHOWN = 5
+const SIDES = ['bids', 'asks'] as const satisfies readonly SideName[]
+
+/** Draws instants within the recordings, in the order of symbol and time, in which the exchange finds books fast. */
+export async function drawInstants(database: Database, count: number, seed: number): Promise<BookInstant[]> {
+  const { rows } = await database.query<{ symbol: string; fromMs: number; toMs: number }>(
+    `SELECT symbol, ceil(extract(epoch FROM min(event_time)) * 1000)::float8 AS "fromMs",
+       floor(extract(epoch FROM max(event_time)) * 1000)::float8 AS "toMs"
+     FROM depth_updates GROUP BY symbol ORDER BY symbol COLLATE "C"`,
+  )
+  if (rows.length === 0) return []
+  const random = new Random(seed)
+  return Array.from({ length: count }, () => {
+    const { symbol, fromMs, toMs } = random.pick(rows)
+    return { symbol, timeMs: random.whole(fromMs, toMs) }
+  }).sort((a, b) => (a.symbol === b.symbol ? a.timeMs - b.timeMs : a.symbol < b.symbol ? -1 : 1))
+}
+
+/**
+ * Compares the recorded book at each instant with the exchange's true one. Inside the horizon both must have the same
+ * levels. Where there is no book, the ledger must have the missing ids, or a snapshot must have come later.
+ */
+export async function checkBooks(instants: readonly BookInstant[], sources: Sources): Promise<BookCheck> {
+  const { name, storeOf } = sources
+  const violations: string[] = []
+  const refused: Record<string, number> = {}
+  const widths: Width[] = []
+  let [levels, wrongLevels] = [0, 0]
+  for (const { symbol, timeMs } of instants) {
+    const report = (what: string) =>
+      violations.push(`Book of ${symbol} at ${new Date(timeMs).toISOString()} from the ${name}: ${what}.`)
+    const book = await bookAt(storeOf(symbol), { kind: 'event time', us: timeMs * 1000 })
+    if (book.kind === 'refused') {
+      refused[book.reason] = (refused[book.reason] ?? 0) + 1
+      const problem = unexplained(book, sources.lostOf(symbol))
+      if (problem !== null) report(problem)
+      continue
+    }
+    const compared = compare(book, { symbol, timeMs }, sources.truth)
+    levels += compared.levels
+    wrongLevels += compared.wrong.length
+    if (compared.wrong.length > 0)
+      report(`${compared.wrong.length} wrong levels, ${compared.wrong.slice(0, SHOWN).join(', ')}`)
+    if (compared.problem !== null) report(compared.problem)
+    widths.push(widthOf(book, timeMs))
+  }
+  if (instants.length === 0) violations.push('No order book is stored.')
+  const books = widths.length
+  const horizons = horizonFigures(widths)
+  if (books > 0 && horizons.deepShare < ENOUGH)
+    violations.push(
+      `Only ${(horizons.deepShare * 100).toFixed(1)} % of the books from the ${name} have 100 levels per side.`,
+    )
+  return { instants: instants.length, books, levels, wrongLevels, refused, horizons, violations }
+}
+
+/** Share of the books that must have 100 levels on both sides inside their horizons. */
+const ENOUGH = 0.95
+
+function compare(book: BookAt, { symbol, timeMs }: BookInstant, truth: BookHistory) {
+  // In the order of time: the exchange continues from the book before.
+  const due = truth.book(symbol, { timeMs: timeMs - CUT_MS }, 0).lastUpdateId
+  const updateId = Math.max(due, book.at.lastUpdateId)
+  const expected = truth.book(symbol, { updateId }, ALL_LEVELS)
+  const wrong: string[] = []
+  let levels = 0
+  for (const name of SIDES) {
+    const { horizon, outside, levels: own } = book[name]
+    const trueLevels = new Map(expected[name].map(([price, quantity]) => [plain(price), plain(quantity)]))
+    const isInside = (price: string) =>
+      horizon === null ||
+      (name === 'bids' ? Number(price) >= Number(horizon.price) : Number(price) <= Number(horizon.price))
+    const inside = [...trueLevels].filter(([price]) => isInside(price))
+    const found = new Map(own.map(({ price, quantity }) => [plain(price), plain(quantity)]))
+    levels += Math.max(inside.length, found.size) + outside.length
+    for (const [price, quantity] of inside) {
+      const stored = found.get(price) ?? '0'
+      if (stored !== quantity) wrong.push(`${name} ${price} has ${stored}, expected ${quantity}`)
+    }
+    for (const price of found.keys())
+      if (!trueLevels.has(price) || !isInside(price)) wrong.push(`${name} ${price} does not exist`)
+    for (const { price, quantity } of outside) {
+      const real = trueLevels.get(plain(price)) ?? '0'
+      if (real !== plain(quantity)) wrong.push(`${name} ${price} outside has ${quantity}, expected ${real}`)
+    }
+  }
+  const isOld = book.at.lastUpdateId < due
+  return {
+    levels,
+    wrong: isOld ? [] : wrong,
+    problem: isOld ? `it ends with update ${book.at.lastUpdateId}, although ${due} was due` : null,
+  }
+}
+
+/** Returns why a refusal is not right; null if it is. */
+function unexplained(refusal: BookRefusal, lost: readonly IdRange[]): string | null {
+  const said = describeRefusal(refusal)
+  switch (refusal.reason) {
+    case 'hole': {
+      if (refusal.missing === null) return `${said}, but they did not`
+      const { from, to } = refusal.missing
+      if (subtract([{ from, to }], lost).length > 0) return `${said}, which is not in the ledger`
+      return refusal.next === null ? `${said}, although the recording continued` : null
+    }
+    case 'no anchor':
+      return refusal.next === null ? said : null
+    case 'outside the horizon':
+    case 'nothing recorded':
+    case 'not recorded yet':
+      return said
+  }
+}
+
+function widthOf({ bids, asks, ageUs }: BookAt, timeMs: number): Width {
+  const width = (side: BookAt['bids']) => side.horizon?.basisPoints ?? Number.POSITIVE_INFINITY
+  return {
+    timeMs,
+    ageMs: ageUs / 1000,
+    levels: Math.min(bids.levels.length, asks.levels.length),
+    basisPoints: Math.min(width(bids), width(asks)),
+  }
+}
+
+/** A decimal without trailing zeros. */
+function plain(decimal: string): string {
+  return decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal
+}

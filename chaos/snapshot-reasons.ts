@@ -1,0 +1,73 @@
+import type { IdRange } from '../src/foundation/market/id-ranges.ts'
+
+/** A stored snapshot of an order book. Prices are approximate; an edge is null if its side is complete. */
+export interface Snapshot {
+  /** Its `lastUpdateId`. */
+  readonly id: number
+  readonly limit: number
+  readonly receivedMs: number
+  readonly bestBid: number | null
+  readonly bestAsk: number | null
+  readonly bidEdge: number | null
+  readonly askEdge: number | null
+}
+
+/**
+ * - `start`: the first one
+ * - `hole`: the first one after lost updates
+ * - `restart`: the first one of a process of ingestion
+ * - `deeper`: more levels than those before
+ * - `edge`: the price had come near the edge of the one before
+ * - `none`: none of these
+ */
+export type SnapshotReason = 'start' | 'hole' | 'restart' | 'deeper' | 'edge' | 'none'
+
+/** Ingestion requests a snapshot when a quarter of a side is left; the price moves on until it is taken. */
+const NEAR = 0.3
+
+/**
+ * Returns why each snapshot of a symbol was requested, as far as stored data shows it.
+ *
+ * @param snapshots in the order of receipt
+ * @param lost update ids that no stored diff covers, in order
+ * @param starts of ingestion's processes
+ */
+export function reasonsOf(
+  snapshots: readonly Snapshot[],
+  lost: readonly IdRange[],
+  starts: readonly number[],
+): Map<SnapshotReason, number> {
+  const counts = new Map<SnapshotReason, number>()
+  const chains = new Map<number, Snapshot[]>()
+  for (const snapshot of snapshots) {
+    const chain = lost.filter(({ to }) => to <= snapshot.id).length
+    const before = chains.get(chain) ?? []
+    chains.set(chain, [...before, snapshot])
+    const reason = reasonOf(snapshot, before, chain > 0, starts)
+    counts.set(reason, (counts.get(reason) ?? 0) + 1)
+  }
+  return counts
+}
+
+/** @param before the earlier ones since the last lost update */
+function reasonOf(
+  snapshot: Snapshot,
+  before: readonly Snapshot[],
+  isAfterHole: boolean,
+  starts: readonly number[],
+): SnapshotReason {
+  const last = before.at(-1)
+  if (last === undefined) return isAfterHole ? 'hole' : 'start'
+  if (starts.some((atMs) => atMs > last.receivedMs && atMs <= snapshot.receivedMs)) return 'restart'
+  if (snapshot.limit > Math.max(...before.map(({ limit }) => limit))) return 'deeper'
+  const left = Math.min(
+    roomLeft(last.bestBid, last.bidEdge, snapshot.bestBid),
+    roomLeft(last.bestAsk, last.askEdge, snapshot.bestAsk),
+  )
+  return left < NEAR ? 'edge' : 'none'
+}
+
+function roomLeft(best: number | null, edge: number | null, price: number | null): number {
+  if (best === null || edge === null || price === null || best === edge) return 1
+  return (price - edge) / (best - edge)
+}
