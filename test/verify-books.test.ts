@@ -8,6 +8,9 @@ import { OrderBook } from '../src/foundation/order-book/order-book.ts'
 import { packedRows } from '../src/tools/verify/depth-rows.ts'
 import { renderAudit } from '../src/tools/verify/report.ts'
 import { REPORT, type Report } from '../src/tools/verify/report-types.ts'
+import { EVERYTHING } from '../src/tools/verify/scope.ts'
+import { compareStores, type StoreComparison } from '../src/tools/verify/store-comparison.ts'
+import { archiveOf } from './support/archived-tables.ts'
 import { deadLetterSql, failuresOf, gapSql, marketOfSuite, outageSql } from './support/audited-market.ts'
 import { levelsOf, type Pair } from './support/book-rows.ts'
 import { anchorSql, diffSql, keyframeSql, quoteSql } from './support/depth-sql.ts'
@@ -356,4 +359,36 @@ test('shows at most so many cases, and counts all', async () => {
   const found = audit.findings.find(({ kind }) => kind === 'top')
   assert.equal(found?.examples.length, 2)
   assert.ok((found?.count ?? 0) > 5)
+})
+
+test('both stores are compared by the ids and times of changes and snapshots', async () => {
+  const undo = new Error('undo')
+  const compared = async (change: string): Promise<StoreComparison> => {
+    let found: StoreComparison | undefined
+    const work = market.database.transaction(async (connection) => {
+      await using archive = await archiveOf(connection)
+      const reader = await archive.openReader()
+      await connection.query(change)
+      found = await reader.read((snapshot) =>
+        compareStores(connection, reader, snapshot, EVERYTHING, Date.UTC(2026, 0, 3)),
+      )
+      throw undo
+    })
+    await assert.rejects(work, undo)
+    return found ?? assert.fail('nothing was compared')
+  }
+  const equal = await compared('SELECT 1')
+  assert.deepEqual(equal.differences, [])
+  assert.equal(equal.rows, DIFFS.length + ANCHORS.length + QUOTES.length)
+  const places = async (change: string) =>
+    (await compared(change)).differences.map(({ table, inTables, inArchive }) => [
+      table,
+      inTables - inArchive,
+    ])
+  assert.deepEqual(await places(removed(diffAt(100))), [['depth', -1]])
+  assert.deepEqual(await places('DELETE FROM depth_snapshots WHERE last_update_id = 251'), [
+    ['depth_snapshots', -1],
+  ])
+  const moved = `UPDATE depth_updates SET ingestion_timestamp = now() WHERE last_update_id = ${LAST}`
+  assert.deepEqual(await places(moved), [['depth', 0]])
 })

@@ -20,7 +20,7 @@ const DIALECTS = {
 } as const
 
 /** Returns an SQL expression: the hash of a row of the table. */
-export function rowHash(dialect: keyof typeof DIALECTS, { columns }: ArchiveTable): string {
+export function rowHash(dialect: keyof typeof DIALECTS, { columns }: Pick<ArchiveTable, 'columns'>): string {
   const { time, hash } = DIALECTS[dialect]
   const text = ({ name, kind, isNullable }: ArchiveColumn) => {
     const value = kind === 'time' ? time(name) : name

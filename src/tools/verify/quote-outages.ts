@@ -1,7 +1,8 @@
 import { readRecordings } from '../../foundation/store/meta.ts'
 import { announcedPeriods, type Period } from './announced.ts'
 import { usOf } from './depth-rows.ts'
-import { type CheckContext, inScope, scopeValues } from './scope.ts'
+import type { Quotes } from './quotes.ts'
+import type { CheckContext } from './scope.ts'
 
 /** Times in microseconds since the Unix epoch that belong to known windows. */
 export interface Moments {
@@ -10,8 +11,6 @@ export interface Moments {
 
 /** A ledger row has milliseconds, and another connection may have delivered a change a little earlier. */
 const AROUND_US = 1_000_000
-
-const LAST_QUOTE = `SELECT symbol, ${usOf('max(ingestion_timestamp)')} AS us FROM book_ticker WHERE ${inScope('ingestion_timestamp')} GROUP BY symbol`
 
 const WINDOWS = `SELECT ${usOf('from_time')} AS "fromUs", ${usOf('coalesce(to_time, from_time)')} AS "toUs" FROM gaps
   WHERE symbol = $1 AND event_type = 'bookTicker' AND from_time IS NOT NULL`
@@ -25,18 +24,20 @@ interface Window {
  * When quotes of a symbol are missing for a known reason, by receipt: in windows of the ledger, while
  * ingestion did not record them, and after the last one.
  */
-export async function quoteOutages(context: CheckContext): Promise<(symbol: string) => Promise<Moments>> {
-  const { connection, scope } = context
-  const lasts = await connection.query<{ symbol: string; us: number }>(LAST_QUOTE, scopeValues(scope))
-  const lastUs = new Map(lasts.rows.map(({ symbol, us }) => [symbol, us]))
+export async function quoteOutages(
+  { connection }: CheckContext,
+  quotes: readonly Quotes[],
+): Promise<(symbol: string) => Promise<Moments>> {
   const always = { fromMs: 0, toMs: Number.POSITIVE_INFINITY }
   const announced = announcedPeriods(await readRecordings(connection), always)
   return async (symbol) => {
     const { rows } = await connection.query<Window>(WINDOWS, [symbol])
     const around = rows.map(({ fromUs, toUs }) => ({ fromUs: fromUs - AROUND_US, toUs: toUs + AROUND_US }))
-    const last = lastUs.get(symbol) ?? Number.NEGATIVE_INFINITY
+    const last = quotes.find((one) => one.symbol === symbol)
+    // Its last millisecond.
+    const fromUs = last === undefined ? 0 : (Date.parse(last.lastAt) + 1) * 1000
     const periods = announced.get(symbol)?.get('bookTicker') ?? []
-    return momentsIn([...around, ...between(periods), { fromUs: last + 1, toUs: Number.POSITIVE_INFINITY }])
+    return momentsIn([...around, ...between(periods), { fromUs, toUs: Number.POSITIVE_INFINITY }])
   }
 }
 

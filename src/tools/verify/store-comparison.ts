@@ -1,14 +1,20 @@
 import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.ts'
 import type { DuckDb } from '../../foundation/archive/duckdb.ts'
 import { NO_ROWS, plus, type RowFigures, rowHash } from '../../foundation/archive/row-hash.ts'
-import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
-import { isTradeType, TICK_TYPES, type TickType } from '../../foundation/market/event.ts'
+import { ARCHIVE_TABLES, type ArchiveTable } from '../../foundation/archive/tables.ts'
+import {
+  byEventType,
+  EVENT_TYPES,
+  type EventType,
+  isTickType,
+  isTradeType,
+} from '../../foundation/market/event.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import { countText, plural } from '../../foundation/telemetry/plural.ts'
 import type { Watermark } from './report-types.ts'
 import { readFloors } from './retention.ts'
-import { inScope, type Scope, scopeValues } from './scope.ts'
+import { inScope, type Scope, scopeValues, type Table } from './scope.ts'
 import { watermarkOf } from './watermark.ts'
 
 const DAY_MS = 86_400_000
@@ -43,7 +49,7 @@ interface Figures {
 
 /**
  * Compares the rows of both stores by type, symbol and day: their numbers, and a hash over the values
- * of all columns. Days that are not over are left out, since the archive has a row minutes after the
+ * of all columns but the levels of order books. Days that are not over are left out, since the archive has a row minutes after the
  * tables.
  *
  * @param tables in one snapshot
@@ -61,9 +67,9 @@ export async function compareStores(
   const floors: Record<string, string> = {}
   const differences: StoreDifference[] = []
   let sum: RowFigures = NO_ROWS
-  for (const type of TICK_TYPES) {
+  for (const type of EVENT_TYPES) {
     const { name: table } = ARCHIVE_TABLES[type]
-    const floorMs = isTradeType(type) ? dropped.trades : dropped.book_ticker
+    const floorMs = dropped[TABLE_OF[type]]
     const isCut = floorMs !== null && floorMs > (scope.fromMs ?? 0)
     const part = { ...scope, fromMs: isCut ? floorMs : scope.fromMs, toMs }
     if (isCut) floors[table] = new Date(floorMs).toISOString()
@@ -102,18 +108,47 @@ function byPlace(figures: readonly Figures[]): Map<string, RowFigures> {
   )
 }
 
-function tableFigures(type: TickType): string {
-  const table = ARCHIVE_TABLES[type]
-  const time = table.columns[0]?.name ?? ''
-  const [from, which] = isTradeType(type) ? ['trades', ` AND event_type = '${type}'`] : ['book_ticker', '']
-  return `SELECT symbol, to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*) AS rows, sum(${rowHash('postgres', table)}) AS hash
-    FROM ${from} WHERE ${inScope(time)}${which} GROUP BY 1, 2`
+/** The table of each type in the database. */
+const TABLE_OF: Readonly<Record<EventType, Table>> = byEventType((type) => {
+  if (isTradeType(type)) return 'trades'
+  if (isTickType(type)) return 'book_ticker'
+  return type === 'depth' ? 'depth_updates' : 'depth_snapshots'
+})
+
+/**
+ * The columns that are compared. The tables have packed levels, and unpacking them all would take hours: of
+ * order books the ids and times are compared.
+ */
+function comparedColumns(type: EventType): Pick<ArchiveTable, 'columns'> {
+  const { columns, within } = ARCHIVE_TABLES[type]
+  const isOfLevel = (name: string) => within.length > 0 && LEVEL_COLUMNS.has(name)
+  return { columns: columns.filter(({ name }) => !isOfLevel(name)) }
 }
 
-function archiveFigures(type: TickType, relation: string): string {
-  const table = ARCHIVE_TABLES[type]
-  return `SELECT symbol, strftime(${table.columns[0]?.name}, '%Y-%m-%d') AS day, count(*) AS rows, sum(${rowHash('duckDb', table)}) AS hash
-    FROM (${relation}) GROUP BY 1, 2`
+const LEVEL_COLUMNS: ReadonlySet<string> = new Set(ARCHIVE_TABLES.depth.content)
+
+function timeOf(type: EventType): string {
+  return ARCHIVE_TABLES[type].columns[0]?.name ?? ''
+}
+
+function tableFigures(type: EventType): string {
+  const time = timeOf(type)
+  const which = isTradeType(type)
+    ? ` AND event_type = '${type}'`
+    : type === 'depthSnapshot'
+      ? ` AND kind = 'rest'`
+      : ''
+  return `SELECT symbol, to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*) AS rows, sum(${rowHash('postgres', comparedColumns(type))}) AS hash
+    FROM ${TABLE_OF[type]} WHERE ${inScope(time)}${which} GROUP BY 1, 2`
+}
+
+function archiveFigures(type: EventType, relation: string): string {
+  const compared = comparedColumns(type)
+  const names = compared.columns.map(({ name }) => name).join()
+  // An event of depth has a row per level.
+  const rows = isTickType(type) ? relation : `SELECT DISTINCT ${names} FROM (${relation})`
+  return `SELECT symbol, strftime(${timeOf(type)}, '%Y-%m-%d') AS day, count(*) AS rows, sum(${rowHash('duckDb', compared)}) AS hash
+    FROM (${rows}) GROUP BY 1, 2`
 }
 
 /** Renders the comparison as text: one line for each difference. */

@@ -126,7 +126,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     depthRows === null
       ? NO_BOOKS
       : await timed('order books', async () => {
-          const outagesOf = await quoteOutages(ofQuotes)
+          const outagesOf = await quoteOutages(ofQuotes, quotes)
           const how = {
             rows: depthRows,
             sequences: changes,
