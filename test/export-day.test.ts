@@ -48,6 +48,9 @@ test('an exported day contains every row of the day and no other, with exact dig
   const { symbol, day, dayIsOver, verify } = manifest
   assert.deepEqual([symbol, day, dayIsOver, verify?.verdict], ['BTCUSDT', DAY, true, 'clean'])
   assert.deepEqual(column(manifest.gaps, 'from_time'), [`${DAY}T10:00:00.000Z`])
+  // Nobody recorded block trades.
+  assert.deepEqual(column(manifest.files, 'type').toSorted(), [...TYPES].sort())
+  assert.doesNotMatch(readdirSync(folder).join(), /blockTrade/)
   for (const type of TYPES) {
     const stored = await storedRows(market.database, type)
     assert.ok(stored.length > 3, `${type}: ${stored.length} rows`)

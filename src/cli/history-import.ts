@@ -109,6 +109,7 @@ function report({ file, rows, checksum }: ReadFile, imported: Imported | null, f
   const { published, stored, left } = imported
   const what = flags.dryRun === true ? 'would be published' : 'published'
   printList(what, published, rangeText, flags.limit, countIds(published))
-  console.log(`  stored before: ${countText(stored)}`)
+  const compared = stored === 0 ? '' : ', values not compared: `bin/tapeline history check` does'
+  console.log(`  stored before: ${countText(stored)}${compared}`)
   if (left > 0) console.log(`  in open gaps, which ingestion backfills: ${countText(left)}`)
 }

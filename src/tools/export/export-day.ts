@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { localFiles } from '../../foundation/archive/local-files.ts'
-import { type EventType, TICK_TYPES } from '../../foundation/market/event.ts'
+import { declarationOf, type EventType, TICK_TYPES } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
 import type { Report } from '../verify/report-types.ts'
@@ -58,7 +58,7 @@ export async function exportDay(
   options: ExportOptions,
 ): Promise<{ manifest: Manifest; path: string } | null> {
   const { symbol, day, format, folder, onProgress } = options
-  const { targets, manifestName, names } = namesOf(options)
+  const { targets, manifestName, isDefault } = namesOf(options)
   if (!options.force) refuseExisting(options)
   // Private to this export, since another one of the same day may be running.
   const work = mkdtempSync(join(folder, `.${symbol}-${day.name}.partial-`))
@@ -70,6 +70,8 @@ export async function exportDay(
       for (const { type, name } of targets) {
         const rows = await store.rowsOf(type, symbol, day, onProgress)
         const written = await writeRowFile(store.duckDb, type, rows, format, partial(name))
+        // Most record no block trades, and an empty file would say that there were none.
+        if (written.rows === 0 && isDefault && !declarationOf(type).isDefault) continue
         files.push({ type, name, ...written, ...(await sizeAndHash(partial(name))) })
       }
       return {
@@ -89,7 +91,11 @@ export async function exportDay(
     if (manifest.files.every(({ rows }) => rows === 0)) return null
     writeFileSync(partial(manifestName), `${JSON.stringify(manifest, null, 2)}\n`)
     toDisk(partial(manifestName))
-    for (const name of names) publish(partial(name), join(folder, name), options.force)
+    const written = [...manifest.files.map(({ name }) => name), manifestName]
+    for (const name of written) publish(partial(name), join(folder, name), options.force)
+    // Of an earlier export of the day, which is replaced.
+    for (const { name } of targets)
+      if (options.force && !written.includes(name)) rmSync(join(folder, name), { force: true })
     toDisk(folder)
     return { manifest, path: join(folder, manifestName) }
   } finally {
@@ -145,7 +151,7 @@ function namesOf({ symbol, day, types, format }: Target) {
   const some = isDefault ? '' : `-${types.join('-')}`
   const manifestName = `${symbol}${some}-${day.name}.${format}.manifest.json`
   const targets = types.map((type) => ({ type, name: `${symbol}-${type}-${day.name}.${format}` }))
-  return { targets, manifestName, names: [...targets.map(({ name }) => name), manifestName] }
+  return { targets, manifestName, isDefault, names: [...targets.map(({ name }) => name), manifestName] }
 }
 
 /** @throws TapelineError `INPUT` when a file of this export exists already */
