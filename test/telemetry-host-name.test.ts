@@ -39,7 +39,10 @@ test('a service answers over loopback only to names of this machine', async () =
 test('the dashboard answers over loopback only to names of this machine', async () => {
   const past = { moments: [], incidents: [] }
   const observer = { past, hasLooked: true, look: () => null, listen: () => () => {} }
-  await using server = ended(dashboardServer({ observer, series: async () => [] }), 'close')
+  await using server = ended(
+    dashboardServer({ observer, series: async () => [], book: async () => ({ kind: 'none' }) }),
+    'close',
+  )
   await assertOwnNamesOnly(`${await server.listen({ host: '127.0.0.1', port: 0 })}/readyz`)
 })
 

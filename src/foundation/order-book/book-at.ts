@@ -92,8 +92,18 @@ const MOST_ANCHORS = 3
 /** After so many diffs that do not continue the book none will: diffs overlap by less than that. */
 const MOST_APART = 1000
 
-/** Rebuilds the book at an instant, or says why it is not known. @param limit levels per side and list */
-export async function bookAt(store: BookStore, instant: Instant, limit = ALL): Promise<BookAt | BookRefusal> {
+/**
+ * Rebuilds the book at an instant, or says why it is not known.
+ *
+ * @param limit levels per side and list
+ * @param keep gets the book as a keyframe, from which a later one can be rebuilt
+ */
+export async function bookAt(
+  store: BookStore,
+  instant: Instant,
+  limit = ALL,
+  keep: ((keyframe: Anchor) => void) | null = null,
+): Promise<BookAt | BookRefusal> {
   const { last, next } = await store.diffsAround(instant)
   if (last === null) return { kind: 'refused', reason: 'nothing recorded' }
   if (isLater(instant, last)) {
@@ -108,7 +118,7 @@ export async function bookAt(store: BookStore, instant: Instant, limit = ALL): P
   for (let tried = 0; tried < MOST_ANCHORS; tried++) {
     const anchor = await store.anchorBefore(last.epoch, upTo)
     if (anchor === null) break
-    const answer = await fromAnchor(store, anchor, last, next === null, limit)
+    const answer = await fromAnchor(store, anchor, last, next === null, limit, keep)
     if (answer.kind === 'book') return answer
     refusal ??= answer
     if (answer.reason !== 'outside the horizon') break
@@ -149,6 +159,7 @@ async function fromAnchor(
   last: DiffKey,
   isNewest: boolean,
   limit: number,
+  keep: ((keyframe: Anchor) => void) | null,
 ): Promise<BookAt | BookRefusal> {
   const book = new OrderBook()
   book.reset(anchor)
@@ -170,6 +181,7 @@ async function fromAnchor(
       anchor: derivedFrom ?? key,
     }
   }
+  keep?.({ ...book.state(), receivedUs: last.receivedUs, derivedFrom: derivedFrom ?? key })
   return {
     kind: 'book',
     at: last,

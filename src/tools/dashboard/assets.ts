@@ -19,7 +19,9 @@ export const ASSETS: ReadonlyMap<string, () => Asset> = new Map([
   ['/', () => file(HTML, join(PAGE, 'index.html'))],
   ['/style.css', () => file(CSS, join(PAGE, 'style.css'))],
   ['/icon.svg', () => file('image/svg+xml', join(PAGE, 'icon.svg'))],
-  ...['main', 'charts', 'view', 'format'].map((name) => [`/${name}.js`, () => script(name)] as const),
+  ...['main', 'charts', 'depth', 'view', 'format'].map(
+    (name) => [`/${name}.js`, () => script(name)] as const,
+  ),
   ['/vendor/uplot.js', () => file(SCRIPT, join(UPLOT, 'uPlot.esm.js'))],
   ['/vendor/uplot.css', () => file(CSS, join(UPLOT, 'uPlot.min.css'))],
 ])

@@ -8,13 +8,15 @@ import type { Logger } from '../../foundation/telemetry/log.ts'
 import { explainPort } from '../../foundation/telemetry/port-problem.ts'
 import type { RunningService } from '../../foundation/telemetry/service.ts'
 import { ASSETS } from './assets.ts'
+import { Books } from './books.ts'
 import { type DashboardConfig, Observer } from './observer.ts'
-import type { Past, SeriesPoint, Snapshot } from './page/snapshot.ts'
+import type { BookView, Past, SeriesPoint, Snapshot } from './page/snapshot.ts'
 import { readSeries } from './stored.ts'
 
 export interface DashboardSources {
   readonly observer: Pick<Observer, 'past' | 'look' | 'hasLooked' | 'listen'>
   series(symbol: string): Promise<SeriesPoint[]>
+  book(symbol: string): Promise<BookView>
 }
 
 /** A page with more unread data is too slow. It is disconnected, and reconnects automatically. */
@@ -23,7 +25,10 @@ const RETRY_MS = 1000
 /** A page is shown without the data of slower queries. */
 const QUERY_TIMEOUT_MS = 5000
 const PAGES_MAX = 100
+const NO_SYMBOL = { error: 'symbol is not a symbol' }
 const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
+
+const NO_BOOK: BookView = { kind: 'none' }
 
 const HEADERS = {
   'content-security-policy':
@@ -39,9 +44,10 @@ const HEADERS = {
  * - `/events`: server-sent events, `past` once, then `snapshot` every second
  * - `/snapshot`: only the newest snapshot
  * - `/series?symbol=`: the last ten minutes of a symbol
+ * - `/book?symbol=`: the newest order book of a symbol, near its best prices
  * - `/livez` and `/readyz`: for a supervisor
  */
-export function dashboardServer({ observer, series }: DashboardSources): FastifyInstance {
+export function dashboardServer({ observer, series, book }: DashboardSources): FastifyInstance {
   const server = fastify({ forceCloseConnections: true })
   const pages = new Set<ServerResponse>()
   const texts = new WeakMap<Snapshot, string>()
@@ -75,7 +81,11 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
   })
   server.get<{ Querystring: { symbol?: string } }>('/series', async ({ query }, reply) => {
     const { symbol = '' } = query
-    return SYMBOL.test(symbol) ? series(symbol) : reply.code(400).send({ error: 'symbol is not a symbol' })
+    return SYMBOL.test(symbol) ? series(symbol) : reply.code(400).send(NO_SYMBOL)
+  })
+  server.get<{ Querystring: { symbol?: string } }>('/book', async ({ query }, reply) => {
+    const { symbol = '' } = query
+    return SYMBOL.test(symbol) ? book(symbol) : reply.code(400).send(NO_SYMBOL)
   })
   server.get('/events', { exposeHeadRoute: false }, (_request, reply) => {
     if (pages.size >= PAGES_MAX) {
@@ -105,7 +115,8 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
 /** @throws TapelineError `ENVIRONMENT` when the port cannot be opened */
 export async function startDashboard(config: DashboardConfig, log: Logger): Promise<RunningService> {
   const { host, port } = config
-  const pool = { poolMin: 0, poolMax: 1, queryTimeoutMs: QUERY_TIMEOUT_MS }
+  // A book may take longer than the rest, which does not wait for it.
+  const pool = { poolMin: 0, poolMax: 2, queryTimeoutMs: QUERY_TIMEOUT_MS }
   const { databaseUrl: given } = config
   const database =
     given === null ? null : openPostgres({ url: given, ...pool, applicationName: 'tapeline-dashboard' })
@@ -113,7 +124,9 @@ export async function startDashboard(config: DashboardConfig, log: Logger): Prom
     log.error({ err: error }, "This version of the dashboard cannot show a service's answer"),
   )
   const series = async (symbol: string) => (database === null ? [] : readSeries(database, symbol))
-  const server = dashboardServer({ observer, series })
+  const books = database === null ? null : new Books(database)
+  const book = async (symbol: string) => (books === null ? NO_BOOK : books.read(symbol))
+  const server = dashboardServer({ observer, series, book })
   const url = await server.listen({ host, port }).catch((error: unknown) => {
     const code = String(Reflect.get(Object(error), 'code'))
     const { text, fix } = explainPort(code, port, host, 'DASHBOARD_PORT')

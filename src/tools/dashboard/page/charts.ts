@@ -132,18 +132,18 @@ function timesOf(_plot: uPlot, times: readonly number[]): string[] {
 }
 
 /** Rounded, since the table has the exact price. Undefined for a point that no longer exists. */
-function shownValue(value: number | null | undefined): string {
+export function shownValue(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE
   return value.toLocaleString('en-US', { maximumSignificantDigits: Math.abs(value) >= 1000 ? 8 : 4 })
 }
 
 /** Makes the axis wide enough for the longest value. */
-function widthOfValues(_plot: uPlot, values: readonly string[] | null): number {
+export function widthOfValues(_plot: uPlot, values: readonly string[] | null): number {
   return 16 + 8 * Math.max(3, ...(values ?? []).map((value) => value.length))
 }
 
 /** Resolves a colour as the page shows it, since a canvas does not support `light-dark()`. */
-function resolved(value: string, place: HTMLElement): string {
+export function resolved(value: string, place: HTMLElement): string {
   const probe = document.createElement('span')
   probe.style.color = value
   place.append(probe)

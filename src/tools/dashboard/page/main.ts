@@ -1,10 +1,12 @@
 import { Charts } from './charts.ts'
+import { Depth } from './depth.ts'
 import type { Past, SeriesPoint, Snapshot, StoredView } from './snapshot.ts'
 import { addIncidents, showSnapshot, showState, showStored, showSymbols } from './view.ts'
 
 const SILENCE_MS = 4000
 
 const charts = new Charts()
+const depth = new Depth()
 let chosen = ''
 let newest: StoredView | null = null
 let silence = 0
@@ -49,6 +51,7 @@ function show(snapshot: Snapshot): void {
 
 function choose(symbol: string): void {
   chosen = symbol
+  depth.choose(symbol)
   if (newest !== null) showSymbols(newest, chosen, choose)
   void fetchSeries(symbol).then((points) => {
     if (chosen === symbol) charts.series(points)

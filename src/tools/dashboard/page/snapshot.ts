@@ -157,3 +157,29 @@ export interface SeriesPoint {
   readonly bid: number | null
   readonly ask: number | null
 }
+
+/** A side of an order book near its best price; prices and sums are only for drawing. */
+export interface BookSideView {
+  /** The best first, with the sum of the quantities up to it. */
+  readonly levels: ReadonlyArray<readonly [price: number, sum: number]>
+  /** Null: the side is complete. */
+  readonly horizon: { readonly price: string; readonly basisPoints: number | null } | null
+}
+
+/** The newest order book of a symbol. */
+export type BookView =
+  /** Order books of this symbol are not recorded. */
+  | { readonly kind: 'none' }
+  /** It is not known at the moment. */
+  | { readonly kind: 'refused'; readonly text: string }
+  | {
+      readonly kind: 'book'
+      /** Event time and last id of its last change. */
+      readonly atMs: number
+      readonly updateId: number
+      /** The snapshot that it began from, and the time between the receipts of both. */
+      readonly anchorUpdateId: number
+      readonly ageMs: number
+      readonly bids: BookSideView
+      readonly asks: BookSideView
+    }
