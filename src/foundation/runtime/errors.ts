@@ -75,10 +75,14 @@ export async function nullIfMissing<Result>(work: Promise<Result>): Promise<Resu
   }
 }
 
-/** Describes anything that was thrown in one line, with the fix if it has one. */
+/** Describes anything that was thrown in one line, with its fixes. */
 export function describeWithFix(error: unknown): string {
-  const fix = isTapelineError(error) && error.fix !== '' ? `. ${error.fix}` : ''
-  return describeError(error) + fix
+  return [describeError(error), ...new Set(fixesOf(error))].join('. ')
+}
+
+function fixesOf(error: unknown): string[] {
+  if (error instanceof AggregateError) return error.errors.flatMap(fixesOf)
+  return isTapelineError(error) && error.fix !== '' ? [error.fix] : []
 }
 
 /** Describes anything that was thrown in one line. Never throws. */

@@ -93,7 +93,7 @@ export async function exportDay(
     toDisk(partial(manifestName))
     const written = [...manifest.files.map(({ name }) => name), manifestName]
     for (const name of written) publish(partial(name), join(folder, name), options.force)
-    // Of an earlier export of the day, which is replaced.
+    // An earlier export of the day, which this one replaces, may have had more types.
     for (const { name } of targets)
       if (options.force && !written.includes(name)) rmSync(join(folder, name), { force: true })
     toDisk(folder)
