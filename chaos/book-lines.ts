@@ -1,4 +1,5 @@
 import type { BookCheck } from './books.ts'
+import type { Figures } from './figures.ts'
 import type { RecordedBooks } from './recorded-books.ts'
 
 /** Renders the part of a report about order books. */
@@ -9,6 +10,7 @@ export function bookLines({ depth, tables, archive }: RecordedBooks, lostQuotesF
     `Order books          ${checked(tables)}`,
     ...(archive === null ? [] : [`  from the archive   ${checked(archive)}`]),
     `  diffs              ${diffs}; ${holes} holes of ${lostIds} ids in the ledger; of ${dropped.diffs} dropped diffs ${dropped.inLedger} are in the ledger, ${dropped.stored} came over another connection`,
+    `  known again        ${waited(tables.waits)}`,
     `  snapshots          ${reasons.length === 0 ? 'reasons not checked' : reasons.join(', ')}`,
     `  quotes             ${lostQuotesFound} times verify found that the exchange had dropped some`,
     ...tables.horizons.slices.map(
@@ -25,6 +27,11 @@ function checked({ instants, books, levels, wrongLevels, refused, horizons }: Bo
     `${(horizons.deepShare * 100).toFixed(1)} % of the books have 100 levels per side` +
     (without.length === 0 ? '' : `; no book: ${without.join(', ')}`)
   )
+}
+
+function waited({ n, median, max }: Figures): string {
+  if (n === 0) return 'no instant was in a hole'
+  return `${(median / 1000).toFixed(1)} s after a hole, at most ${(max / 1000).toFixed(1)} s, in ${n} holes`
 }
 
 function minutes(ms: number): string {

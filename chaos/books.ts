@@ -10,6 +10,7 @@ import type { SideName } from '../src/foundation/order-book/order-book.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import type { BookHistory } from '../src/sandbox/simulator/market/book-history.ts'
 import { Random } from '../src/sandbox/simulator/market/random.ts'
+import { type Figures, figuresOf } from './figures.ts'
 import { type HorizonFigures, horizonFigures, type Width } from './horizons.ts'
 
 /** An instant of which the book is compared, by exchange time in whole milliseconds. */
@@ -27,6 +28,8 @@ export interface BookCheck {
   readonly wrongLevels: number
   /** Instants without a book, by reason. */
   readonly refused: Readonly<Record<string, number>>
+  /** From the end of each hole to the snapshot from which books are known again. */
+  readonly waits: Figures
   readonly horizons: HorizonFigures
   readonly violations: readonly string[]
 }
@@ -69,6 +72,7 @@ export async function checkBooks(instants: readonly BookInstant[], sources: Sour
   const { name, storeOf } = sources
   const violations: string[] = []
   const refused: Record<string, number> = {}
+  const waitsMs = new Map<string, number>()
   const widths: Width[] = []
   let [levels, wrongLevels] = [0, 0]
   for (const { symbol, timeMs } of instants) {
@@ -77,6 +81,8 @@ export async function checkBooks(instants: readonly BookInstant[], sources: Sour
     const book = await bookAt(storeOf(symbol), { kind: 'event time', us: timeMs * 1000 })
     if (book.kind === 'refused') {
       refused[book.reason] = (refused[book.reason] ?? 0) + 1
+      if (book.reason === 'hole' && book.next !== null)
+        waitsMs.set(`${symbol} ${book.toUs}`, (book.next.receivedUs - book.toUs) / 1000)
       const problem = unexplained(book, sources.lostOf(symbol))
       if (problem !== null) report(problem)
       continue
@@ -96,7 +102,8 @@ export async function checkBooks(instants: readonly BookInstant[], sources: Sour
     violations.push(
       `Only ${(horizons.deepShare * 100).toFixed(1)} % of the books from the ${name} have 100 levels per side.`,
     )
-  return { instants: instants.length, books, levels, wrongLevels, refused, horizons, violations }
+  const waits = figuresOf([...waitsMs.values()])
+  return { instants: instants.length, books, levels, wrongLevels, refused, waits, horizons, violations }
 }
 
 /** Share of the books that must have 100 levels on both sides inside their horizons. */

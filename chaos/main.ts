@@ -15,12 +15,17 @@ import { exactEndMs } from './schedule.ts'
  * Time for the start, the stop and the checks, in addition to the faults and the wait for quiet.
  */
 const REST_OF_RUN_MS = 15 * 60_000
+/** To compare an order book, on a busy machine. */
+const BOOK_MS = 250
 
 function main(given: ChaosOptions): Promise<number> {
   const options = { ...given, logsDir: given.logsDir === null ? null : resolve(given.logsDir) }
   const jsonFile = options.jsonFile === null ? null : resolve(options.jsonFile)
   return boundedRun(
-    Math.max(options.forMs, exactEndMs(options)) + options.quietMs + REST_OF_RUN_MS,
+    Math.max(options.forMs, exactEndMs(options)) +
+      options.quietMs +
+      REST_OF_RUN_MS +
+      (options.depth ? options.instants * BOOK_MS : 0),
     async (place) => {
       place.say(`seed ${options.seed}; again: ${commandOf(options)}`)
       const result = await runChaos(options, place)

@@ -21,8 +21,8 @@ export interface RecordedBooks {
 }
 
 const ENGINE_BYTES = 512 * 2 ** 20
-/** A book of the archive takes a tenth of a second or more, so at most this many are compared. */
-const MOST_ARCHIVED = 1000
+/** A book of the archive takes half a second or more, so at most this many are compared. */
+const MOST_ARCHIVED = 300
 
 /** Compares diffs and snapshots with the ledger and the faults, and books at random instants with the true ones. */
 export async function checkRecordedBooks(

@@ -10,11 +10,12 @@ import { insertAll } from './insert.ts'
 import { produceAll } from './produce.ts'
 import { rebuildAll } from './rebuild.ts'
 import { timed } from './timed.ts'
+import { keepBooks } from './week.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
 const [stage = '', count = '', brokers = '', databaseUrl = ''] = process.argv.slice(2)
-const frames = stage === 'rebuild' || stage === 'depth' ? [] : payloads(SYMBOLS, Number(count))
+const frames = ['rebuild', 'depth', 'week'].includes(stage) ? [] : payloads(SYMBOLS, Number(count))
 
 async function run(): Promise<Record<string, number>> {
   switch (stage) {
@@ -38,6 +39,9 @@ async function run(): Promise<Record<string, number>> {
     // For manual use only: here the count is messages per second.
     case 'hour':
       return liveAnHour(Number(count))
+    // For manual use only: here the count is hours.
+    case 'week':
+      return keepBooks(Number(count))
     default:
       throw new Error(`Unknown stage ${stage}`)
   }
