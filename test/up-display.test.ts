@@ -143,6 +143,19 @@ test('the display shows the archive, also alone, and adds up its rows over resta
     assert.ok(line.length <= 80, `${line.length} columns: ${line}`)
 })
 
+test('changes and snapshots of order books have columns beside trades and quotes, within 80 columns', () => {
+  const status = consumer(3000, 12_345_678)
+  const rows = { ...status.rows, depth: { BTCUSDT: 1_234_567 }, depthSnapshot: { BTCUSDT: 12 } }
+  const totals = new RunTotals()
+  totals.add({ ...status, rows }, 0)
+  const withBooks = { ...state(), totals: totals.totals() }
+  const lines = displayLines(withBooks, plainStyle)
+  assert.match(lines.join('\n'), / trades +aggTrades +bookTickers +changes +snapshots +rows\/s\n/)
+  assert.match(lines.join('\n'), /BTCUSDT +12,345,678 +3 +0 +1,234,567 +12 /)
+  assert.match(plainLine(withBooks), / 1,234,567 changes {2}12 snapshots /)
+  for (const line of lines) assert.ok(line.length <= 80, `${line.length} columns: ${line}`)
+})
+
 test('everything fits into 80 columns and 24 lines, with the newest problem and the end of the run', () => {
   const problem = { time: '12:00:00', from: 'ingest', level: 'warn' as const, text: 'connection refused' }
   const well = { health: 'well' as const, detail: 'http://127.0.0.1:8080' }

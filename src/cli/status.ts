@@ -11,6 +11,7 @@ import {
 } from '../foundation/telemetry/service-status.ts'
 import {
   type ArchiveStatus,
+  type BookStatus,
   type ConsumerStatus,
   type IngestionStatus,
   type LatencySummary,
@@ -105,8 +106,23 @@ function ofIngestion(status: IngestionStatus): string[] {
     `  received ${countText(counters.received)}, acknowledged by Kafka ${countText(counters.acknowledged)}, on the way ${countText(counters.queued + counters.inFlight)}`,
     `  backfilled ${countText(counters.backfilled)}, open gaps ${countText(openGaps.length)}, rejected ${countText(counters.rejected)}`,
     `  event → receipt ${latency(status.eventToReceiptMs)}${clockOffsetMs === null ? '' : `, clock offset ${msText(clockOffsetMs)}`}`,
+    ...(status.books === null ? [] : bookLines(status.books)),
     ...refused,
     ...(unfilled === null ? [] : [`  ${unfilled.text}${unfilled.fix === '' ? '' : `. ${unfilled.fix}`}`]),
+  ]
+}
+
+function bookLines({ symbols, needs, oldestAnchorAgeMs, withoutAnchor }: BookStatus): string[] {
+  const needed = Object.entries(needs).flatMap(([reason, count]) =>
+    count === 0 ? [] : [`${countText(count)} ${reason}`],
+  )
+  const [first] = withoutAnchor
+  const problem = first === undefined || first.problem === null ? '' : `: ${first.problem}`
+  return [
+    `  ${plural(symbols, 'order book')}, oldest snapshot ${clockText(oldestAnchorAgeMs)} ago, snapshots needed: ${needed.length === 0 ? 'none' : needed.join(', ')}`,
+    ...(first === undefined
+      ? []
+      : [`  ${withoutAnchor.map(({ symbol }) => symbol).join(', ')} without a snapshot${problem}`]),
   ]
 }
 

@@ -59,7 +59,16 @@ const MOST_SYMBOLS = 12
 const MOST_PROBLEMS = 3
 /** With three symbols everything fits, with a line for the cursor. */
 const TERMINAL_ROWS = 24
+const TERMINAL_COLUMNS = 80
 const COLUMN = 12
+/** With order books there are more columns. */
+const NARROW_COLUMN = 11
+
+/** What a row of an order book is called; trades and quotes have the names of their types. */
+const ROW_NAMES: Readonly<Partial<Record<EventType, string>>> = {
+  depth: 'change',
+  depthSnapshot: 'snapshot',
+}
 
 /** The display of a terminal, as lines. The caller cuts long ones. */
 export function displayLines(state: DisplayState, style: Style): string[] {
@@ -97,7 +106,7 @@ export function plainLine(state: DisplayState): string {
 function storedTexts({ source, consumer }: DisplayState, totals: Totals): string[] {
   const { all, deadLettered, rowsPerSecond } = totals
   return [
-    ...shownTypes(all).map((type) => plural(all[type], type)),
+    ...shownTypes(all).map((type) => plural(all[type], rowName(type))),
     `${countText(sum(rowsPerSecond.values()))} rows/s`,
     `event→row ${rangeText(eventToRow(source, consumer))}`,
     `lag ${lagText(consumer)}`,
@@ -172,6 +181,10 @@ function shownTypes(all: RowCounts): EventType[] {
   return EVENT_TYPES.filter((type) => declarationOf(type).isDefault || all[type] > 0)
 }
 
+function rowName(type: EventType): string {
+  return ROW_NAMES[type] ?? type
+}
+
 /** Rows per symbol and table. With too many symbols, only the busiest are shown. */
 function tableLines(
   { rows, all, rowsPerSecond }: Totals,
@@ -184,14 +197,17 @@ function tableLines(
   const busiest = named.toSorted((a, b) => totalOf(b) - totalOf(a)).slice(0, MOST_SYMBOLS)
   const shown = named.filter((symbol) => busiest.includes(symbol))
   const width = Math.max(9, ...shown.map((symbol) => symbol.length))
-  const row = (name: string, cells: readonly string[]) =>
-    `  ${name.padEnd(width)}${cells.map((cell) => cell.padStart(COLUMN)).join('')}`
   const types = shownTypes(all)
+  const heads = [...types.map((type) => `${rowName(type)}s`), 'rows/s']
+  const isWide = 2 + width + heads.length * COLUMN <= TERMINAL_COLUMNS
+  const widths = heads.map((head) => (isWide ? COLUMN : Math.max(NARROW_COLUMN, head.length + 1)))
+  const row = (name: string, cells: readonly string[]) =>
+    `  ${name.padEnd(width)}${cells.map((cell, i) => cell.padStart(widths[i] ?? 0)).join('')}`
   const counts = (of: RowCounts, rate: number) =>
     [...types.map((type) => of[type]), rate].map((count) => countText(count))
   const hidden = named.length - shown.length
   return [
-    style.dim(row('', [...types.map((type) => `${type}s`), 'rows/s'])),
+    style.dim(row('', heads)),
     ...shown.map((symbol) => row(symbol, counts(rowsOf(symbol), rowsPerSecond.get(symbol) ?? 0))),
     ...(hidden > 0 ? [style.dim(`  and ${plural(hidden, 'more symbol')}`)] : []),
     style.bold(row('all', counts(all, sum(rowsPerSecond.values())))),
