@@ -353,6 +353,23 @@ test('says the same however many changes it reads at once', async () => {
   }
 })
 
+test('a clock that was set back makes no finding of an order book', async () => {
+  const back = (table: string, id: string) =>
+    `UPDATE ${table} SET ingestion_timestamp = ingestion_timestamp + interval '30 minutes' WHERE ${id} <= 300`
+  const changes = [
+    back('depth_updates', 'last_update_id'),
+    back('depth_snapshots', 'last_update_id'),
+    back('book_ticker', 'update_id'),
+  ]
+  for (const partChanges of [3, 5000]) {
+    const audit = await market.auditTablesAfter(changes, (connection) => ({
+      depthRows: { ...packedRows(connection), partChanges },
+    }))
+    assert.deepEqual(failuresOf(audit), [])
+    assert.ok(bookOf(audit).comparedTops > DIFFS.length - 20)
+  }
+})
+
 test('shows at most so many cases, and counts all', async () => {
   const gone = detectable().filter((_, i) => i % 3 === 0)
   const audit = await market.auditAfter(gone.map(removedQuote), { limit: 2 })

@@ -147,7 +147,7 @@ class StoredBook {
     let diffs = 0
     for (const [i, part] of parts.entries()) {
       await this.#readAnchors(part.upToId)
-      await this.#readQuotes(afterId, part, [parts[i - 1] ?? part, part, parts[i + 1] ?? part])
+      await this.#readQuotes(afterId, part, parts[i - 1] ?? part, parts[i + 1] ?? part)
       await this.#checkPart({ symbol: this.#symbol, epoch: this.#epoch, afterId, ...part })
       afterId = part.upToId
       diffs += part.diffs
@@ -168,9 +168,12 @@ class StoredBook {
     return [us === null ? from : new Date(us / 1000 - LAG_MS).toISOString(), to]
   }
 
-  async #readQuotes(afterId: number, { upToId }: Part, beside: readonly Part[]): Promise<void> {
-    const fromUs = Math.min(...beside.map(({ firstReceivedUs }) => firstReceivedUs)) - BESIDE_US
-    const toUs = Math.max(...beside.map(({ lastReceivedUs }) => lastReceivedUs)) + BESIDE_US
+  /** Reads the quotes with the ids of a part. The clock may have been set between it and the parts beside it. */
+  async #readQuotes(afterId: number, part: Part, before: Part, after: Part): Promise<void> {
+    const { upToId, firstReceivedUs, lastReceivedUs } = part
+    const times = [firstReceivedUs, lastReceivedUs, before.lastReceivedUs, after.firstReceivedUs]
+    const fromUs = Math.min(...times) - BESIDE_US
+    const toUs = Math.max(...times) + BESIDE_US
     const values = [this.#symbol, isoOfUs(fromUs), isoOfUs(toUs), afterId, upToId]
     this.#quotes = (await this.#context.connection.query<Quote>(QUOTES, values)).rows
     this.#quote = 0
