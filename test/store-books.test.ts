@@ -1,79 +1,199 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { bookAt, type Instant } from '../src/foundation/order-book/book-at.ts'
-import type { Anchor, BookDiff } from '../src/foundation/order-book/book-rows.ts'
-import { OrderBook } from '../src/foundation/order-book/order-book.ts'
+import { Keyframes } from '../src/consumer/keyframes.ts'
+import { isoOfUs } from '../src/foundation/market/time-unit.ts'
+import {
+  type BookAt,
+  type BookRefusal,
+  type BookStore,
+  bookAt,
+} from '../src/foundation/order-book/book-at.ts'
+import { SIDE_NAMES } from '../src/foundation/order-book/order-book.ts'
+import type { Database } from '../src/foundation/store/database.ts'
 import { StoredBooks } from '../src/foundation/store/stored-books.ts'
-import { keyframeOf } from './support/book-rows.ts'
+import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { bookStore } from './support/book-store.ts'
 import { databaseKinds, openTestDatabase } from './support/database.ts'
-import { insertDepth } from './support/stored-depth.ts'
-import { endsOf, HISTORIES, TrueBook } from './support/true-book.ts'
+import { RECORDINGS, recordingOf, storedKeyframes, storeEvents } from './support/recorded-books.ts'
+
+const SYMBOL = 'BTCUSDT'
+const LEVELS = 5
+const SEED = Number(process.env['TAPELINE_TEST_SEED'] ?? 19)
+const RUNS = { native: 30, embedded: 6 }
 
 for (const { name: kind, ...options } of databaseKinds())
-  test(`O12–O15 books of the ${kind} database are those of the same rows in memory`, options, async () => {
-    await using open = await openTestDatabase('migrated', kind)
-    const { database } = open
-    await fc.assert(
-      fc.asyncProperty(HISTORIES, fc.uniqueArray(fc.nat(40), { maxLength: 3 }), async (one, lost) => {
-        const truth = new TrueBook(one.orders)
-        const { lastUpdateId } = truth
-        const all = [one.cuts, one.otherCuts.slice(0, 4)].flatMap((cuts) =>
-          truth.diffs(endsOf(cuts, lastUpdateId)),
-        )
-        const diffs = [
-          ...new Map(
-            all
-              .filter((_, index) => !lost.includes(index))
-              .map((diff) => [`${diff.firstUpdateId} ${diff.lastUpdateId}`, diff]),
-          ).values(),
-        ]
-        const snapshots = [one.anchorAt, one.anchorAt / 3].map((part) =>
-          truth.snapshot(Math.max(1, Math.floor(part * lastUpdateId)), one.limit),
-        )
-        const anchors = [
-          ...new Map(snapshots.map((anchor) => [anchor.lastUpdateId, anchor])).values(),
-        ].flatMap((anchor) => [anchor, ...keyframesAfter(anchor, diffs)])
-        await database.query('TRUNCATE depth_updates, depth_snapshots')
-        await insertDepth(database, diffs, anchors)
-        const inMemory = bookStore(diffs, anchors)
-        for (let i = 1; i <= 8; i++) {
-          const updateId = Math.floor((i * lastUpdateId) / 8)
-          const instant: Instant =
-            i % 3 === 0
-              ? { kind: 'update id', epoch: null, updateId }
-              : { kind: i % 3 === 1 ? 'event time' : 'receipt', us: updateId * 1000 + 200 }
-          assert.deepEqual(
-            await bookAt(new StoredBooks(database, 'BTCUSDT'), instant, 5),
-            await bookAt(inMemory, instant, 5),
-            JSON.stringify(instant),
+  test(
+    `O1–O15 books of the ${kind} database, by book_at and by bookAt, are those of the same rows in memory`,
+    options,
+    async (t) => {
+      await using open = await openTestDatabase('migrated', kind)
+      const { database } = open
+      const met = new Map<string, number>()
+      t.diagnostic(`TAPELINE_TEST_SEED=${SEED}`)
+      await fc.assert(
+        fc.asyncProperty(RECORDINGS, async (random) => {
+          const { early, late, spans } = recordingOf(random)
+          await database.query('TRUNCATE depth_updates, depth_snapshots, consumer_offsets')
+          await storeEvents(database, early)
+          await keyframesOf(database)
+          // Some that are stored already.
+          await storeEvents(database, [...late, ...early.slice(0, 3)])
+          await keyframesOf(database)
+          const all = [...early, ...late]
+          const inMemory = bookStore(
+            all.flatMap((one) => ('firstUpdateId' in one.row ? [one.row] : [])),
+            [
+              ...all.flatMap((one) => ('firstUpdateId' in one.row ? [] : [one.row])),
+              ...(await storedKeyframes(database)),
+            ],
           )
-        }
-        const other = new StoredBooks(database, 'ETHUSDT')
-        assert.deepEqual(await bookAt(other, { kind: 'event time', us: 9e9 }), {
-          kind: 'refused',
-          reason: 'nothing recorded',
-        })
-      }),
-      { numRuns: 12, seed: 19 },
-    )
-  })
+          for (const { fromMs, toMs } of spans)
+            for (let i = 1; i <= 8; i++) {
+              const us = Math.floor(fromMs + ((toMs - fromMs) * i) / 8) * 1000 + 200 * (i % 2)
+              const reason = await assertSame(database, inMemory, us)
+              met.set(reason, (met.get(reason) ?? 0) + 1)
+              const updateId = Math.floor((us / 1000 - fromMs) % 400)
+              for (const instant of [
+                { kind: 'receipt', us } as const,
+                { kind: 'update id', epoch: null, updateId } as const,
+              ])
+                assert.deepEqual(
+                  await bookAt(new StoredBooks(database, SYMBOL), instant, LEVELS),
+                  await bookAt(inMemory, instant, LEVELS),
+                  JSON.stringify(instant),
+                )
+            }
+          assert.deepEqual(
+            await bookAt(new StoredBooks(database, 'ETHUSDT'), { kind: 'event time', us: 9e15 }),
+            {
+              kind: 'refused',
+              reason: 'nothing recorded',
+            },
+          )
+        }),
+        { numRuns: RUNS[kind], seed: SEED, interruptAfterTimeLimit: 90_000, markInterruptAsFailure: true },
+      )
+      t.diagnostic(JSON.stringify(Object.fromEntries(met)))
+    },
+  )
 
-/** A keyframe of the book after the first two diffs that it takes. */
-function keyframesAfter(anchor: Anchor, diffs: readonly BookDiff[]): Anchor[] {
-  const book = new OrderBook()
-  book.reset(anchor)
-  const applied = diffs
-    .toSorted(
-      (one, other) => one.lastUpdateId - other.lastUpdateId || one.firstUpdateId - other.firstUpdateId,
+async function keyframesOf(database: Database): Promise<void> {
+  await new Keyframes(database, createLogger('test', 'silent'), 3).round()
+}
+
+/** Compares the answers at an event time. @returns `book`, or why there is none */
+async function assertSame(database: Database, inMemory: BookStore, us: number): Promise<string> {
+  const instant = { kind: 'event time', us } as const
+  const expected = await bookAt(inMemory, instant, LEVELS)
+  assert.deepEqual(await bookAt(new StoredBooks(database, SYMBOL), instant, LEVELS), expected)
+  const { basisPoints, ...answer } = await bookInSql(database, us)
+  if (expected.kind === 'refused') {
+    assert.deepEqual(answer, refusalText(expected, us))
+    return expected.reason
+  }
+  const { rows, basisPoints: points } = rowsOf(expected)
+  assert.deepEqual(answer, { rows })
+  for (const [i, point] of points.entries())
+    if (point === null) assert.equal(basisPoints?.[i], null)
+    else assert.ok(Math.abs(Number(basisPoints?.[i]) - point) < 0.011, `${basisPoints?.[i]} and ${point}`)
+  return 'book'
+}
+
+interface SqlRow {
+  readonly side: string
+  readonly level: number
+  readonly price: string
+  readonly quantity: string
+  readonly horizon: string | null
+  readonly basisPoints: string | null
+}
+
+async function bookInSql(database: Database, us: number) {
+  try {
+    const { rows } = await database.query<SqlRow>(
+      `SELECT side, level, price::text, quantity::text, horizon::text, horizon_bps::text AS "basisPoints",
+         (extract(epoch FROM event_time) * 1000000)::float8 AS "eventTimeUs", update_id::float8 AS "updateId",
+         anchor_update_id::float8 AS "anchorId", (extract(epoch FROM age) * 1000000)::float8 AS "ageUs"
+       FROM book_at($1, $2, $3)`,
+      [SYMBOL, isoOfUs(us), LEVELS],
     )
-    .filter((diff) => book.apply(diff) === 'applied')
-    .slice(0, 2)
-  const last = applied[1]
-  if (last === undefined) return []
-  const upTo = new OrderBook()
-  upTo.reset(anchor)
-  for (const diff of diffs.filter(({ lastUpdateId }) => lastUpdateId <= last.lastUpdateId)) upTo.apply(diff)
-  return upTo.updateId === last.lastUpdateId ? [keyframeOf(upTo.state(), anchor, last.receivedUs)] : []
+    return {
+      rows: rows.map(({ basisPoints: _, ...row }) => row),
+      basisPoints: rows.map(({ basisPoints }) => basisPoints),
+    }
+  } catch (error) {
+    assert.equal(Reflect.get(Object(error), 'code'), 'P0002', String(error))
+    const message = withIsoTimes(String(Reflect.get(Object(error), 'message')))
+    const hint: unknown = Reflect.get(Object(error), 'hint')
+    if (typeof hint !== 'string' || message.startsWith('The best')) return { message }
+    return { message, hint: withIsoTimes(hint) }
+  }
+}
+
+function withIsoTimes(text: string): string {
+  return text.replaceAll(
+    /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d+))?\+00/g,
+    (_, day, time, fraction = '') =>
+      isoOfUs(Date.parse(`${day}T${time}Z`) * 1000 + Number(String(fraction).padEnd(6, '0'))),
+  )
+}
+
+function rowsOf({ at, anchor, ageUs, ...sides }: BookAt) {
+  const common = {
+    eventTimeUs: at.eventTimeUs,
+    updateId: at.lastUpdateId,
+    anchorId: (anchor.derivedFrom ?? anchor).lastUpdateId,
+    ageUs,
+  }
+  const found = SIDE_NAMES.flatMap((name) => {
+    const { levels, horizon } = sides[name]
+    return levels.map((level, i) => ({
+      row: { side: name.slice(0, -1), level: i + 1, ...level, horizon: horizon?.price ?? null, ...common },
+      basisPoints: horizon?.basisPoints ?? null,
+    }))
+  })
+  return { rows: found.map(({ row }) => row), basisPoints: found.map(({ basisPoints }) => basisPoints) }
+}
+
+/** What book_at says. */
+function refusalText(refusal: BookRefusal, us: number) {
+  switch (refusal.reason) {
+    case 'nothing recorded':
+      return { message: `No change of the order book of ${SYMBOL} is stored at or before ${isoOfUs(us)}` }
+    case 'not recorded yet':
+      return assert.fail('an update id')
+    case 'no anchor':
+      return {
+        message:
+          refusal.tooOld === null
+            ? `No snapshot of the order book of ${SYMBOL} is stored at or before ${isoOfUs(us)}`
+            : `The snapshot with update id ${refusal.tooOld.lastUpdateId} of ${SYMBOL} is older than the first stored change`,
+        hint: hintOf(refusal),
+      }
+    case 'hole': {
+      const { fromUs, toUs, missing } = refusal
+      const times = `between ${isoOfUs(fromUs)} and ${isoOfUs(toUs)}`
+      return {
+        message:
+          missing === null
+            ? `The update ids of ${SYMBOL} began again ${times}`
+            : `The update ids ${missing.from} to ${missing.to} of ${SYMBOL} are missing, ${times}`,
+        hint: hintOf(refusal),
+      }
+    }
+    case 'outside the horizon': {
+      const { side, horizon, anchor } = refusal
+      return {
+        message:
+          `The best ${side.slice(0, -1)} of ${SYMBOL} is outside the horizon ${horizon} of the snapshot with ` +
+          `update id ${anchor.lastUpdateId} (received ${isoOfUs(anchor.receivedUs)})`,
+      }
+    }
+  }
+}
+
+function hintOf({ next }: Extract<BookRefusal, { reason: 'hole' | 'no anchor' }>): string {
+  if (next === null) return 'No later snapshot is stored yet'
+  return `The book is known again from update id ${next.lastUpdateId}, received ${isoOfUs(next.receivedUs)}`
 }
