@@ -92,5 +92,6 @@ function viewOf(answer: BookAt | BookRefusal): BookView {
 
 function sideView({ levels, horizon }: SideAt): BookSideView {
   const sums = cumulative(levels)
-  return { levels: levels.map(({ price }, i) => [Number(price), Number(sums[i])] as const), horizon }
+  const points = levels.map(({ price }, i) => [Number(price), Number(sums[i])] as const)
+  return { levels: points, isCut: levels.length === LEVELS_SHOWN, horizon }
 }

@@ -134,11 +134,12 @@ function drawn(
   const bid = bids.levels[0]?.[0]
   const ask = asks.levels[0]?.[0]
   const middle = ((bid ?? ask ?? 0) + (ask ?? bid ?? 0)) / 2
-  const reaches = [bids, asks].flatMap(({ levels }) => {
-    const last = levels.at(-1)
-    return last === undefined ? [] : [Math.abs(last[0] - middle)]
-  })
-  const reach = Math.min(Math.max(0, ...reaches), REACH_FACTOR * Math.min(...reaches)) || middle / 1000
+  const reachOf = ({ levels }: BookSideView) => Math.abs((levels.at(-1)?.[0] ?? middle) - middle)
+  // An empty part of the chart would say that a cut side has no more levels.
+  const ends = [bids, asks].filter(({ isCut }) => isCut).map(reachOf)
+  const reaches = [bids, asks].map(reachOf).filter((reach) => reach > 0)
+  const most = Math.min(Math.max(0, ...reaches), REACH_FACTOR * Math.min(...reaches))
+  const reach = Math.min(most, ...ends) || middle / 1000
   return { data, range: [middle - reach, middle + reach] }
 }
 

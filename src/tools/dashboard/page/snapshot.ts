@@ -162,6 +162,8 @@ export interface SeriesPoint {
 export interface BookSideView {
   /** The best first, with the sum of the quantities up to it. */
   readonly levels: ReadonlyArray<readonly [price: number, sum: number]>
+  /** Whether there are more levels. */
+  readonly isCut: boolean
   /** Null: the side is complete. */
   readonly horizon: { readonly price: string; readonly basisPoints: number | null } | null
 }
