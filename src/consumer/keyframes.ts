@@ -91,7 +91,7 @@ export class Keyframes {
   /** Stores all keyframes that are due. */
   async round(): Promise<void> {
     const { signal } = this.#stopping
-    const symbols = await symbolsWithSnapshots(this.#database)
+    const symbols = await this.#database.transaction(symbolsWithSnapshots, { signal })
     const present = new Set(symbols)
     for (const symbol of this.#cursors.keys()) if (!present.has(symbol)) this.#cursors.delete(symbol)
     for (const symbol of symbols) {
