@@ -15,7 +15,8 @@ const HOUR_MS = 3_600_000
 const LOOK_EVERY_MS = 60_000
 /** Default of `DEPTH_SNAPSHOT_HOURS`. */
 const MAX_AGE_MS = 12 * HOUR_MS
-const LIMIT = 5000
+/** Levels per side of snapshots: of the documented recipe's older and newer form. */
+const LIMITS = [1000, 5000]
 const SHOWN_HOURS = [1, 6, 25, 72, 168]
 /** Digits of the exchange's decimals. */
 const SCALE = 8
@@ -35,13 +36,16 @@ interface Frame {
 class RecipeBook {
   readonly bids: Map<string, string>
   readonly asks: Map<string, string>
+  readonly #lastUpdateId: number
 
   constructor(snapshot: BookSnapshot) {
+    this.#lastUpdateId = snapshot.lastUpdateId
     this.bids = new Map(snapshot.bids)
     this.asks = new Map(snapshot.asks)
   }
 
-  apply({ b, a }: Frame): void {
+  apply({ u, b, a }: Frame): void {
+    if (u <= this.#lastUpdateId) return
     for (const [levels, changes] of [[this.bids, b] as const, [this.asks, a] as const])
       for (const [price, quantity] of changes)
         if (Number(quantity) === 0) levels.delete(price)
@@ -55,12 +59,64 @@ class RecipeBook {
   }
 }
 
+/** Both books of one symbol, from snapshots of the same number of levels. */
+class KeptBooks {
+  readonly #limit: number
+  readonly #recipe: RecipeBook
+  readonly #book = new OrderBook()
+  #anchor: Anchor
+  readonly report: Record<string, number> = {}
+  snapshots = 1
+  compared = 0
+  wrong = 0
+
+  constructor(first: BookSnapshot, limit: number, atMs: number) {
+    this.#limit = limit
+    this.#recipe = new RecipeBook(first)
+    this.#book.reset(stateOf(first, limit))
+    this.#anchor = anchorAt(first, limit, atMs)
+  }
+
+  get updateId(): number {
+    return this.#book.updateId
+  }
+
+  apply(frame: Frame): void {
+    this.#recipe.apply(frame)
+    this.#book.apply(diffOf(frame))
+  }
+
+  /** Takes another snapshot if ingestion would request one. */
+  renew(now: BookSnapshot, atMs: number): void {
+    const prices = { bid: Number(now.bids[0]?.[0]), ask: Number(now.asks[0]?.[0]) }
+    const chain = { epoch: 0, joinedFrom: 0, lastId: now.lastUpdateId }
+    const limits = { levels: this.#limit, maxAgeMs: MAX_AGE_MS, nowMs: atMs }
+    if (needOf(this.#anchor, chain, prices, limits) === null) return
+    this.#anchor = anchorAt(now, this.#limit, atMs)
+    this.#book.reset(stateOf(now, this.#limit))
+    this.snapshots++
+  }
+
+  compare(truth: BookSnapshot, hour: number): void {
+    for (const name of SIDES) {
+      const found = wrongInside(this.#book, name, truth[name])
+      this.compared += found.compared
+      this.wrong += found.wrong
+      if (!SHOWN_HOURS.includes(hour)) continue
+      const what = `${name} of ${this.#limit} after ${hour} h`
+      this.report[`${what}: recipe right, %`] = this.#recipe.rightOf(name, truth[name].slice(0, this.#limit))
+      this.report[`${what}: exact levels`] = found.compared
+      this.report[`${what}: exact basis points`] = found.basisPoints
+    }
+  }
+}
+
 /**
  * Keeps the book of one symbol for virtual hours: by the exchange's recipe from one snapshot, and as Tapeline does,
  * with the snapshots that ingestion would request. Compares both with the true book, Tapeline's every hour.
  *
- * @returns for some hours the percentage of the true best 5,000 levels that the recipe's book has right, and how far
- *   Tapeline's book is exact; and the number of its wrong levels, which must be 0
+ * @returns for snapshots of 1,000 and 5,000 levels, after some hours: the percentage of as many true best levels that
+ *   the recipe's book has right, and how far Tapeline's book is exact; and its wrong levels, which must be 0
  */
 export function keepBooks(hours: number): Record<string, number> {
   const endMs = START_MS + hours * HOUR_MS
@@ -70,57 +126,38 @@ export function keepBooks(hours: number): Record<string, number> {
   const cursor = own && depthCursors(own, 1, START_MS).find(({ stream }) => stream.endsWith('@depth'))
   if (cursor === undefined) throw new Error(`The market has no ${SYMBOL}`)
   const books = new MarketBooks(market, () => endMs)
-  const first = books.book(SYMBOL, { timeMs: cursor.dueMs }, LIMIT)
-  const recipe = new RecipeBook(first)
-  const book = new OrderBook()
-  book.reset(stateOf(first))
-  let anchor: Anchor = anchorAt(first, cursor.dueMs)
-  const report: Record<string, number> = {}
-  let [snapshots, compared, wrong, diffs] = [1, 0, 0, 0]
+  const at = (timeMs: number, limit: number) => books.book(SYMBOL, { timeMs }, limit)
+  const kept = LIMITS.map((limit) => new KeptBooks(at(START_MS, limit), limit, START_MS))
+  let diffs = 0
   let lookMs = START_MS + LOOK_EVERY_MS
   let compareMs = START_MS + HOUR_MS
   while (cursor.dueMs <= endMs) {
     const atMs = cursor.dueMs
     for (const text of cursor.next()) {
       const frame: Frame = JSON.parse(text).data
-      if (frame.u <= first.lastUpdateId) continue
-      recipe.apply(frame)
-      book.apply(diffOf(frame))
+      for (const one of kept) one.apply(frame)
       diffs++
     }
     if (atMs >= lookMs) {
       lookMs += LOOK_EVERY_MS
-      const top = books.book(SYMBOL, { timeMs: atMs }, LIMIT)
-      const prices = { bid: Number(top.bids[0]?.[0]), ask: Number(top.asks[0]?.[0]) }
-      const chain = { epoch: 0, joinedFrom: 0, lastId: top.lastUpdateId }
-      if (needOf(anchor, chain, prices, { levels: LIMIT, maxAgeMs: MAX_AGE_MS, nowMs: atMs }) !== null) {
-        anchor = anchorAt(top, atMs)
-        book.reset(stateOf(top))
-        snapshots++
-      }
+      for (const [index, one] of kept.entries()) one.renew(at(atMs - 1, LIMITS[index] ?? 0), atMs)
     }
-    if (atMs < compareMs || book.updateId < 0) continue
+    if (atMs < compareMs) continue
     const hour = Math.round((compareMs - START_MS) / HOUR_MS)
     compareMs += HOUR_MS
-    const truth = books.book(SYMBOL, { updateId: book.updateId }, Number.POSITIVE_INFINITY)
-    for (const name of SIDES) {
-      const found = wrongInside(book, name, truth[name])
-      compared += found.compared
-      wrong += found.wrong
-      if (!SHOWN_HOURS.includes(hour)) continue
-      report[`recipe, ${name} right after ${hour} h, %`] = recipe.rightOf(name, truth[name].slice(0, LIMIT))
-      report[`exact ${name} after ${hour} h, levels`] = found.compared
-      report[`exact ${name} after ${hour} h, basis points`] = found.basisPoints
+    for (const one of kept) {
+      one.compare(books.book(SYMBOL, { updateId: one.updateId }, Number.POSITIVE_INFINITY), hour)
+      console.error(`after ${hour} h: ${one.wrong} of ${one.compared} levels inside the horizon are wrong`)
     }
-    console.error(`after ${hour} h: ${wrong} of ${compared} levels inside the horizon are wrong`)
   }
-  return {
-    ...report,
-    diffs,
-    snapshots,
-    'levels compared inside the horizon': compared,
-    'of them wrong': wrong,
-  }
+  const report: Record<string, number> = { diffs }
+  for (const [index, one] of kept.entries())
+    Object.assign(report, one.report, {
+      [`snapshots of ${LIMITS[index]}`]: one.snapshots,
+      [`levels compared inside the horizon, of ${LIMITS[index]}`]: one.compared,
+      [`of them wrong, of ${LIMITS[index]}`]: one.wrong,
+    })
+  return report
 }
 
 function wrongInside(book: OrderBook, name: SideName, truth: Pairs) {
@@ -140,18 +177,18 @@ function wrongInside(book: OrderBook, name: SideName, truth: Pairs) {
   }
 }
 
-function anchorAt({ lastUpdateId, bids, asks }: BookSnapshot, atMs: number): Anchor {
+function anchorAt({ lastUpdateId, bids, asks }: BookSnapshot, limit: number, atMs: number): Anchor {
   const pairs = (side: Pairs): Array<[string, string]> => side.map(([price, quantity]) => [price, quantity])
   const chain = { epoch: 0, joinedFrom: 0, lastId: lastUpdateId }
-  return anchorOf({ lastUpdateId, bids: pairs(bids), asks: pairs(asks) }, LIMIT, chain, atMs)
+  return anchorOf({ lastUpdateId, bids: pairs(bids), asks: pairs(asks) }, limit, chain, atMs)
 }
 
-function stateOf(snapshot: BookSnapshot): BookState {
+function stateOf(snapshot: BookSnapshot, limit: number): BookState {
   const [bids, asks] = [columnsOf(snapshot.bids), columnsOf(snapshot.asks)]
   return {
     ...{ epoch: 0, lastUpdateId: snapshot.lastUpdateId, bids, asks },
-    bidHorizon: snapshotHorizon(bids, LIMIT),
-    askHorizon: snapshotHorizon(asks, LIMIT),
+    bidHorizon: snapshotHorizon(bids, limit),
+    askHorizon: snapshotHorizon(asks, limit),
   }
 }
 
