@@ -38,28 +38,32 @@ export function reasonsOf(
   starts: readonly number[],
 ): Map<SnapshotReason, number> {
   const counts = new Map<SnapshotReason, number>()
-  const chains = new Map<number, Snapshot[]>()
+  const chains = new Set<number>()
+  const taken = new Map<string, Snapshot[]>()
   for (const snapshot of snapshots) {
     const chain = lost.filter(({ to }) => to <= snapshot.id).length
-    const before = chains.get(chain) ?? []
-    chains.set(chain, [...before, snapshot])
-    const reason = reasonOf(snapshot, before, chain > 0, starts)
+    // A new process does not know the snapshots of the one before.
+    const process = starts.filter((atMs) => atMs <= snapshot.receivedMs).length
+    const before = taken.get(`${chain} ${process}`) ?? []
+    taken.set(`${chain} ${process}`, [...before, snapshot])
+    const reason = before.length > 0 ? laterReason(snapshot, before) : firstReason(chain, chains)
+    chains.add(chain)
     counts.set(reason, (counts.get(reason) ?? 0) + 1)
   }
   return counts
 }
 
-/** @param before the earlier ones since the last lost update */
-function reasonOf(
-  snapshot: Snapshot,
-  before: readonly Snapshot[],
-  isAfterHole: boolean,
-  starts: readonly number[],
-): SnapshotReason {
+/** @param chains those with an earlier snapshot */
+function firstReason(chain: number, chains: ReadonlySet<number>): SnapshotReason {
+  if (chains.has(chain)) return 'restart'
+  return chain > 0 ? 'hole' : 'start'
+}
+
+/** @param before the earlier ones of the process since the last lost update */
+function laterReason(snapshot: Snapshot, before: readonly Snapshot[]): SnapshotReason {
   const last = before.at(-1)
-  if (last === undefined) return isAfterHole ? 'hole' : 'start'
-  if (starts.some((atMs) => atMs > last.receivedMs && atMs <= snapshot.receivedMs)) return 'restart'
   if (snapshot.limit > Math.max(...before.map(({ limit }) => limit))) return 'deeper'
+  if (last === undefined) return 'none'
   const left = Math.min(
     roomLeft(last.bestBid, last.bidEdge, snapshot.bestBid),
     roomLeft(last.bestAsk, last.askEdge, snapshot.bestAsk),

@@ -113,6 +113,9 @@ test('a snapshot is explained by a start, lost updates, a new process, more leve
   })
   assert.deepEqual(reasons([snapshot(21, 500), snapshot(41, 500)]), { hole: 1, restart: 1 })
   assert.deepEqual(reasons([snapshot(5, 500), snapshot(6, 500, { bestBid: 60 })]), { start: 1, edge: 1 })
+  // A new process begins with fewer levels, too.
+  const restarted = [snapshot(21, 500), snapshot(22, 5000), snapshot(41, 500), snapshot(42, 5000)]
+  assert.deepEqual(reasons(restarted), { hole: 1, deeper: 2, restart: 1 })
   // As a rollover must not cause.
   assert.deepEqual(reasons([snapshot(5, 500), snapshot(6, 500)]), { start: 1, none: 1 })
 })
