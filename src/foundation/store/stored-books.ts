@@ -10,6 +10,8 @@ const BATCH = 5000
 const DISORDER = "interval '1 minute'"
 /** How far a receipt may be before the event time. */
 const CLOCKS = "interval '1 hour'"
+/** Where a row is looked for first: a diff comes every 100 ms, a snapshot every few hours. */
+const NEAR_US = { depth_updates: 3_600_000_000, depth_snapshots: 86_400_000_000 }
 /** Ids find rows. Times only keep other chunks out of a plan, so their bounds are wider than any clock is wrong. */
 const DAY = "interval '1 day'"
 
@@ -70,12 +72,22 @@ export class StoredBooks implements BookStore {
   }
 
   async anchorBefore(epoch: number, updateId: number): Promise<Anchor | null> {
+    const [key] = await this.#nearest<AnchorKey & { kind: string }>(
+      (since) =>
+        `SELECT ${ANCHOR_KEY}, kind FROM depth_snapshots
+         WHERE symbol = $1 AND epoch = $2 AND last_update_id <= $3::bigint AND ingestion_timestamp >= ${since}
+         ORDER BY last_update_id DESC, kind DESC, ingestion_timestamp LIMIT 1`,
+      [epoch, updateId],
+      this.#last === null ? null : this.#last.eventTimeUs - NEAR_US.depth_snapshots,
+    )
+    if (key === undefined) return null
+    // Its levels are read only now: those of all would be unpacked from compressed chunks.
     const { rows } = await this.#connection.query<AnchorRow>(
       `SELECT ${ANCHOR_KEY}, bids, asks, bid_horizon::text AS "bidHorizon", ask_horizon::text AS "askHorizon",
          anchor_update_id::float8 AS "fromId", ${us('anchor_timestamp')} AS "fromUs"
-       FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id <= $3::bigint
-       ORDER BY last_update_id DESC, kind DESC, ingestion_timestamp LIMIT 1`,
-      [this.#symbol, epoch, updateId],
+       FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id = $3::bigint AND kind = $4
+         AND ingestion_timestamp = $5::timestamptz LIMIT 1`,
+      [this.#symbol, epoch, key.lastUpdateId, key.kind, isoOfUs(key.receivedUs)],
     )
     const [row] = rows
     if (row === undefined) return null
@@ -129,13 +141,38 @@ export class StoredBooks implements BookStore {
       return this.#diff('(epoch, last_update_id) <= ($2, $3::bigint)', BACKWARDS, [epoch, instant.updateId])
     }
     const isUpTo = NEWEST_BY[instant.kind]
-    const newest = await this.#diff(isUpTo, 'event_time DESC', [isoOfUs(instant.us)])
-    if (newest === null) return null
+    const [newest] = await this.#nearest<DiffKey>(
+      (since) =>
+        `SELECT ${KEY} FROM depth_updates WHERE symbol = $1 AND ${isUpTo} AND event_time >= ${since} ORDER BY event_time DESC LIMIT 1`,
+      [isoOfUs(instant.us)],
+      instant.us - NEAR_US.depth_updates,
+    )
+    if (newest === undefined) return null
     const from = `$3::timestamptz - ${DISORDER}`
     return this.#diff(`${isUpTo} AND event_time >= ${from}`, BACKWARDS, [
       isoOfUs(instant.us),
       isoOfUs(newest.eventTimeUs),
     ])
+  }
+
+  /**
+   * Reads a row near a time; only if there is none, of any time before: a compressed chunk would be unpacked
+   * as a whole.
+   */
+  async #nearest<Row>(
+    select: (since: string) => string,
+    values: readonly (number | string)[],
+    sinceUs: number | null,
+  ): Promise<Row[]> {
+    if (sinceUs !== null) {
+      const { rows } = await this.#connection.query<Row>(select(`'${isoOfUs(sinceUs)}'::timestamptz`), [
+        this.#symbol,
+        ...values,
+      ])
+      if (rows.length > 0) return rows
+    }
+    return (await this.#connection.query<Row>(select("'-infinity'::timestamptz"), [this.#symbol, ...values]))
+      .rows
   }
 
   async #diff(
