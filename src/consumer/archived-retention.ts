@@ -1,5 +1,6 @@
 import {
   archiveTablesOf,
+  countChunk,
   dayRows,
   daysOf,
   dropArchivedChunk,
@@ -67,10 +68,9 @@ export interface KeptChunks {
   readonly differing: Readonly<Record<OldChunk['table'], number>>
 }
 
-export const NOTHING_KEPT: KeptChunks = {
-  waiting: { trades: 0, book_ticker: 0 },
-  differing: { trades: 0, book_ticker: 0 },
-}
+const NONE = { trades: 0, book_ticker: 0, depth_updates: 0, depth_snapshots: 0 }
+
+export const NOTHING_KEPT: KeptChunks = { waiting: NONE, differing: NONE }
 
 /**
  * Drops chunks past `RETENTION_DAYS` whose days the archive has with the same rows; all others stay.
@@ -156,6 +156,7 @@ export class ArchivedRetention {
       return reported(before, confirmation)
     return unhurried(`Comparing ${nameOf(chunk)} with the archive`, async (on) => {
       if (!(await tryChunkLock(on))) return 'busy'
+      const counted = await countChunk(on, chunk)
       const stored: SymbolRows[] = []
       const dropped: SymbolRows[] = []
       for (const date of dates) {
@@ -172,10 +173,14 @@ export class ArchivedRetention {
         this.#compared.set(nameOf(chunk), compared)
         return reported(compared, confirmation)
       }
-      if (!(await dropArchivedChunk(on, chunk, stored)))
+      if (!(await dropArchivedChunk(on, chunk, counted, stored)))
         return waiting(`rows were stored in ${nameOf(chunk)} while it was compared`)
-      const rows = stored.reduce((sum, one) => sum + one.rows, 0)
-      const what = { table: chunk.table, from: chunk.start.toISOString(), to: chunk.end.toISOString(), rows }
+      const what = {
+        table: chunk.table,
+        from: chunk.start.toISOString(),
+        to: chunk.end.toISOString(),
+        rows: counted,
+      }
       this.#log.info(what, 'Rows past RETENTION_DAYS were dropped: the archive has them')
       return 'dropped'
     })

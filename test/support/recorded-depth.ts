@@ -57,7 +57,7 @@ export function recordedDepth(): RecordedDepth {
       const { data }: { data: DepthUpdate } = JSON.parse(text)
       const diff = diffOf(data.U, data.u, data.b, data.a, { eventTimeUs: data.E * 1000 })
       diffs.push({ ...diff, receivedUs })
-    } else if (text.startsWith('{"stream":"btcusdt@bookTicker"')) {
+    } else if (text.startsWith(QUOTE)) {
       const { data }: { data: BookTicker } = JSON.parse(text)
       quotedUs.push(receivedUs)
       quotes.push(quoteOf(data.u, [data.b, data.B], [data.a, data.A]))
@@ -87,7 +87,18 @@ export function recordedDepthValues(): Buffer[] {
   return values
 }
 
+/** The quotes as ingestion writes them into the topic. */
+export function recordedQuoteValues(): Buffer[] {
+  return [...recordedLines()]
+    .filter(({ text }) => text.startsWith(QUOTE))
+    .map(({ text, receivedUs }) => {
+      const event = text.slice(QUOTE.length + ',"data":'.length, -1)
+      return Buffer.from(withReceiptStamp(event, Math.floor(receivedUs / 1000), receivedUs))
+    })
+}
+
 const DEPTH = '{"stream":"btcusdt@depth@100ms"'
+const QUOTE = '{"stream":"btcusdt@bookTicker"'
 const SNAPSHOT = '{"lastUpdateId"'
 
 function* recordedLines() {

@@ -1,13 +1,15 @@
-import { isTradeType, TICK_TYPES } from '../market/event.ts'
+import { EVENT_TYPES } from '../market/event.ts'
 import type { Queryable } from '../store/database.ts'
+import { TABLE_OF } from '../store/depth-tables.ts'
+import type { MarketTableName } from '../store/market-rows.ts'
 import { type RowFigures, rowHash } from './row-hash.ts'
-import { ARCHIVE_TABLES } from './tables.ts'
+import { ARCHIVE_TABLES, storedRows } from './tables.ts'
 
 const DAY_MS = 86_400_000
 
 /** A chunk of a hypertable. */
 export interface OldChunk {
-  readonly table: 'trades' | 'book_ticker'
+  readonly table: MarketTableName
   readonly start: Date
   /** Exclusive. */
   readonly end: Date
@@ -25,7 +27,7 @@ export async function oldChunks(connection: Queryable, keepDays: number): Promis
   const { rows } = await connection.query<OldChunk>(
     `WITH known AS (
        SELECT hypertable_name::text AS "table", range_start AS start, range_end AS "end" FROM timescaledb_information.chunks
-       WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker'))
+       WHERE hypertable_schema = current_schema() AND hypertable_name IN (SELECT h.name FROM tapeline_hypertables() AS h))
      SELECT * FROM known
      WHERE "end" <= (SELECT least(now(), max("end")) FROM known WHERE start <= now()) - make_interval(days => $1)
      ORDER BY "end", "table"`,
@@ -45,9 +47,11 @@ export function daysOf({ start, end }: OldChunk): string[] | null {
 
 /** The archive's tables whose rows are in a table of the database. */
 export function archiveTablesOf(table: OldChunk['table']): string[] {
-  return TICK_TYPES.filter((type) => isTradeType(type) === (table === 'trades')).map(
-    (type) => ARCHIVE_TABLES[type].name,
-  )
+  return typesOf(table).map((type) => ARCHIVE_TABLES[type].name)
+}
+
+function typesOf(table: OldChunk['table']) {
+  return EVENT_TYPES.filter((type) => TABLE_OF[type].name === table)
 }
 
 /** Takes the lock of the functions that drop and compress chunks, until the transaction ends. */
@@ -58,20 +62,19 @@ export async function tryChunkLock(connection: Queryable): Promise<boolean> {
   return rows[0]?.taken === true
 }
 
-/** Reads how many rows a day has, and their hashes. */
+/** Reads how many rows the archive must have of a day, and their hashes. */
 export async function dayRows(
   connection: Queryable,
   table: OldChunk['table'],
   date: string,
 ): Promise<SymbolRows[]> {
-  const types = TICK_TYPES.filter((type) => isTradeType(type) === (table === 'trades'))
-  const time = table === 'trades' ? 'trade_time' : 'ingestion_timestamp'
   const figures: SymbolRows[] = []
-  for (const type of types) {
+  for (const type of typesOf(table)) {
+    const time = ARCHIVE_TABLES[type].columns[0]?.name
+    const isOfDay = `${time} >= $1::timestamptz AND ${time} < $1::timestamptz + interval '24 hours'`
     const { rows } = await connection.query<{ symbol: string; rows: string; hash: string }>(
-      `SELECT symbol, count(*) AS rows, sum(${rowHash('postgres', ARCHIVE_TABLES[type])}) AS hash FROM ${table}
-       WHERE ${time} >= $1::timestamptz AND ${time} < $1::timestamptz + interval '24 hours'
-       ${isTradeType(type) ? `AND event_type = '${type}'` : ''} GROUP BY symbol`,
+      `SELECT symbol, count(*) AS rows, sum(${rowHash('postgres', ARCHIVE_TABLES[type])}) AS hash
+       FROM ${storedRows(type)} AND ${isOfDay} GROUP BY symbol`,
       [`${date}T00:00:00Z`],
     )
     figures.push(...rows.map((row) => symbolRows({ ...row, table: ARCHIVE_TABLES[type].name, date })))
@@ -100,10 +103,29 @@ function symbolRows({
   return { ...of, rows: Number(rows), hash: BigInt(hash) }
 }
 
-/** Drops a chunk with these rows (`0002_chunks.sql`). @returns false if it has another number of rows now */
+/**
+ * Counts the rows of a chunk. Packed levels are one row, and there are derived books. Count them before
+ * {@link dayRows}, so that a row that is stored meanwhile keeps the chunk.
+ */
+export async function countChunk(connection: Queryable, { table, start, end }: OldChunk): Promise<number> {
+  const [time] = TABLE_OF[typesOf(table)[0] ?? 'trade'].columns[0] ?? []
+  const { rows } = await connection.query<{ rows: string }>(
+    `SELECT count(*) AS rows FROM ${table} WHERE ${time} >= $1 AND ${time} < $2`,
+    [start, end],
+  )
+  return Number(rows[0]?.rows ?? 0)
+}
+
+/**
+ * Drops a chunk (`0002_chunks.sql`).
+ *
+ * @param counted result of {@link countChunk}
+ * @returns false if it has another number of rows now
+ */
 export async function dropArchivedChunk(
   connection: Queryable,
   { table, start, end }: OldChunk,
+  counted: number,
   stored: readonly SymbolRows[],
 ): Promise<boolean> {
   const figures = stored.map((one) => ({
@@ -112,7 +134,7 @@ export async function dropArchivedChunk(
   }))
   const { rows } = await connection.query<{ dropped: boolean }>(
     'SELECT drop_archived_chunk($1, $2, $3, $4, $5::jsonb) AS dropped',
-    [table, start, end, stored.reduce((sum, one) => sum + one.rows, 0), JSON.stringify(figures)],
+    [table, start, end, counted, JSON.stringify(figures)],
   )
   return rows[0]?.dropped === true
 }

@@ -11,19 +11,22 @@ import type { ArchiveColumn, ArchiveTable } from './tables.ts'
 const DIALECTS = {
   duckDb: {
     time: (name: string) => `epoch_us(${name})`,
+    decimal: (name: string) => name,
     hash: (text: string) => `('0x' || substr(md5(${text}), 1, 15))::BIGINT`,
   },
   postgres: {
     time: (name: string) => `(extract(epoch FROM ${name}) * 1000000)::bigint`,
+    // Unpacked levels have fewer decimals.
+    decimal: (name: string) => `round(${name}, 8)`,
     hash: (text: string) => `('x' || substr(md5(${text}), 1, 15))::bit(60)::bigint`,
   },
 } as const
 
 /** Returns an SQL expression: the hash of a row of the table. */
 export function rowHash(dialect: keyof typeof DIALECTS, { columns }: Pick<ArchiveTable, 'columns'>): string {
-  const { time, hash } = DIALECTS[dialect]
+  const { time, decimal, hash } = DIALECTS[dialect]
   const text = ({ name, kind, isNullable }: ArchiveColumn) => {
-    const value = kind === 'time' ? time(name) : name
+    const value = kind === 'time' ? time(name) : kind === 'decimal' ? decimal(name) : name
     const isText = kind === 'word' ? value : `CAST(${value} AS varchar)`
     return isNullable ? `coalesce(${isText}, '')` : isText
   }

@@ -1,4 +1,11 @@
-import { byEventType, declarationOf, type EventDeclaration, type EventType } from '../market/event.ts'
+import {
+  byEventType,
+  declarationOf,
+  type EventDeclaration,
+  type EventType,
+  isTradeType,
+  type TradeType,
+} from '../market/event.ts'
 
 /*
  * The tables of the archive. Each event type has one; its columns are those of `export`
@@ -163,6 +170,22 @@ function tradeColumns(type: EventType): readonly ArchiveColumn[] {
     { name: 'ingestion_timestamp', kind: 'time' },
     { name: 'source', kind: 'word' },
   ]
+}
+
+/** Where the rows of other types than trades are. Derived books are not archived. */
+const SOURCES: Readonly<Record<Exclude<EventType, TradeType>, string>> = {
+  bookTicker: 'book_ticker WHERE true',
+  depth: 'depth_levels WHERE true',
+  depthSnapshot: `depth_snapshot_levels JOIN depth_snapshots USING (symbol, epoch, last_update_id, kind, ingestion_timestamp)
+    WHERE kind = 'rest'`,
+}
+
+/**
+ * Returns SQL for the rows of a type in the database, with the columns of the archive's table: what follows
+ * FROM, with a condition to which others can be added. Order books have a row per level.
+ */
+export function storedRows(type: EventType): string {
+  return isTradeType(type) ? `trades WHERE event_type = '${type}'` : SOURCES[type]
 }
 
 /** The tables that are published as days, by name. */

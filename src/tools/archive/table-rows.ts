@@ -1,25 +1,16 @@
 import { open } from 'node:fs/promises'
-import { ARCHIVE_TABLES, type ArchiveTable } from '../../foundation/archive/tables.ts'
-import { type EventType, isTradeType, type TradeType } from '../../foundation/market/event.ts'
+import { ARCHIVE_TABLES, type ArchiveTable, storedRows } from '../../foundation/archive/tables.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 import { csvLine, type TextReader } from '../../foundation/store/text-reader.ts'
 
 const ROWS_AT_ONCE = 10_000
-
-/** Where the rows of other types than trades are. Derived books are not archived. */
-const SOURCES: Readonly<Record<Exclude<EventType, TradeType>, string>> = {
-  bookTicker: 'book_ticker WHERE',
-  depth: 'depth_levels WHERE',
-  depthSnapshot: `depth_snapshot_levels JOIN depth_snapshots USING (symbol, epoch, last_update_id, kind, ingestion_timestamp)
-    WHERE kind = 'rest' AND`,
-}
 
 /** The rows of a day, with the columns of the archive's table. */
 const QUERY = (type: EventType, { columns }: ArchiveTable) => {
   const [time] = columns
   // PostgreSQL prints booleans as `t`.
   const list = columns.map(({ name, kind }) => (kind === 'flag' ? `${name}::text` : name)).join()
-  const from = isTradeType(type) ? `trades WHERE event_type = '${type}' AND` : SOURCES[type]
-  return `SELECT ${list} FROM ${from} ${time?.name} >= $1::timestamptz AND ${time?.name} < $2::timestamptz`
+  return `SELECT ${list} FROM ${storedRows(type)} AND ${time?.name} >= $1::timestamptz AND ${time?.name} < $2::timestamptz`
 }
 
 const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::bigint`
