@@ -4,7 +4,7 @@ import { CHAOS_TIMEOUT, chaos, cleanChaos } from './support/chaos-run.ts'
 
 const SHORT_RUN = [
   '--for 40s --rate 600 --seed 20 --every 15s --exchange-every 1300ms --quiet 2m',
-  '--kills ingestion=1,consumer=1,broker=1,database=1',
+  '--kills ingestion=1,consumer=1,broker=1,database=1 --depth --instants 100',
   // The run tests the recovery, not the default waiting times.
   '--set BACKOFF_INITIAL_MS=200 --set BACKOFF_MAX_MS=2000 --set KAFKA_SESSION_TIMEOUT_MS=6000',
 ]
@@ -18,6 +18,7 @@ test(
       assert.equal(result.faults[`${part} kill`], 1, output)
     assert(Object.keys(result.faults).length > 20, output)
     assert.match(output, /Verdict: everything holds\. Seed 20\./)
+    assert.match(output, /Order books .* of 100 instants, \d{4,} levels, 0 wrong/)
   },
 )
 
