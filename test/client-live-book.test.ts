@@ -90,6 +90,31 @@ test('a live book is the true one inside its horizon after every event, or says 
   assert.ok(ends.known > 50 && ends.refused > 50, JSON.stringify(ends))
 })
 
+test('a change that comes late fills the hole, and those that came before it are applied', () => {
+  const bids: Pair[] = [['99', '1']]
+  const asks: Pair[] = [['101', '1']]
+  const start = snapshot(snapshotOf(10, bids, asks), 1000)
+  const [after, late, later] = [
+    depth(diffOf(15, 20, [['99', '3']], [])),
+    depth(diffOf(11, 14, [['99', '2']], [])),
+    depth(diffOf(21, 22, [], [])),
+  ]
+  for (const events of [
+    [start, after, late],
+    [after, late, start],
+  ]) {
+    const book = new LiveBook('BTCUSDT')
+    for (const event of events) book.take(event)
+    assert.deepEqual([book.refusal, book.updateId, book.eventTimeUs], [null, 20, 20_000])
+    assert.deepEqual(book.side('bids')?.levels, [{ price: '99', quantity: '3' }])
+    assert.equal(book.take(later), true)
+    assert.equal(book.refusal, null)
+  }
+  const partly = new LiveBook('BTCUSDT')
+  for (const event of [start, after, depth(diffOf(11, 12, [], []))]) partly.take(event)
+  assert.match(partly.refusal ?? '', /13 to 14 are missing/)
+})
+
 test('a live book waits for a usable snapshot at its start and after a hole, and names the hole', () => {
   const bids: Pair[] = [['99', '1']]
   const asks: Pair[] = [['101', '1']]

@@ -90,21 +90,27 @@ export class LiveBook {
     const book = new OrderBook()
     const horizons = { bidHorizon: snapshotHorizon(bids, limit), askHorizon: snapshotHorizon(asks, limit) }
     book.reset({ epoch, lastUpdateId, bids, asks, ...horizons })
-    let last: BookDiff | null = null
-    let afterHole: BookDiff | null = null
-    for (const change of this.#changes) {
-      const applied = book.apply(change)
-      if (applied === 'applied') {
-        last = change
-        afterHole = null
-      } else if (applied === 'hole') afterHole ??= change
-    }
+    const { last, afterHole } = this.#catchUp(book)
     if (afterHole !== null) return false
     this.#book = book
     this.#anchor = { epoch, lastUpdateId, receivedUs }
     this.#last = last
     this.#afterHole = null
     return true
+  }
+
+  /** Applies the kept changes. One that came late fills the hole before those that came sooner. */
+  #catchUp(book: OrderBook) {
+    let last: BookDiff | null = null
+    let afterHole: BookDiff | null = null
+    for (const change of this.#changes.toSorted(inOrder)) {
+      const applied = book.apply(change)
+      if (applied === 'applied') {
+        last = change
+        afterHole = null
+      } else if (applied === 'hole') afterHole ??= change
+    }
+    return { last, afterHole }
   }
 
   #apply(event: DepthEvent): boolean {
@@ -119,9 +125,21 @@ export class LiveBook {
     if (applied === 'hole') this.#afterHole ??= change
     if (applied !== 'applied') return false
     this.#last = change
-    this.#afterHole = null
+    if (this.#afterHole !== null) {
+      const { last, afterHole } = this.#catchUp(this.#book)
+      this.#last = last ?? change
+      this.#afterHole = afterHole
+    }
     return true
   }
+}
+
+function inOrder(one: BookDiff, other: BookDiff): number {
+  return (
+    one.epoch - other.epoch ||
+    one.lastUpdateId - other.lastUpdateId ||
+    one.firstUpdateId - other.firstUpdateId
+  )
 }
 
 /** Returns levels with the smallest scales that hold them; null if a level has too many digits. */
