@@ -234,6 +234,23 @@ test('O15 a book whose best price is outside the horizon is refused, unless an o
     ['97', '1'],
     ['95', '1'],
   ])
+  // Answers lag: keyframes of the snapshot before may be stored when a snapshot comes.
+  const lagging = snapshotOf(
+    112,
+    [
+      ['98.5', '3'],
+      ['98', '2'],
+      ['97', '4'],
+      ['95', '1'],
+    ],
+    ASKS,
+    { limit: 4 },
+  )
+  const past = await bookIn(bookStore(diffs, [SNAPSHOT, ...keyframes, lagging]), atTime(130_000))
+  assert.equal(past.anchor.lastUpdateId, 112)
+  // Two snapshots of a symbol at rest have the same id.
+  const deeper = await bookIn(bookStore(diffs, [SNAPSHOT, { ...wide, lastUpdateId: 105 }]), atTime(130_000))
+  assert.equal(deeper.bids.horizon?.price, '95')
 })
 
 test('O12–O15 in recordings with lost diffs a book is right inside its horizon, or refused with a true reason', () =>

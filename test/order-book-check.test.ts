@@ -376,6 +376,19 @@ test('O11 diffs that end with the same id may have any two event times', () => {
   ])
 })
 
+test('O16 the horizon of a keyframe is compared only if the book began from the same snapshot, not one of its id', () => {
+  const shallow = snapshotOf(100, BIDS, ASKS, { limit: 2 })
+  const check = checkFrom(shallow)
+  check.anchor(snapshotOf(100, BIDS, ASKS, { limit: 3, receivedUs: 105_000 }))
+  assert.deepEqual(check.diff(diffOf(100, 100, [], [])), [])
+  const book = new OrderBook()
+  book.reset(shallow)
+  book.apply(diffOf(101, 101, [], []))
+  check.keyframe(keyframeOf(book.state(), shallow, 101_500))
+  assert.deepEqual(check.diff(diffOf(101, 101, [], [])), [])
+  assert.equal(check.counts.comparedKeyframes, 1)
+})
+
 test('O16 a keyframe is compared after the diff that ends with its id, and the book continues without it', () => {
   const anchor = snapshotOf(100, BIDS, ASKS, { limit: 3 })
   const book = new OrderBook()

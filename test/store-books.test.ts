@@ -9,13 +9,16 @@ import {
   type BookStore,
   bookAt,
 } from '../src/foundation/order-book/book-at.ts'
-import { SIDE_NAMES } from '../src/foundation/order-book/order-book.ts'
+import { OrderBook, SIDE_NAMES } from '../src/foundation/order-book/order-book.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { StoredBooks } from '../src/foundation/store/stored-books.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
+import { diffOf, keyframeOf, type Pair, snapshotOf } from './support/book-rows.ts'
 import { bookStore } from './support/book-store.ts'
+import { column } from './support/columns.ts'
 import { databaseKinds, openTestDatabase } from './support/database.ts'
 import { RECORDINGS, recordingOf, storedKeyframes, storeEvents } from './support/recorded-books.ts'
+import { insertDepth } from './support/stored-depth.ts'
 
 const SYMBOL = 'BTCUSDT'
 const LEVELS = 5
@@ -197,3 +200,70 @@ function hintOf({ next }: Extract<BookRefusal, { reason: 'hole' | 'no anchor' }>
   if (next === null) return 'No later snapshot is stored yet'
   return `The book is known again from update id ${next.lastUpdateId}, received ${isoOfUs(next.receivedUs)}`
 }
+
+for (const { name: kind, ...options } of databaseKinds())
+  test(
+    `O15 the ${kind} database: a deeper snapshot of the same id, one below a keyframe, and refusals`,
+    options,
+    async () => {
+      await using open = await openTestDatabase('migrated', kind)
+      const { database } = open
+      const bids: Pair[] = [
+        ['99', '1'],
+        ['98', '2'],
+        ['97', '3'],
+        ['96', '4'],
+      ]
+      const asks: Pair[] = [
+        ['101', '1'],
+        ['102', '1'],
+        ['103', '1'],
+        ['104', '1'],
+      ]
+      const fallen = diffOf(
+        111,
+        120,
+        [
+          ['99', '0'],
+          ['98', '0'],
+        ],
+        [],
+      )
+      const diffs = [diffOf(91, 105, [], []), diffOf(106, 110, [], []), fallen]
+      const shallow = snapshotOf(105, bids, asks, { limit: 2 })
+      const deep = snapshotOf(105, bids, asks, { limit: 4, receivedUs: 107_000 })
+      const book = new OrderBook()
+      book.reset(shallow)
+      for (const diff of diffs) book.apply(diff)
+      const keyframe = keyframeOf(book.state(), shallow, 120_500)
+      const sqlBids = async () =>
+        (
+          await database.query<{ text: string }>(
+            `SELECT price::text AS text FROM book_at('BTCUSDT', $1) WHERE side = 'bid'`,
+            [isoOfUs(120_000)],
+          )
+        ).rows.map(({ text }) => text)
+      const hidden = snapshotOf(110, bids, asks, { limit: 4 })
+      for (const anchors of [
+        [shallow, deep],
+        [shallow, keyframe, hidden],
+      ]) {
+        await database.query('TRUNCATE depth_updates, depth_snapshots')
+        await insertDepth(database, diffs, anchors)
+        assert.deepEqual(await sqlBids(), ['97', '96'])
+        const answer = await bookAt(new StoredBooks(database, 'BTCUSDT'), { kind: 'event time', us: 120_000 })
+        assert.ok(answer.kind === 'book')
+        assert.deepEqual(column(answer.bids.levels, 'price'), ['97', '96'])
+      }
+      await database.query('TRUNCATE depth_updates, depth_snapshots')
+      await insertDepth(database, diffs, [shallow])
+      await assert.rejects(
+        sqlBids(),
+        /best bid of BTCUSDT is outside the horizon 98 of the snapshot with update id 105 \(/,
+      )
+      // The clock was three days ahead when it came, so no change after it is looked for.
+      await database.query('TRUNCATE depth_snapshots')
+      await insertDepth(database, [], [snapshotOf(105, bids, asks, { receivedUs: 3 * 86_400e6 })])
+      await assert.rejects(sqlBids(), /The update ids 106 to 120 of BTCUSDT are missing/)
+    },
+  )

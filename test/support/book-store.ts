@@ -17,9 +17,17 @@ export function bookStore(diffs: readonly BookDiff[], anchors: readonly Anchor[]
       const index = inOrder.findLastIndex((diff) => isUpTo(diff, instant, newest))
       return { last: keyOf(inOrder[index]), next: keyOf(inOrder[index + 1]) }
     },
-    async anchorBefore(epoch, updateId) {
-      const before = anchors.filter((anchor) => anchor.epoch === epoch && anchor.lastUpdateId <= updateId)
-      return before.toSorted((one, other) => other.lastUpdateId - one.lastUpdateId)[0] ?? null
+    async anchorBefore(epoch, updateId, except) {
+      const before = anchors
+        .filter((anchor) => anchor.epoch === epoch && anchor.lastUpdateId <= updateId)
+        .filter((anchor) => !except.includes((anchor.derivedFrom ?? anchor).lastUpdateId))
+      const [newest] = before.toSorted(
+        (one, other) =>
+          other.lastUpdateId - one.lastUpdateId ||
+          Number(one.derivedFrom !== null) - Number(other.derivedFrom !== null) ||
+          other.bids.count + other.asks.count - one.bids.count - one.asks.count,
+      )
+      return newest ?? null
     },
     async snapshotFrom(epoch, updateId) {
       const [first] = anchors

@@ -28,7 +28,7 @@ export async function insertDepth(
         ...[symbol, epoch, lastUpdateId, isoOfUs(receivedUs), packColumns(bids), packColumns(asks)],
         ...[bidHorizon, askHorizon],
         ...(derivedFrom === null
-          ? ['rest', 1000, null, null, null]
+          ? ['rest', Math.max(1, bids.count, asks.count), null, null, null]
           : [
               ...['derived', null, isoOfUs(receivedUs)],
               ...[derivedFrom.lastUpdateId, isoOfUs(derivedFrom.receivedUs)],

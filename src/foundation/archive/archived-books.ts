@@ -61,14 +61,16 @@ export class ArchivedBooks implements BookStore {
     return { last, next: null }
   }
 
-  async anchorBefore(epoch: number, updateId: number): Promise<Anchor | null> {
-    const isBefore = `epoch = ${epoch} AND last_update_id <= ${updateId}`
+  async anchorBefore(epoch: number, updateId: number, except: readonly number[]): Promise<Anchor | null> {
+    // An archive has no keyframes.
+    const isOther = except.map((id) => ` AND last_update_id <> ${id}`).join('')
+    const isBefore = `epoch = ${epoch} AND last_update_id <= ${updateId}${isOther}`
     for (const date of (
       await this.#datesAround(SNAPSHOTS, epoch, (firstId) => firstId <= updateId)
     ).reverse()) {
       const from = await this.#rows(SNAPSHOTS, dayOf(date))
       const [key] = await this.#duckDb.rows<AnchorKey & { limit: number }>(
-        `SELECT ${ANCHOR_KEY}, level_limit AS "limit" FROM ${from} WHERE ${isBefore} ORDER BY last_update_id DESC, ingestion_timestamp LIMIT 1`,
+        `SELECT ${ANCHOR_KEY}, level_limit AS "limit" FROM ${from} WHERE ${isBefore} ORDER BY last_update_id DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
       )
       if (key === undefined) continue
       const { lastUpdateId, receivedUs } = key

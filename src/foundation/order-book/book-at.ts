@@ -19,8 +19,13 @@ export interface BookStore {
    * An update id counts as the last id of a diff.
    */
   diffsAround(instant: Instant): Promise<{ readonly last: DiffKey | null; readonly next: DiffKey | null }>
-  /** The newest anchor of an epoch with `lastUpdateId` at or below an id: a snapshot or a keyframe. */
-  anchorBefore(epoch: number, updateId: number): Promise<Anchor | null>
+  /**
+   * The newest anchor of an epoch with `lastUpdateId` at or below an id: a snapshot or a keyframe. Among
+   * snapshots with the same id it is the one with the most levels.
+   *
+   * @param except ids of snapshots: neither they nor their keyframes are wanted
+   */
+  anchorBefore(epoch: number, updateId: number, except: readonly number[]): Promise<Anchor | null>
   /** The first snapshot (not derived) of an epoch with `lastUpdateId` at or above an id. */
   snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null>
   /**
@@ -114,16 +119,16 @@ export async function bookAt(
     } else if (next.firstUpdateId > last.lastUpdateId + 1) return holeBetween(store, last, next)
   }
   let refusal: BookRefusal | null = null
-  let upTo = last.lastUpdateId
-  for (let tried = 0; tried < MOST_ANCHORS; tried++) {
-    const anchor = await store.anchorBefore(last.epoch, upTo)
+  const tried: number[] = []
+  while (tried.length < MOST_ANCHORS) {
+    const anchor = await store.anchorBefore(last.epoch, last.lastUpdateId, tried)
     if (anchor === null) break
     const answer = await fromAnchor(store, anchor, last, next === null, limit, keep)
     if (answer.kind === 'book') return answer
     refusal ??= answer
     if (answer.reason !== 'outside the horizon') break
-    // Keyframes of the same snapshot have the same horizon.
-    upTo = (anchor.derivedFrom ?? anchor).lastUpdateId - 1
+    // Keyframes of the same snapshot have the same horizon; one may be newer than another snapshot.
+    tried.push((anchor.derivedFrom ?? anchor).lastUpdateId)
   }
   if (refusal !== null) return refusal
   const first = await store.snapshotFrom(last.epoch, last.lastUpdateId + 1)

@@ -1,4 +1,4 @@
-import type { Anchor, BookDiff } from './book-rows.ts'
+import type { Anchor, AnchorKey, BookDiff } from './book-rows.ts'
 import { type Comparison, compareBooks, type LevelDifference } from './compare-books.ts'
 import { type Level, OrderBook, SIDE_NAMES, type SideName } from './order-book.ts'
 import { unitsAt } from './scaled-units.ts'
@@ -98,8 +98,8 @@ export class BookCheck {
   #anchored = new OrderBook()
   readonly #pending: Anchor[] = []
   readonly #keyframes: Anchor[] = []
-  /** The last id of the anchor that the book began from. */
-  #anchorId = -1
+  /** The anchor that the book began from. A symbol at rest may have several snapshots of one id. */
+  #anchor: AnchorKey | null = null
   /** Diffs no longer continue the book. */
   #isApart = true
   #quote: Quote | null = null
@@ -203,7 +203,7 @@ export class BookCheck {
     this.#book = anchored
     this.#isApart = false
     const { lastUpdateId } = anchor
-    this.#anchorId = lastUpdateId
+    this.#anchor = anchor
     return (comparison?.differences ?? []).map((one) => ({ kind: 'level', lastUpdateId, ...one }))
   }
 
@@ -216,7 +216,9 @@ export class BookCheck {
     this.#counts.comparedKeyframes++
     this.#anchored.reset(keyframe)
     const { differences } = compareBooks(this.#book, this.#anchored, null)
-    const isOfAnchor = keyframe.derivedFrom?.lastUpdateId === this.#anchorId
+    const isOfAnchor =
+      keyframe.derivedFrom?.lastUpdateId === this.#anchor?.lastUpdateId &&
+      keyframe.derivedFrom?.receivedUs === this.#anchor?.receivedUs
     const all = isOfAnchor ? [...differences, ...this.#horizonDifferences()] : differences
     return all.map((one) => ({ kind: 'keyframe', lastUpdateId, ...one }))
   }

@@ -57,7 +57,7 @@ interface AnchorRow {
   readonly fromUs: number | null
 }
 
-/** Reads an anchor; a snapshot rather than a keyframe of the same update id. */
+/** Reads an anchor: of those with the same update id the snapshot with the most levels, or else a keyframe. */
 export async function readAnchor(
   connection: Queryable,
   symbol: string,
@@ -67,7 +67,7 @@ export async function readAnchor(
     `SELECT ${US('ingestion_timestamp')} AS "receivedUs", bids, asks, bid_horizon AS "bidHorizon", ask_horizon AS "askHorizon",
        anchor_update_id::float8 AS "fromId", ${US('anchor_timestamp')} AS "fromUs"
      FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id = $3
-     ORDER BY kind DESC, ingestion_timestamp LIMIT 1`,
+     ORDER BY kind DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
     [symbol, epoch, lastUpdateId],
   )
   const [row] = rows

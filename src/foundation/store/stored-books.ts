@@ -71,12 +71,13 @@ export class StoredBooks implements BookStore {
     return { last, next }
   }
 
-  async anchorBefore(epoch: number, updateId: number): Promise<Anchor | null> {
+  async anchorBefore(epoch: number, updateId: number, except: readonly number[]): Promise<Anchor | null> {
     const [key] = await this.#nearest<AnchorKey & { kind: string }>(
       (since) =>
         `SELECT ${ANCHOR_KEY}, kind FROM depth_snapshots
          WHERE symbol = $1 AND epoch = $2 AND last_update_id <= $3::bigint AND ingestion_timestamp >= ${since}
-         ORDER BY last_update_id DESC, kind DESC, ingestion_timestamp LIMIT 1`,
+           AND coalesce(anchor_update_id, last_update_id) <> ALL ('{${except.join()}}'::bigint[])
+         ORDER BY last_update_id DESC, kind DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
       [epoch, updateId],
       this.#last === null ? null : this.#last.eventTimeUs - NEAR_US.depth_snapshots,
     )

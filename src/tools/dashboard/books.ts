@@ -63,9 +63,13 @@ export class Books {
 function withKept(store: StoredBooks, kept: Anchor | null): BookStore {
   return {
     diffsAround: (instant) => store.diffsAround(instant),
-    async anchorBefore(epoch, updateId) {
-      const stored = await store.anchorBefore(epoch, updateId)
-      const isUsable = kept !== null && kept.epoch === epoch && kept.lastUpdateId <= updateId
+    async anchorBefore(epoch, updateId, except) {
+      const stored = await store.anchorBefore(epoch, updateId, except)
+      const isUsable =
+        kept !== null &&
+        kept.epoch === epoch &&
+        kept.lastUpdateId <= updateId &&
+        !except.includes((kept.derivedFrom ?? kept).lastUpdateId)
       return isUsable && kept.lastUpdateId > (stored?.lastUpdateId ?? -1) ? kept : stored
     },
     snapshotFrom: (epoch, updateId) => store.snapshotFrom(epoch, updateId),

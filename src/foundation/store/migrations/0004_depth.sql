@@ -88,8 +88,8 @@ DECLARE
   later   record;
   anchor  record;
   unit    record;
-  -- Anchors are looked for below this id.
-  below   bigint;
+  -- Snapshots that were tried. Books derived from the same one have the same horizon.
+  seen    bigint[] := '{}';
   -- Why the newest anchor gives no book, and from which id another is looked for.
   refusal  text;
   again_id bigint;
@@ -136,15 +136,15 @@ BEGIN
       latest.event_time, later.event_time USING ERRCODE = 'P0002', HINT = book_known_again(coin, latest.epoch, later.first_update_id - 1);
   END IF;
 
-  below := latest.last_update_id + 1;
-  again_id := below;
-  -- An older snapshot may have more levels, and so a wider horizon.
+  again_id := latest.last_update_id + 1;
+  -- Another snapshot may have more levels, and so a wider horizon.
   FOR tried IN 1..3 LOOP
     SELECT s.last_update_id, s.ingestion_timestamp, s.bids, s.asks, s.bid_horizon, s.ask_horizon,
            coalesce(s.anchor_update_id, s.last_update_id) AS from_id, coalesce(s.anchor_timestamp, s.ingestion_timestamp) AS from_time
     INTO anchor FROM depth_snapshots AS s
-    WHERE s.symbol = coin AND s.epoch = latest.epoch AND s.last_update_id < below
-    ORDER BY s.last_update_id DESC, s.kind DESC, s.ingestion_timestamp LIMIT 1;
+    WHERE s.symbol = coin AND s.epoch = latest.epoch AND s.last_update_id <= latest.last_update_id
+      AND coalesce(s.anchor_update_id, s.last_update_id) <> ALL (seen)
+    ORDER BY s.last_update_id DESC, s.kind DESC, s.level_limit DESC, s.ingestion_timestamp LIMIT 1;
     EXIT WHEN NOT FOUND;
 
     bid_horizon := anchor.bid_horizon * 100000000;
@@ -229,6 +229,13 @@ BEGIN
       END IF;
     END LOOP;
 
+    -- Its receipt may be of a clock that was days ahead: no change was found.
+    IF after_id IS NULL AND reached < latest.last_update_id THEN
+      before_id := reached;
+      before_time := anchor.from_time;
+      after_id := latest.last_update_id + 1;
+      after_time := latest.event_time;
+    END IF;
     IF after_id IS NOT NULL THEN
       EXIT WHEN refusal IS NOT NULL;
       again_id := after_id - 1;
@@ -266,8 +273,7 @@ BEGIN
     refusal := coalesce(refusal, format('The best %s of %s is outside the horizon %s of the snapshot with update id %s (received %s)',
       CASE WHEN has_bid THEN 'ask' ELSE 'bid' END, coin, trim_scale(0.00000001 * CASE WHEN has_bid THEN ask_horizon ELSE bid_horizon END),
       anchor.from_id, anchor.from_time));
-    -- Books derived from the same snapshot have the same horizon.
-    below := anchor.from_id;
+    seen := seen || anchor.from_id;
   END LOOP;
   RAISE EXCEPTION '%', coalesce(refusal, format('No snapshot of the order book of %s is stored at or before %s', coin, at))
     USING ERRCODE = 'P0002', HINT = book_known_again(coin, latest.epoch, again_id);
