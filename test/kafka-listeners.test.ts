@@ -61,11 +61,11 @@ test("the compose file's broker creates no topics implicitly, and those of `topi
   assert.deepEqual(await topicsAt(at.ports), [])
   await startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: at.inside } }).assertExit(0, 30_000)
   const topics = await topicsAt(at.ports)
-  assert.equal(topics.filter((name) => name.startsWith('binance.')).length, 5)
+  assert.equal(topics.filter((name) => name.startsWith('binance.')).length, 6)
   assert.deepEqual(await topicsAt(at.inside), topics)
   const again = startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: at.ports } })
   await again.assertExit(0, 30_000)
-  assert.equal(again.output().match(/ present /g)?.length, 5, again.output())
+  assert.equal(again.output().match(/ present /g)?.length, 6, again.output())
   await assert.rejects(
     withAdmin([at.ports], (admin) =>
       admin.metadata({ topics: ['by.accident'], autocreateTopics: true, forceUpdate: true }),

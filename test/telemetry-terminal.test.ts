@@ -78,6 +78,7 @@ test("the exchange's texts cannot control the terminal of `status`", {
     counters: {},
     openGaps: [],
     refusals: { rest: null, handshakes: null },
+    books: null,
     eventToReceiptMs: { count: 0 },
   }
   const server = createServer((_request, response) => response.end(JSON.stringify(status)))
