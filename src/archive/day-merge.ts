@@ -113,12 +113,12 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
     )
     const counts = [...replacedCounts, ...addedCounts]
     const files: DayFile[] = []
-    const symbols: DayList['symbols'] = {}
+    const figuresOf: Array<DayList['symbols']> = []
     for (const { firstSymbol, lastSymbol } of groupsOf(counts, kept)) {
       const rows = `SELECT * FROM (${all}) WHERE symbol BETWEEN ${quoted(firstSymbol)} AND ${quoted(lastSymbol)}`
       const { file, figures } = await writeDay(duckDb, day, rows)
       files.push({ ...file, firstSymbol, lastSymbol })
-      Object.assign(symbols, figures)
+      figuresOf.push(figures)
     }
     const read = counts.reduce((sum, { rows }) => sum + rows, 0)
     const written = files.reduce((sum, { rows }) => sum + rows, 0)
@@ -127,7 +127,7 @@ export function duckDbMerge(store: ObjectStore, duckDb: DuckDb, rowsOf = addedRo
       rows: written,
       duplicates: read - written,
       conflicts: read === written ? [] : await writeConflicts(duckDb, day, all),
-      symbols,
+      symbols: Object.fromEntries(figuresOf.flatMap((figures) => Object.entries(figures))),
     }
   }
 }

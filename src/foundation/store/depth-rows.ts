@@ -1,5 +1,5 @@
 import { isoOfUs } from '../market/time-unit.ts'
-import type { Anchor, BookDiff } from '../order-book/book-rows.ts'
+import type { Anchor, AnchorKey, BookDiff, DiffKey } from '../order-book/book-rows.ts'
 import { LevelColumns, packColumns } from '../order-book/level-columns.ts'
 import type { Queryable } from './database.ts'
 
@@ -8,7 +8,62 @@ import type { Queryable } from './database.ts'
  * chunks out of a plan, so their bounds are a day wider than any clock is wrong.
  */
 
-const US = (column: string) => `(extract(epoch FROM ${column}) * 1000000)::float8`
+const us = (column: string) => `(extract(epoch FROM ${column}) * 1000000)::float8`
+
+/** The columns of a {@link DiffKey} in depth_updates. */
+export const DIFF_KEY = `epoch, first_update_id::float8 AS "firstUpdateId", last_update_id::float8 AS "lastUpdateId",
+  ${us('event_time')} AS "eventTimeUs", ${us('ingestion_timestamp')} AS "receivedUs"`
+
+/** The columns of a {@link PackedDiff} in depth_updates. */
+export const PACKED_DIFF = `${DIFF_KEY}, bids, asks`
+
+/** A diff with packed levels (`packed-levels.ts`). */
+export interface PackedDiff extends DiffKey {
+  readonly bids: Buffer
+  readonly asks: Buffer
+}
+
+/** The columns of an {@link AnchorKey} in depth_snapshots. */
+export const ANCHOR_KEY = `epoch, last_update_id::float8 AS "lastUpdateId", ${us('ingestion_timestamp')} AS "receivedUs"`
+
+/** The columns of a {@link PackedAnchor} in depth_snapshots. */
+export const PACKED_ANCHOR = `${ANCHOR_KEY}, bids, asks, bid_horizon::text AS "bidHorizon", ask_horizon::text AS "askHorizon",
+  anchor_update_id::float8 AS "fromId", ${us('anchor_timestamp')} AS "fromUs"`
+
+/** A snapshot, or a keyframe, which names the snapshot that it was derived from. */
+export interface PackedAnchor extends AnchorKey {
+  readonly bids: Buffer
+  readonly asks: Buffer
+  readonly bidHorizon: string | null
+  readonly askHorizon: string | null
+  readonly fromId: number | null
+  readonly fromUs: number | null
+}
+
+/** A diff and its levels are valid until the next one. */
+export function* unpackedDiffs(rows: readonly PackedDiff[]): Generator<BookDiff> {
+  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
+  for (const { bids: packedBids, asks: packedAsks, ...key } of rows) {
+    bids.read(packedBids)
+    asks.read(packedAsks)
+    yield { ...key, bids, asks }
+  }
+}
+
+export function unpackedAnchor({
+  bids: packedBids,
+  asks: packedAsks,
+  fromId,
+  fromUs,
+  ...anchor
+}: PackedAnchor): Anchor {
+  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
+  bids.read(packedBids)
+  asks.read(packedAsks)
+  const isDerived = fromId !== null && fromUs !== null
+  const derivedFrom = isDerived ? { epoch: anchor.epoch, lastUpdateId: fromId, receivedUs: fromUs } : null
+  return { ...anchor, bids, asks, derivedFrom }
+}
 
 /** Place of an anchor in the order of its symbol. */
 export interface AnchorPlace {
@@ -47,38 +102,18 @@ export async function symbolsWithSnapshots(connection: Queryable): Promise<strin
   return rows.map(({ symbol }) => symbol)
 }
 
-interface AnchorRow {
-  readonly receivedUs: number
-  readonly bids: Buffer
-  readonly asks: Buffer
-  readonly bidHorizon: string | null
-  readonly askHorizon: string | null
-  readonly fromId: number | null
-  readonly fromUs: number | null
-}
-
 /** Reads an anchor: of those with the same update id the snapshot with the most levels, or else a keyframe. */
 export async function readAnchor(
   connection: Queryable,
   symbol: string,
   { epoch, lastUpdateId }: AnchorPlace,
 ): Promise<Anchor | null> {
-  const { rows } = await connection.query<AnchorRow>(
-    `SELECT ${US('ingestion_timestamp')} AS "receivedUs", bids, asks, bid_horizon AS "bidHorizon", ask_horizon AS "askHorizon",
-       anchor_update_id::float8 AS "fromId", ${US('anchor_timestamp')} AS "fromUs"
-     FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id = $3
+  const { rows } = await connection.query<PackedAnchor>(
+    `SELECT ${PACKED_ANCHOR} FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id = $3
      ORDER BY kind DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
     [symbol, epoch, lastUpdateId],
   )
-  const [row] = rows
-  if (row === undefined) return null
-  const { receivedUs, fromId, fromUs, bidHorizon, askHorizon } = row
-  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
-  bids.read(row.bids)
-  asks.read(row.asks)
-  const derivedFrom =
-    fromId === null || fromUs === null ? null : { epoch, lastUpdateId: fromId, receivedUs: fromUs }
-  return { epoch, lastUpdateId, receivedUs, bids, asks, bidHorizon, askHorizon, derivedFrom }
+  return rows[0] === undefined ? null : unpackedAnchor(rows[0])
 }
 
 /** Stores a keyframe, unless it exists. @returns whether it is new */
@@ -120,15 +155,6 @@ export async function hasDiffs(
   return rowCount > 0
 }
 
-interface DiffRow {
-  readonly firstUpdateId: number
-  readonly lastUpdateId: number
-  readonly eventTimeUs: number
-  readonly receivedUs: number
-  readonly bids: Buffer
-  readonly asks: Buffer
-}
-
 /**
  * Reads diffs of a symbol and epoch above an update id, in the order in which a book takes them, in portions.
  * A diff and its levels are valid until the next one.
@@ -142,32 +168,18 @@ export async function* diffsAfter(
   receivedUs: number,
   portion: number,
 ): AsyncGenerator<BookDiff> {
-  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
   const since = isoOfUs(receivedUs)
   for (let after: readonly [last: number, first: number] = [lastUpdateId, Number.MAX_SAFE_INTEGER]; ; ) {
-    const { rows } = await connection.query<DiffRow>(
-      `SELECT first_update_id::float8 AS "firstUpdateId", last_update_id::float8 AS "lastUpdateId",
-         ${US('event_time')} AS "eventTimeUs", ${US('ingestion_timestamp')} AS "receivedUs", bids, asks
-       FROM depth_updates WHERE symbol = $1 AND epoch = $2 AND (last_update_id, first_update_id) > ($3, $4)
+    const { rows } = await connection.query<PackedDiff>(
+      `SELECT ${PACKED_DIFF} FROM depth_updates
+       WHERE symbol = $1 AND epoch = $2 AND (last_update_id, first_update_id) > ($3, $4)
          AND event_time >= $5::timestamptz - interval '1 day'
        ORDER BY last_update_id, first_update_id LIMIT $6`,
       [symbol, epoch, ...after, since, portion],
     )
-    for (const row of rows) {
-      bids.read(row.bids)
-      asks.read(row.asks)
-      const { firstUpdateId, eventTimeUs } = row
-      yield {
-        epoch,
-        firstUpdateId,
-        lastUpdateId: row.lastUpdateId,
-        eventTimeUs,
-        receivedUs: row.receivedUs,
-        bids,
-        asks,
-      }
-      after = [row.lastUpdateId, firstUpdateId]
-    }
-    if (rows.length < portion) return
+    yield* unpackedDiffs(rows)
+    const newest = rows.at(-1)
+    if (newest === undefined || rows.length < portion) return
+    after = [newest.lastUpdateId, newest.firstUpdateId]
   }
 }

@@ -1,8 +1,17 @@
 import { isoOfUs } from '../market/time-unit.ts'
 import type { BookStore, Instant } from '../order-book/book-at.ts'
 import type { Anchor, AnchorKey, BookDiff, DiffKey } from '../order-book/book-rows.ts'
-import { LevelColumns } from '../order-book/level-columns.ts'
 import type { Queryable } from './database.ts'
+import {
+  ANCHOR_KEY,
+  DIFF_KEY,
+  PACKED_ANCHOR,
+  PACKED_DIFF,
+  type PackedAnchor,
+  type PackedDiff,
+  unpackedAnchor,
+  unpackedDiffs,
+} from './depth-rows.ts'
 
 /** Diffs that one statement returns. */
 const BATCH = 5000
@@ -14,11 +23,9 @@ const CLOCKS = "interval '1 hour'"
 const NEAR_US = { depth_updates: 3_600_000_000, depth_snapshots: 86_400_000_000 }
 /** Ids find rows. Times only keep other chunks out of a plan, so their bounds are wider than any clock is wrong. */
 const DAY = "interval '1 day'"
+/** TimescaleDB cannot add a day to infinity. */
+const [EARLIEST, LATEST] = ['1970-01-02', '9999-12-30']
 
-const us = (column: string) => `(extract(epoch FROM ${column}) * 1000000)::float8`
-const KEY = `epoch, first_update_id::float8 AS "firstUpdateId", last_update_id::float8 AS "lastUpdateId",
-  ${us('event_time')} AS "eventTimeUs", ${us('ingestion_timestamp')} AS "receivedUs"`
-const ANCHOR_KEY = `epoch, last_update_id::float8 AS "lastUpdateId", ${us('ingestion_timestamp')} AS "receivedUs"`
 const BACKWARDS = 'epoch DESC, last_update_id DESC, first_update_id DESC'
 const INSTANT = '$2::timestamptz'
 
@@ -28,21 +35,10 @@ const NEWEST_BY = {
   receipt: `ingestion_timestamp <= ${INSTANT} AND event_time <= ${INSTANT} + ${CLOCKS}`,
 }
 
-type DiffRow = DiffKey & { readonly bids: Buffer; readonly asks: Buffer }
-
-const DIFFS = `SELECT ${KEY}, bids, asks FROM depth_updates
+const DIFFS = `SELECT ${PACKED_DIFF} FROM depth_updates
   WHERE symbol = $1 AND epoch = $2 AND (last_update_id, first_update_id) > ($3::bigint, $4::bigint) AND last_update_id <= $5::bigint
     AND event_time >= $6::timestamptz - ${DAY} AND event_time <= $7::timestamptz + ${DAY}
   ORDER BY last_update_id, first_update_id LIMIT ${BATCH}`
-
-interface AnchorRow extends AnchorKey {
-  readonly bids: Buffer
-  readonly asks: Buffer
-  readonly bidHorizon: string | null
-  readonly askHorizon: string | null
-  readonly fromId: number | null
-  readonly fromUs: number | null
-}
 
 /** The order books of a symbol in the database, as the statements of one connection see them. */
 export class StoredBooks implements BookStore {
@@ -83,23 +79,17 @@ export class StoredBooks implements BookStore {
     )
     if (key === undefined) return null
     // Its levels are read only now: those of all would be unpacked from compressed chunks.
-    const { rows } = await this.#connection.query<AnchorRow>(
-      `SELECT ${ANCHOR_KEY}, bids, asks, bid_horizon::text AS "bidHorizon", ask_horizon::text AS "askHorizon",
-         anchor_update_id::float8 AS "fromId", ${us('anchor_timestamp')} AS "fromUs"
+    const { rows } = await this.#connection.query<PackedAnchor>(
+      `SELECT ${PACKED_ANCHOR}
        FROM depth_snapshots WHERE symbol = $1 AND epoch = $2 AND last_update_id = $3::bigint AND kind = $4
          AND ingestion_timestamp = $5::timestamptz LIMIT 1`,
       [this.#symbol, epoch, key.lastUpdateId, key.kind, isoOfUs(key.receivedUs)],
     )
     const [row] = rows
     if (row === undefined) return null
-    const { fromId, fromUs, ...anchor } = row
-    this.#anchor = anchor
-    const [bids, asks] = [new LevelColumns(), new LevelColumns()]
-    bids.read(row.bids)
-    asks.read(row.asks)
-    const derivedFrom =
-      fromId === null || fromUs === null ? null : { epoch, lastUpdateId: fromId, receivedUs: fromUs }
-    return { ...anchor, bids, asks, derivedFrom }
+    const anchor = unpackedAnchor(row)
+    this.#anchor = { epoch, lastUpdateId: anchor.lastUpdateId, receivedUs: anchor.receivedUs }
+    return anchor
   }
 
   async snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null> {
@@ -118,18 +108,18 @@ export class StoredBooks implements BookStore {
       this.#anchor?.epoch === epoch && this.#anchor.lastUpdateId <= updateId ? this.#anchor : null
     const bounds = [
       upTo?.lastUpdateId ?? Number.MAX_SAFE_INTEGER,
-      anchor === null ? '-infinity' : isoOfUs(anchor.receivedUs),
-      upTo === null ? 'infinity' : isoOfUs(upTo.eventTimeUs),
+      anchor === null ? EARLIEST : isoOfUs(anchor.receivedUs),
+      upTo === null ? LATEST : isoOfUs(upTo.eventTimeUs),
     ]
     let after = [updateId, -1]
     for (;;) {
-      const { rows } = await this.#connection.query<DiffRow>(DIFFS, [
+      const { rows } = await this.#connection.query<PackedDiff>(DIFFS, [
         this.#symbol,
         epoch,
         ...after,
         ...bounds,
       ])
-      yield diffsOf(rows)
+      yield unpackedDiffs(rows)
       const newest = rows.at(-1)
       if (newest === undefined || rows.length < BATCH) return
       after = [newest.lastUpdateId, newest.firstUpdateId]
@@ -144,7 +134,7 @@ export class StoredBooks implements BookStore {
     const isUpTo = NEWEST_BY[instant.kind]
     const [newest] = await this.#nearest<DiffKey>(
       (since) =>
-        `SELECT ${KEY} FROM depth_updates WHERE symbol = $1 AND ${isUpTo} AND event_time >= ${since} ORDER BY event_time DESC LIMIT 1`,
+        `SELECT ${DIFF_KEY} FROM depth_updates WHERE symbol = $1 AND ${isUpTo} AND event_time >= ${since} ORDER BY event_time DESC LIMIT 1`,
       [isoOfUs(instant.us)],
       instant.us - NEAR_US.depth_updates,
     )
@@ -182,18 +172,9 @@ export class StoredBooks implements BookStore {
     values: readonly (number | string)[] = [],
   ): Promise<DiffKey | null> {
     const { rows } = await this.#connection.query<DiffKey>(
-      `SELECT ${KEY} FROM depth_updates WHERE symbol = $1 AND ${condition} ORDER BY ${order} LIMIT 1`,
+      `SELECT ${DIFF_KEY} FROM depth_updates WHERE symbol = $1 AND ${condition} ORDER BY ${order} LIMIT 1`,
       [this.#symbol, ...values],
     )
     return rows[0] ?? null
-  }
-}
-
-function* diffsOf(rows: readonly DiffRow[]): Generator<BookDiff> {
-  const [bids, asks] = [new LevelColumns(), new LevelColumns()]
-  for (const { bids: packedBids, asks: packedAsks, ...key } of rows) {
-    bids.read(packedBids)
-    asks.read(packedAsks)
-    yield { ...key, bids, asks }
   }
 }

@@ -102,7 +102,11 @@ export class AnchorBooks {
 
   /** Notes the snapshot that was sent to Kafka last. */
   anchor(symbol: string, anchor: Anchor): void {
-    Object.assign(this.of(symbol), { anchor, prices: null, failures: 0, problem: '' })
+    const state = this.of(symbol)
+    state.anchor = anchor
+    state.prices = null
+    state.failures = 0
+    state.problem = ''
   }
 
   /** Postpones the next request for a symbol. @param leastMs the wait at least */
