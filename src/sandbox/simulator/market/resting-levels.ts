@@ -17,13 +17,18 @@ interface Zone {
   readonly period: number
   /** The probability that a cell has a level. */
   readonly share: number
+  /** Whether orders come and go at its levels within a period too. */
+  readonly isActive: boolean
 }
 
-/** A real book has 1,000 bids of BTCUSDT within 0.3 %, and more than 5,000 in all. */
+/**
+ * A real book has 1,000 bids of BTCUSDT within 0.3 %, and more than 5,000 in all. Many orders rest for days without a
+ * change, so no diff names their levels, also after the price has come near.
+ */
 const ZONES: readonly Zone[] = [
-  { reach: 0.0015, cells: 300, period: 1, share: 0.9 },
-  { reach: 0.02, cells: 800, period: 16, share: 0.8 },
-  { reach: 0.12, cells: 6_000, period: 256, share: 0.9 },
+  { reach: 0.0015, cells: 300, period: 1, share: 0.9, isActive: true },
+  { reach: 0.02, cells: 800, period: 16, share: 0.8, isActive: true },
+  { reach: 0.2, cells: 12_000, period: 10_080, share: 0.9, isActive: false },
 ]
 
 /** How far from the price the farthest levels are, relative to it. */
@@ -44,6 +49,7 @@ interface Group {
 
 interface PlacedZone {
   readonly share: number
+  readonly isActive: boolean
   /** Width of a cell, in ticks. */
   readonly width: number
   /** Cells to each side of the middle. */
@@ -60,7 +66,7 @@ export class RestingLevels {
   constructor({ seed, instrument }: SymbolPlan, block: number) {
     const { symbol, referenceTicks, typicalSteps } = instrument
     this.#typicalSteps = typicalSteps * TYPICAL_LEVEL
-    this.#zones = ZONES.map(({ reach, cells, period, share }, index) => {
+    this.#zones = ZONES.map(({ reach, cells, period, share, isActive }, index) => {
       const width = Math.max(1, Math.floor((referenceTicks * reach) / cells))
       const groups = Array.from({ length: GROUPS }, (_, group) => {
         const shift = Math.floor((group * period) / GROUPS)
@@ -68,7 +74,7 @@ export class RestingLevels {
         const middle = Math.floor((referenceTicks * relativePriceAt(seed, symbol, since)) / width)
         return { salt: hash32('levels', seed, symbol, index, since), middle }
       })
-      return { share, width, reach: Math.ceil((referenceTicks * reach) / width), groups }
+      return { share, isActive, width, reach: Math.ceil((referenceTicks * reach) / width), groups }
     })
   }
 
@@ -77,9 +83,10 @@ export class RestingLevels {
     return this.#stepsAt(ticks, this.#zones.length)
   }
 
-  /** The level of the nearest zone that has one in the same cell as this price; 0 if none has. */
+  /** The level of the nearest active zone that has one in the same cell as this price; 0 if none has. */
   near(ticks: number): number {
     for (const zone of this.#zones) {
+      if (!zone.isActive) continue
       const found = levelIn(zone, Math.floor(ticks / zone.width))
       if (found > 0) return found
     }
