@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { isFields } from '../src/foundation/market/payload.ts'
 import { parseJson } from '../src/foundation/runtime/outside-text.ts'
+import type { IngestionConfig } from '../src/ingestion/config.ts'
 import { startIngestionHere } from './support/ingestion-here.ts'
 import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
 import { readTopic } from './support/messages.ts'
@@ -17,7 +18,7 @@ beforeEach(async () => {
 
 afterEach(() => parts[Symbol.asyncDispose]())
 
-const ingest = (more: Readonly<Record<string, string>> = {}) =>
+const ingest = (more: Readonly<Record<string, string>> = {}, config: Partial<IngestionConfig> = {}) =>
   startIngestionHere(
     {
       ...parts.env,
@@ -26,7 +27,7 @@ const ingest = (more: Readonly<Record<string, string>> = {}) =>
       REST_WEIGHT_PER_MINUTE: '6000',
       ...more,
     },
-    {},
+    config,
   )
 
 interface Stored {
@@ -114,18 +115,40 @@ test('A1, D3 every book gets a usable snapshot at the start, after a reconnect a
   assert.equal(second.ingestion.status().openGaps.filter(({ gapId }) => gapId.includes('/depth/')).length, 0)
 })
 
+/** Waits for a later update, and asserts that all are stored without a hole or another snapshot. */
+async function assertUnbroken(snapshots: number): Promise<void> {
+  const last = Math.max(...(await stored()).map(({ to }) => to))
+  await until('later updates', async () => (await stored()).some(({ to }) => to > last))
+  const all = await stored()
+  for (const symbol of SYMBOLS) assert.deepEqual(holesOf(symbol, all), [], symbol)
+  assert.equal(all.filter(({ isSnapshot }) => isSnapshot).length, snapshots)
+  assert.deepEqual(await parts.ledger(), [])
+}
+
+const FULL_SNAPSHOTS = 2 * SYMBOLS.length
+
+async function untilFullSnapshots(): Promise<void> {
+  await until('full snapshots', async () => {
+    return (await stored()).filter(({ isSnapshot }) => isSnapshot).length === FULL_SNAPSHOTS
+  })
+}
+
 for (const connections of [1, 2])
   test(`D2 with CONNECTIONS_PER_STREAM=${connections} a shutdown of the server leaves no hole and needs no snapshot`, async () => {
     await using running = ingest({ CONNECTIONS_PER_STREAM: String(connections) })
-    await untilAnchored()
-    const count = async () => (await stored()).filter(({ isSnapshot }) => isSnapshot).length
-    await until('full snapshots', async () => (await count()) === 2 * SYMBOLS.length)
+    await untilFullSnapshots()
     parts.exchange.faults.add({ kind: 'serverShutdown', graceMs: 10_000 })
     await until('new connections', () => running.ingestion.status().rollovers >= connections)
-    const last = Math.max(...(await stored()).map(({ to }) => to))
-    await until('later updates', async () => (await stored()).some(({ to }) => to > last))
-    const all = await stored()
-    for (const symbol of SYMBOLS) assert.deepEqual(holesOf(symbol, all), [], symbol)
-    assert.equal(await count(), 2 * SYMBOLS.length)
-    assert.deepEqual(await parts.ledger(), [])
+    await assertUnbroken(FULL_SNAPSHOTS)
+  })
+
+for (const connections of [1, 2])
+  test(`D2 with CONNECTIONS_PER_STREAM=${connections} connections that reach their age leave no hole and need no snapshot`, async () => {
+    // Instead of 23 hours.
+    const config = { connectionMaxAgeMs: 2000 }
+    await using running = ingest({ CONNECTIONS_PER_STREAM: String(connections) }, config)
+    await untilFullSnapshots()
+    const before = running.ingestion.status().rollovers
+    await until('new connections', () => running.ingestion.status().rollovers >= before + 3 * connections)
+    await assertUnbroken(FULL_SNAPSHOTS)
   })

@@ -156,3 +156,14 @@ test('a folder has one user at a time, and the lock of a killed process blocks n
   unlock()
   lockFolder(data)()
 })
+
+test('a folder that cannot be created is named with what to do', () => {
+  const file = join(folder, 'file')
+  writeFileSync(file, '')
+  // Node's recursive mkdir never returns in /proc.
+  for (const impossible of ['/proc/tapeline/data', file, join(file, 'data')])
+    assert.throws(() => lockFolder(impossible), {
+      message: new RegExp(`^${impossible} is not a folder and cannot be created: `),
+      fix: 'Set DATA_DIR to another directory.',
+    })
+})

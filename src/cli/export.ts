@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { EVENT_TYPES, type EventType, isTickType, TICK_TYPES } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { makeFolder } from '../foundation/runtime/folders.ts'
 import { interruptible } from '../foundation/runtime/signals.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
@@ -69,7 +70,7 @@ export function exportCommand(): Command {
           fix: 'Add --archive, or leave it out.',
         })
       const days = daysOf(flags, Date.now())
-      makeFolder(flags.out)
+      makeOutFolder(flags.out)
       await interruptible((signal) => exportAll(symbols, days, flags, signal))
     })
 }
@@ -215,9 +216,9 @@ function parseTypes(text: string): EventType[] {
 }
 
 /** @throws TapelineError `INPUT` when the folder cannot be created */
-function makeFolder(path: string): void {
+function makeOutFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true })
+    makeFolder(path)
   } catch (error) {
     const text = `--out ${path} is not a folder and cannot be created: ${describeError(error)}`
     throw new TapelineError('INPUT', text, { fix: 'Name another folder.', cause: error })

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { link, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
-import { codeOf } from '../runtime/errors.ts'
+import { makeFolder } from '../runtime/folders.ts'
 
 /** Calls of a file system, with the durability that POSIX gives them: nothing is durable before its sync. */
 export interface LocalFiles {
@@ -46,7 +45,7 @@ export const localFiles: LocalFiles = {
   },
   link,
   rename,
-  makeFolder: (path) => makeFolder(path),
+  makeFolder: async (path) => makeFolder(path),
   async entries(folder) {
     const entries = await readdir(folder, { withFileTypes: true })
     return entries.map((entry) => ({ name: entry.name, isFolder: entry.isDirectory() }))
@@ -69,22 +68,4 @@ export const localFiles: LocalFiles = {
   async remove(path) {
     await rm(path, { force: true, recursive: true })
   },
-}
-
-/**
- * Node's recursive `mkdir` never returns in `/proc`, and reports `ENOENT` for a read-only disk.
- *
- * @param isAgain the folder above exists now
- */
-async function makeFolder(path: string, isAgain = false): Promise<void> {
-  try {
-    await mkdir(path)
-  } catch (error) {
-    const code = codeOf(error)
-    if (code === 'EEXIST') return
-    const above = dirname(path)
-    if (code !== 'ENOENT' || isAgain || above === path) throw error
-    await makeFolder(above)
-    await makeFolder(path, true)
-  }
 }

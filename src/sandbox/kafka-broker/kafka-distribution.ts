@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { stripVTControlCharacters } from 'node:util'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import { javaVersion, mavenVersion } from './java.ts'
 
 export const KAFKA_VERSION = '4.4.0'
@@ -52,7 +53,7 @@ export async function ensureKafkaDistribution(options: DistributionOptions): Pro
   if (existsSync(directory)) return directory
   await javaVersion()
   await mavenVersion()
-  await mkdir(options.cacheDir, { recursive: true })
+  makeFolder(options.cacheDir)
   await removeAbandoned(options.cacheDir)
   const partial = await mkdtemp(`${directory}.partial-`)
   try {

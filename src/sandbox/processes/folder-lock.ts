@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { displayPath } from './files.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
@@ -20,7 +21,12 @@ export function lockFolder(
   folder: string,
   fix = (pid: number) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
 ): () => void {
-  mkdirSync(folder, { recursive: true })
+  try {
+    makeFolder(folder)
+  } catch (error) {
+    const text = `${displayPath(folder)} is not a folder and cannot be created: ${describeError(error)}`
+    throw new TapelineError('ENVIRONMENT', text, { fix: 'Set DATA_DIR to another directory.', cause: error })
+  }
   const path = join(folder, LOCK_FILE)
   const mine = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
   const text = JSON.stringify(ownIdentity())

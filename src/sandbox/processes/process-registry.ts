@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep } from '../../foundation/runtime/backoff.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import { type RunningProcess, STOP_GRACE_MS, signalIfThere } from './child-process.ts'
 import { readJson, writeJson } from './files.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
@@ -84,7 +85,7 @@ async function endProcess(identity: ProcessIdentity, graceMs: number): Promise<v
 }
 
 function writePrivate(runDir: string, name: string, value: object): void {
-  mkdirSync(runDir, { recursive: true, mode: 0o700 })
+  makeFolder(runDir, 0o700)
   writeJson(join(runDir, name), value)
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import { multiply } from './market/decimals.ts'
 import { openMarket, type SymbolMarket } from './market/market.ts'
 import type { TradeEvent } from './market/market-event.ts'
@@ -67,7 +68,7 @@ export async function writeDailyFile(
   const path = join(folder, `${name}.zip`)
   const sum = createHash('sha256').update(zip).digest('hex')
   try {
-    mkdirSync(folder, { recursive: true })
+    makeFolder(folder)
     writeFileSync(path, zip)
     writeFileSync(`${path}.CHECKSUM`, `${sum}  ${name}.zip\n`)
   } catch (error) {

@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs'
 import { openFolderStore } from '../../foundation/archive/folder-store.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
+import { makeFolder } from '../../foundation/runtime/folders.ts'
 import { onStopSignal } from '../../foundation/runtime/signals.ts'
 import { archiveStatus, consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { ArchiveStatus, ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
@@ -41,7 +41,7 @@ export async function runUp(options: UpOptions): Promise<number> {
   const source = await exchangeName(options.source, options.settings)
   const directory = exchangeDirectory(options.settings.DATA_DIR, source)
   const unlock = lockFolder(directory.root)
-  mkdirSync(directory.logs, { recursive: true })
+  makeFolder(directory.logs)
   const display = new Display(options.output, options)
   try {
     return await new Run(options, directory, display).untilStopped()
