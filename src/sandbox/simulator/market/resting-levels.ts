@@ -28,7 +28,7 @@ interface Zone {
 const ZONES: readonly Zone[] = [
   { reach: 0.0015, cells: 300, period: 1, share: 0.9, isActive: true },
   { reach: 0.02, cells: 800, period: 16, share: 0.8, isActive: true },
-  { reach: 0.2, cells: 12_000, period: 10_080, share: 0.9, isActive: false },
+  { reach: 0.2, cells: 8_000, period: 10_080, share: 0.9, isActive: false },
 ]
 
 /** How far from the price the farthest levels are, relative to it. */
