@@ -7,6 +7,7 @@ import { dirname, resolve } from 'node:path'
 import { boundedRun, type RunPlace } from '../test/support/bounded-run.ts'
 import { runAlone } from './alone/stage.ts'
 import { LIVE_RATE, runArchiveStages } from './archive/stages.ts'
+import { depthFlatOut, depthMarket } from './depth.ts'
 import { ARCHIVE_STAGES, type BenchOptions, parseOptions, type Stage } from './options.ts'
 import { layPeer, preparePeer } from './peer.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -101,6 +102,10 @@ async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Ru
       if (options.stages.includes(stage)) alone[stage] = await runAlone(place, stage, ALONE_MESSAGES)
     if (options.stages.includes('scale')) Object.assign(alone, await scaleOut(place, options, say, signal))
     if (options.stages.includes('shards')) Object.assign(alone, await shardIngestion(place, options, signal))
+    if (options.stages.includes('depth flat out'))
+      alone['depth flat out'] = await depthFlatOut(place, run.folder, options, signal)
+    if (options.stages.includes('depth market'))
+      alone['depth market'] = await depthMarket(place, run.folder, options, signal)
     Object.assign(alone, await runArchiveStages(place, options, i + 1, run))
     await one(`run ${i + 1} tapeline`, ours, () => layTapeline(place, symbols, options.settings), alone)
     if (prepared !== null) await one(`run ${i + 1} peer`, peer, () => layPeer(place, prepared, symbols))

@@ -22,18 +22,28 @@ export const STAGES = [
   'drain',
   'scale',
   'shards',
+  'depth flat out',
+  'depth market',
   ...ARCHIVE_STAGES,
 ] as const
 export type Stage = (typeof STAGES)[number]
 /** Stages that need many symbols, minutes, or recorded frames. */
-const ON_REQUEST: readonly Stage[] = ['rebuild', 'depth', 'scale', 'shards', ...ARCHIVE_STAGES]
+const ON_REQUEST: readonly Stage[] = [
+  'rebuild',
+  'depth',
+  'scale',
+  'shards',
+  'depth flat out',
+  'depth market',
+  ...ARCHIVE_STAGES,
+]
 
 export interface BenchOptions {
   readonly stages: readonly Stage[]
   /** Number of runs of each pipeline. Compared pipelines take turns. */
   readonly runs: number
   /**
-   * Messages of the stage `flat out`. The stage `drain` stores all messages that the stages before
+   * Messages of the stages `flat out` and `depth flat out`. The stage `drain` stores all messages that the stages before
    * it sent.
    */
   readonly messages: number
@@ -42,7 +52,7 @@ export interface BenchOptions {
   readonly rates: readonly number[]
   readonly steadySeconds: number
   readonly symbols: readonly string[]
-  /** Symbols of the stage `archive market`. */
+  /** Symbols of the stages `depth market` and `archive market`. */
   readonly marketSymbols: number
   /** Folder of another pipeline to run next to this one. */
   readonly peer: string | null
@@ -70,17 +80,17 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .addOption(
       new Option('--stages <list>', STAGES.join(', ')).argParser(list(STAGES)).default(
         STAGES.filter((stage) => !ON_REQUEST.includes(stage)),
-        'all but rebuild, depth, scale, shards, export and those of the archive',
+        'all but rebuild, scale, shards, export and those of depth and of the archive',
       ),
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))
     .addOption(
-      new Option('--messages <number>', 'messages of the stage flat out')
+      new Option('--messages <number>', 'messages of the stages flat out and depth flat out')
         .argParser(wholeNumber(10_000, 20_000_000))
         .default(300_000),
     )
     .addOption(
-      new Option('--warm-up <number>', 'messages sent before the stage flat out')
+      new Option('--warm-up <number>', 'messages sent before them')
         .argParser(wholeNumber(1000, 1_000_000))
         .default(50_000),
     )
@@ -98,7 +108,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
         .default(['BTCUSDT', 'ETHUSDT', 'BNBUSDT'], 'BTCUSDT,ETHUSDT,BNBUSDT'),
     )
     .addOption(
-      new Option('--market-symbols <number>', 'symbols of the stage archive market')
+      new Option('--market-symbols <number>', 'symbols of the stages depth market and archive market')
         .argParser(wholeNumber(1, 5000))
         .default(1500),
     )

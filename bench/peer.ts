@@ -85,7 +85,7 @@ async function layConsumer(
     topics,
     partitions: PARTITIONS,
     group,
-    tables: { trades: 'peer_trades', bookTicker: 'peer_book_ticker' },
+    tables: { timed: 'peer_trades', untimed: 'peer_book_ticker' },
     startIngestion: async () => start(peer, 'ingest.py', env),
     startConsumer: async (settings = {}) =>
       start(peer, 'sink.py', {

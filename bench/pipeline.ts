@@ -18,8 +18,8 @@ export interface Pipeline {
   readonly partitions: number
   /** The consumer group whose committed offsets show its progress. */
   readonly group: string
-  /** Both of its tables. */
-  readonly tables: { readonly trades: string; readonly bookTicker: string }
+  /** Its tables of events with an event time, and of those without. */
+  readonly tables: { readonly timed: string; readonly untimed: string | null }
   startIngestion(settings?: Readonly<Record<string, string>>): Promise<Measured>
   startConsumer(settings?: Readonly<Record<string, string>>): Promise<Measured>
   /**

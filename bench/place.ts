@@ -58,7 +58,7 @@ export async function setPlace(
   // PostgreSQL records when each row was committed, for any client.
   await runStatements(server.url, 'ALTER SYSTEM SET track_commit_timestamp = on')
   await server.restart()
-  const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'), timeUnit)
+  const feeder = await Feeder.start('market', symbols, join(folder, 'feeder.log'), timeUnit)
   closers.add('feeder', async () => {
     await feeder.stop()
   })

@@ -24,7 +24,7 @@ export interface CommittedRows {
   /** When the shares `from` and `to` of all rows were committed, in seconds since the moment. */
   readonly fromSeconds: number
   readonly toSeconds: number
-  /** Trades only: a bookTicker carries no event time. */
+  /** Only of tables with an event time. */
   readonly eventToRow: Latency
   readonly receiptToRow: Latency
 }
@@ -36,15 +36,19 @@ export interface CommittedRows {
  * batch
  */
 export async function rowsSince(
-  { databaseUrl, tables }: Pipeline,
+  { databaseUrl, tables: { timed, untimed } }: Pick<Pipeline, 'databaseUrl' | 'tables'>,
   sinceUs: number,
   [from, to]: readonly [number, number],
   latencyUntilUs: number = Number.MAX_SAFE_INTEGER,
 ): Promise<CommittedRows> {
   const all = `WITH written AS MATERIALIZED (
-      SELECT event_time, ingestion_timestamp, pg_xact_commit_timestamp(xmin) AS committed_at FROM ${tables.trades}
+      SELECT event_time, ingestion_timestamp, pg_xact_commit_timestamp(xmin) AS committed_at FROM ${timed}${
+        untimed === null
+          ? ''
+          : `
       UNION ALL
-      SELECT NULL, ingestion_timestamp, pg_xact_commit_timestamp(xmin) FROM ${tables.bookTicker}),
+      SELECT NULL, ingestion_timestamp, pg_xact_commit_timestamp(xmin) FROM ${untimed}`
+      }),
     counted AS (SELECT * FROM written
       WHERE committed_at > timestamptz 'epoch' + $1::bigint * interval '1 microsecond')`
   const percentile = (of: string, shares: string) =>

@@ -15,9 +15,9 @@ export type Figures = Readonly<Record<string, number>>
  * Excludes the first rows of a phase, which belong to its start, and the last, which wait for the
  * flush timer.
  */
-const SHARES = [0.02, 0.98] as const
+export const SHARES = [0.02, 0.98] as const
 /** Messages received this long before the end of a phase may wait for the flush timer. */
-const LAST_FLUSH_US = 2_500_000
+export const LAST_FLUSH_US = 2_500_000
 const WAIT_FOR_CLIENT_MS = 30_000
 const MiB = 1 << 20
 

@@ -8,6 +8,8 @@ const TICKS_PER_SECOND = 100
 export interface Usage {
   /** CPU time, user and system, in seconds. */
   readonly cpuSeconds: number
+  /** Resident memory now, in bytes; 0 once the process has ended. */
+  readonly residentBytes: number
   /** Peak resident memory since the process began, in bytes. */
   readonly peakBytes: number
 }
@@ -48,7 +50,11 @@ function usageOf(pid: number): Usage | null {
   if (own === null) return null
   const children = descendantsOf(pid).map((child) => statOf(child.pid)?.ticks ?? 0)
   const ticks = own.ticks + own.endedChildrenTicks + children.reduce((sum, one) => sum + one, 0)
-  return { cpuSeconds: ticks / TICKS_PER_SECOND, peakBytes: peakOf(pid) }
+  return {
+    cpuSeconds: ticks / TICKS_PER_SECOND,
+    residentBytes: memoryOf(pid, 'VmRSS'),
+    peakBytes: memoryOf(pid, 'VmHWM'),
+  }
 }
 
 function statOf(pid: number): { ticks: number; endedChildrenTicks: number } | null {
@@ -61,8 +67,10 @@ function statOf(pid: number): { ticks: number; endedChildrenTicks: number } | nu
   return { ticks: user + system, endedChildrenTicks: childUser + childSystem }
 }
 
-function peakOf(pid: number): number {
-  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readOrNull(`/proc/${pid}/status`) ?? '')?.[1] ?? 0) * 1024
+/** @param line of proc_pid_status(5) */
+function memoryOf(pid: number, line: 'VmRSS' | 'VmHWM'): number {
+  const status = readOrNull(`/proc/${pid}/status`) ?? ''
+  return Number(new RegExp(`^${line}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1] ?? 0) * 1024
 }
 
 function readOrNull(file: string): string | null {

@@ -66,7 +66,7 @@ async function layConsumer(
     topics: [shared.KAFKA_TRADES_TOPIC, shared.KAFKA_BOOK_TICKER_TOPIC],
     partitions: Number(shared.KAFKA_PARTITIONS),
     group,
-    tables: { trades: 'trades', bookTicker: 'book_ticker' },
+    tables: { timed: 'trades', untimed: 'book_ticker' },
     startIngestion: async (settings = {}) =>
       measured(['ingest'], 'INGEST_PORT', await freePort(), { ...env, ...settings }),
     startConsumer: async (settings = {}) =>

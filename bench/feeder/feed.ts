@@ -1,7 +1,6 @@
-import { MICROSECONDS_IN } from '../../src/foundation/market/time-unit.ts'
+import { MICROSECONDS_IN, type TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
-import type { FrameStore } from './frame-store.ts'
 
 /** The feeder waits when a client has more unread bytes than this. */
 const BUFFERED_BYTES = 1 << 20
@@ -14,15 +13,34 @@ export interface Fed {
   readonly endedUs: number
 }
 
-/** Sends frames of a store to one client. */
+/** Frames that were prepared for the wire. */
+export interface Frames {
+  /** Unit of the times in the frames. */
+  readonly timeUnit: TimeUnit
+  /** Makes what the first `count` frames need. */
+  prepare(count: number): void
+  /**
+   * Adds the frames `[from, to)` for the next flush of a connection. Calls continue one another.
+   *
+   * @param eventAt returns the event time of a frame, in the unit of the frames; null: the frames decide
+   */
+  enqueue(
+    connection: Pick<StreamConnection, 'enqueue'>,
+    from: number,
+    to: number,
+    eventAt: ((index: number) => number) | null,
+  ): void
+}
+
+/** Sends frames to one client. */
 export class Feed {
-  readonly #frames: FrameStore
+  readonly #frames: Frames
   readonly #client: () => Promise<StreamConnection>
   readonly #clock: Clock
   #next = 0
 
   /** @param client called at the beginning of each feed */
-  constructor(frames: FrameStore, client: () => Promise<StreamConnection>, clock: Clock) {
+  constructor(frames: Frames, client: () => Promise<StreamConnection>, clock: Clock) {
     this.#frames = frames
     this.#client = client
     this.#clock = clock
@@ -65,21 +83,8 @@ export class Feed {
 
   #send(connection: StreamConnection, end: number, eventAt: ((index: number) => number) | null): void {
     if (!connection.isOpen) throw new Error('The client closed its connection during a feed')
-    while (this.#next < end) {
-      const perChunk = this.#frames.chunk(0).ends.length
-      const chunk = this.#frames.chunk(Math.floor(this.#next / perChunk))
-      const from = this.#next % perChunk
-      const to = Math.min(perChunk, from + end - this.#next)
-      if (eventAt !== null) {
-        for (let i = from; i < to; i++) {
-          const at = chunk.eventAt[i] ?? 0
-          if (at > 0) chunk.bytes.write(String(eventAt(this.#next + i - from)), at, 'latin1')
-        }
-      }
-      const start = from === 0 ? 0 : (chunk.ends[from - 1] ?? 0)
-      connection.enqueue(chunk.bytes.subarray(start, chunk.ends[to - 1]))
-      this.#next += to - from
-    }
+    this.#frames.enqueue(connection, this.#next, end, eventAt)
+    this.#next = end
     connection.flush()
   }
 

@@ -9,6 +9,7 @@ const MAIN = resolve(import.meta.dirname, 'main.ts')
 
 /** The benchmark's handle for the process that serves the frames. */
 export class Feeder {
+  readonly pid: number
   readonly wsUrl: string
   readonly restUrl: string
   readonly #child: ChildProcess
@@ -16,15 +17,22 @@ export class Feeder {
 
   private constructor(child: ChildProcess, stop: () => Promise<unknown>, urls: unknown) {
     this.#child = child
+    this.pid = child.pid ?? 0
     this.stop = stop
     this.wsUrl = String(Reflect.get(Object(urls), 'wsUrl'))
     this.restUrl = String(Reflect.get(Object(urls), 'restUrl'))
   }
 
-  static async start(symbols: readonly string[], logFile: string, timeUnit: TimeUnit): Promise<Feeder> {
+  /** @param frames what it sends: a simulated market, or recorded order books */
+  static async start(
+    frames: 'market' | 'depth',
+    symbols: readonly string[],
+    logFile: string,
+    timeUnit: TimeUnit,
+  ): Promise<Feeder> {
     const { child, running } = await spawnNode({
       script: MAIN,
-      args: [timeUnit, ...symbols],
+      args: [frames, timeUnit, ...symbols],
       env: { PATH: process.env['PATH'] },
       logFile,
     })

@@ -3,11 +3,13 @@ import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { openMarket } from '../../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../../src/sandbox/simulator/market/market-cursor.ts'
 import { BLOCK_MS, LISTED_AT_MS } from '../../src/sandbox/simulator/market/market-plan.ts'
+import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
 import { TextFrameEncoder } from '../../src/sandbox/simulator/server/text-frame.ts'
 import { withMicroseconds } from '../../src/sandbox/simulator/server/time-units.ts'
+import type { Frames } from './feed.ts'
 
 /** Consecutive frames, encoded for the wire. */
-export interface Chunk {
+interface Chunk {
   readonly bytes: Buffer
   /** Offset of the end of each frame. */
   readonly ends: Uint32Array
@@ -29,7 +31,7 @@ const AUDIENCE = {
  * Frames of a simulated market, generated ahead of time so that serving them costs next to nothing.
  * The same symbols give the same frames, with consecutive ids.
  */
-export class FrameStore {
+export class FrameStore implements Frames {
   readonly timeUnit: TimeUnit
   readonly #cursors: readonly MarketCursor[]
   readonly #encoder = new TextFrameEncoder()
@@ -47,6 +49,32 @@ export class FrameStore {
     this.#cursors = [...markets.values()].map((market) => new MarketCursor(market, this.#nowMs))
   }
 
+  prepare(count: number): void {
+    this.chunk(Math.max(0, Math.ceil(count / FRAMES_PER_CHUNK) - 1))
+  }
+
+  enqueue(
+    connection: Pick<StreamConnection, 'enqueue'>,
+    first: number,
+    end: number,
+    eventAt: ((index: number) => number) | null,
+  ): void {
+    for (let next = first; next < end; ) {
+      const chunk = this.chunk(Math.floor(next / FRAMES_PER_CHUNK))
+      const from = next % FRAMES_PER_CHUNK
+      const to = Math.min(FRAMES_PER_CHUNK, from + end - next)
+      if (eventAt !== null) {
+        for (let i = from; i < to; i++) {
+          const at = chunk.eventAt[i] ?? 0
+          if (at > 0) chunk.bytes.write(String(eventAt(next + i - from)), at, 'latin1')
+        }
+      }
+      const start = from === 0 ? 0 : (chunk.ends[from - 1] ?? 0)
+      connection.enqueue(chunk.bytes.subarray(start, chunk.ends[to - 1]))
+      next += to - from
+    }
+  }
+
   /** Returns the chunk with this index, generating chunks up to it as needed. */
   chunk(index: number): Chunk {
     for (;;) {
@@ -54,11 +82,6 @@ export class FrameStore {
       if (chunk !== undefined) return chunk
       this.#goOn()
     }
-  }
-
-  /** Generates the first `count` frames. */
-  prepare(count: number): void {
-    this.chunk(Math.max(0, Math.ceil(count / FRAMES_PER_CHUNK) - 1))
   }
 
   #goOn(): void {

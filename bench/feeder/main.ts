@@ -9,6 +9,7 @@ import { openExchangeServer } from '../../src/sandbox/simulator/exchange-server.
 import { ReplayHistory } from '../../src/sandbox/simulator/replay/replay-history.ts'
 import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
 import { StreamServer } from '../../src/sandbox/simulator/server/stream-server.ts'
+import { DepthFrames } from './depth-frames.ts'
 import { type Fed, Feed } from './feed.ts'
 import { FrameStore } from './frame-store.ts'
 
@@ -26,8 +27,8 @@ export type FeederOrder =
 /** In market time. */
 const MARKET_MESSAGES_A_SECOND = 5000
 
-const timeUnit = parseTimeUnit(process.argv[2]) ?? 'microsecond'
-const symbols = process.argv.slice(3)
+const [frameKind, unit, ...symbols] = process.argv.slice(2)
+const timeUnit = parseTimeUnit(unit) ?? 'microsecond'
 const clock = systemClock()
 const streams = new StreamServer({
   source: 'bench',
@@ -36,14 +37,17 @@ const streams = new StreamServer({
   clock,
 })
 const past = new ReplayHistory(symbols)
-const exchange = await openExchangeServer({ portWaitMs: 0 }, { streams, past, books: null, faultSeed: 1 })
-const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND, timeUnit)
-const feed = new Feed(frames, async () => first(await clients(1)), clock)
+const depth = frameKind === 'depth' ? new DepthFrames(symbols, timeUnit, clock) : null
+const exchange = await openExchangeServer({ portWaitMs: 0 }, { streams, past, books: depth, faultSeed: 1 })
+const frames = depth ?? new FrameStore(symbols, MARKET_MESSAGES_A_SECOND, timeUnit)
+// A connection subscribes to the last of many streams some time after the first.
+const client = async () => first(await clients(1, depth === null ? 1 : symbols.length))
+const feed = new Feed(frames, client, clock)
 
-/** Waits until this many clients have subscribed. */
-async function clients(count: number): Promise<StreamConnection[]> {
+/** Waits until this many clients have subscribed to so many streams each. */
+async function clients(count: number, most = 1): Promise<StreamConnection[]> {
   for (;;) {
-    const all = [...streams.connections].filter((connection) => connection.streams.size > 0)
+    const all = [...streams.connections].filter((connection) => connection.streams.size >= most)
     if (all.length >= count) return all
     await new Promise<void>((resolve) => clock.schedule(10, resolve))
   }
