@@ -8,7 +8,7 @@ import {
 } from '../src/foundation/order-book/book-at.ts'
 import type { SideName } from '../src/foundation/order-book/order-book.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import type { BookHistory } from '../src/sandbox/simulator/market/book-history.ts'
+import type { BookHistory, BookSnapshot } from '../src/sandbox/simulator/market/book-history.ts'
 import { Random } from '../src/sandbox/simulator/market/random.ts'
 import { type Figures, figuresOf } from './figures.ts'
 import { type HorizonFigures, horizonFigures, type Width } from './horizons.ts'
@@ -44,7 +44,7 @@ interface Sources {
 }
 
 /** A diff comes every 100 ms, so by then a later one would have been due. */
-const CUT_MS = 102
+export const CUT_MS = 102
 const ALL_LEVELS = 1_000_000
 const SHOWN = 5
 const SIDES = ['bids', 'asks'] as const satisfies readonly SideName[]
@@ -87,12 +87,17 @@ export async function checkBooks(instants: readonly BookInstant[], sources: Sour
       if (problem !== null) report(problem)
       continue
     }
-    const compared = compare(book, { symbol, timeMs }, sources.truth)
+    // In the order of time: the exchange continues from the book before.
+    const due = sources.truth.book(symbol, { timeMs: timeMs - CUT_MS }, 0).lastUpdateId
+    const { lastUpdateId } = book.at
+    const updateId = Math.max(due, lastUpdateId)
+    const compared = compare(book, sources.truth.book(symbol, { updateId }, ALL_LEVELS))
     levels += compared.levels
-    wrongLevels += compared.wrong.length
-    if (compared.wrong.length > 0)
+    if (lastUpdateId < due) report(`it ends with update ${lastUpdateId}, although ${due} was due`)
+    else if (compared.wrong.length > 0) {
+      wrongLevels += compared.wrong.length
       report(`${compared.wrong.length} wrong levels, ${compared.wrong.slice(0, SHOWN).join(', ')}`)
-    if (compared.problem !== null) report(compared.problem)
+    }
     widths.push(widthOf(book, timeMs))
   }
   if (instants.length === 0) violations.push('No order book is stored.')
@@ -109,11 +114,8 @@ export async function checkBooks(instants: readonly BookInstant[], sources: Sour
 /** Share of the books that must have 100 levels on both sides inside their horizons. */
 const ENOUGH = 0.95
 
-function compare(book: BookAt, { symbol, timeMs }: BookInstant, truth: BookHistory) {
-  // In the order of time: the exchange continues from the book before.
-  const due = truth.book(symbol, { timeMs: timeMs - CUT_MS }, 0).lastUpdateId
-  const updateId = Math.max(due, book.at.lastUpdateId)
-  const expected = truth.book(symbol, { updateId }, ALL_LEVELS)
+/** Compares the levels inside the horizon, and those known outside it, with the true ones. */
+export function compare(book: BookAt, expected: Pick<BookSnapshot, SideName>) {
   const wrong: string[] = []
   let levels = 0
   for (const name of SIDES) {
@@ -136,26 +138,25 @@ function compare(book: BookAt, { symbol, timeMs }: BookInstant, truth: BookHisto
       if (real !== plain(quantity)) wrong.push(`${name} ${price} outside has ${quantity}, expected ${real}`)
     }
   }
-  const isOld = book.at.lastUpdateId < due
-  return {
-    levels,
-    wrong: isOld ? [] : wrong,
-    problem: isOld ? `it ends with update ${book.at.lastUpdateId}, although ${due} was due` : null,
-  }
+  return { levels, wrong }
 }
 
-/** Returns why a refusal is not right; null if it is. */
-function unexplained(refusal: BookRefusal, lost: readonly IdRange[]): string | null {
+/**
+ * Returns why a refusal is not right; null if it is.
+ *
+ * @param isOver whether the recording of these ids has ended, so that no snapshot may follow
+ */
+export function unexplained(refusal: BookRefusal, lost: readonly IdRange[], isOver = false): string | null {
   const said = describeRefusal(refusal)
   switch (refusal.reason) {
     case 'hole': {
       if (refusal.missing === null) return `${said}, but they did not`
       const { from, to } = refusal.missing
       if (subtract([{ from, to }], lost).length > 0) return `${said}, which is not in the ledger`
-      return refusal.next === null ? `${said}, although the recording continued` : null
+      return refusal.next === null && !isOver ? `${said}, although the recording continued` : null
     }
     case 'no anchor':
-      return refusal.next === null ? said : null
+      return refusal.next === null && !isOver ? said : null
     case 'outside the horizon':
     case 'nothing recorded':
     case 'not recorded yet':

@@ -82,7 +82,7 @@ export async function checkDepth(database: Database, evidence: DepthEvidence): P
     totals.holes += lost.length
     totals.lostIds += countIds(lost)
     if (!evidence.isClockRight) continue
-    for (const [reason, count] of reasonsOf(await snapshotsOf(database, symbol), lost, evidence.starts))
+    for (const [reason, count] of reasonsOf(await snapshotsOf(database, symbol, evidence.starts), lost))
       snapshots[reason] = (snapshots[reason] ?? 0) + count
   }
   if (snapshots.none !== undefined)
@@ -112,15 +112,20 @@ async function depthHoles(database: Database, symbol: string): Promise<Hole[]> {
   return rows
 }
 
-async function snapshotsOf(database: Database, symbol: string): Promise<Snapshot[]> {
+async function snapshotsOf(
+  database: Database,
+  symbol: string,
+  starts: readonly number[],
+): Promise<Snapshot[]> {
   const best = (side: string) => `(SELECT price::float8 FROM unpack_levels(${side}) LIMIT 1)`
-  const { rows } = await database.query<Snapshot>(
-    `SELECT last_update_id::float8 AS id, level_limit AS "limit", (extract(epoch FROM ingestion_timestamp) * 1000)::float8 AS "receivedMs",
+  const { rows } = await database.query<Omit<Snapshot, 'process'>>(
+    `SELECT last_update_id::float8 AS id, level_limit AS "limit", (extract(epoch FROM ingestion_timestamp) * 1000)::float8 AS "takenMs",
        ${best('bids')} AS "bestBid", ${best('asks')} AS "bestAsk", bid_horizon::float8 AS "bidEdge", ask_horizon::float8 AS "askEdge"
      FROM depth_snapshots WHERE symbol = $1 AND kind = 'rest' ORDER BY ingestion_timestamp`,
     [symbol],
   )
-  return rows
+  const processAt = (timeMs: number) => starts.filter((atMs) => atMs <= timeMs).length
+  return rows.map((row) => ({ ...row, process: processAt(row.takenMs) }))
 }
 
 function isNear(hole: Window, fault: Window): boolean {

@@ -5,7 +5,9 @@ export interface Snapshot {
   /** Its `lastUpdateId`. */
   readonly id: number
   readonly limit: number
-  readonly receivedMs: number
+  /** The process of ingestion that requested it: a new one does not know the snapshots of the one before. */
+  readonly process: number
+  readonly takenMs: number
   readonly bestBid: number | null
   readonly bestAsk: number | null
   readonly bidEdge: number | null
@@ -18,9 +20,10 @@ export interface Snapshot {
  * - `restart`: the first one of a process of ingestion
  * - `deeper`: more levels than those before
  * - `edge`: the price had come near the edge of the one before
+ * - `age`: the one before was old
  * - `none`: none of these
  */
-export type SnapshotReason = 'start' | 'hole' | 'restart' | 'deeper' | 'edge' | 'none'
+export type SnapshotReason = 'start' | 'hole' | 'restart' | 'deeper' | 'edge' | 'age' | 'none'
 
 /** Ingestion requests a snapshot when a quarter of a side is left; the price moves on until it is taken. */
 const NEAR = 0.3
@@ -30,23 +33,22 @@ const NEAR = 0.3
  *
  * @param snapshots in the order of receipt
  * @param lost update ids that no stored diff covers, in order
- * @param starts of ingestion's processes
+ * @param oldMs age at which a snapshot may be replaced
  */
 export function reasonsOf(
   snapshots: readonly Snapshot[],
   lost: readonly IdRange[],
-  starts: readonly number[],
+  oldMs = Number.POSITIVE_INFINITY,
 ): Map<SnapshotReason, number> {
   const counts = new Map<SnapshotReason, number>()
   const chains = new Set<number>()
   const taken = new Map<string, Snapshot[]>()
   for (const snapshot of snapshots) {
     const chain = lost.filter(({ to }) => to <= snapshot.id).length
-    // A new process does not know the snapshots of the one before.
-    const process = starts.filter((atMs) => atMs <= snapshot.receivedMs).length
-    const before = taken.get(`${chain} ${process}`) ?? []
-    taken.set(`${chain} ${process}`, [...before, snapshot])
-    const reason = before.length > 0 ? laterReason(snapshot, before) : firstReason(chain, chains)
+    const key = `${chain} ${snapshot.process}`
+    const before = taken.get(key) ?? []
+    taken.set(key, [...before, snapshot])
+    const reason = before.length > 0 ? laterReason(snapshot, before, oldMs) : firstReason(chain, chains)
     chains.add(chain)
     counts.set(reason, (counts.get(reason) ?? 0) + 1)
   }
@@ -60,7 +62,7 @@ function firstReason(chain: number, chains: ReadonlySet<number>): SnapshotReason
 }
 
 /** @param before the earlier ones of the process since the last lost update */
-function laterReason(snapshot: Snapshot, before: readonly Snapshot[]): SnapshotReason {
+function laterReason(snapshot: Snapshot, before: readonly Snapshot[], oldMs: number): SnapshotReason {
   const last = before.at(-1)
   if (snapshot.limit > Math.max(...before.map(({ limit }) => limit))) return 'deeper'
   if (last === undefined) return 'none'
@@ -68,7 +70,8 @@ function laterReason(snapshot: Snapshot, before: readonly Snapshot[]): SnapshotR
     roomLeft(last.bestBid, last.bidEdge, snapshot.bestBid),
     roomLeft(last.bestAsk, last.askEdge, snapshot.bestAsk),
   )
-  return left < NEAR ? 'edge' : 'none'
+  if (left < NEAR) return 'edge'
+  return snapshot.takenMs - last.takenMs >= oldMs ? 'age' : 'none'
 }
 
 function roomLeft(best: number | null, edge: number | null, price: number | null): number {

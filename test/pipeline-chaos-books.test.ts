@@ -102,17 +102,19 @@ test('books with fewer than 100 levels are counted, and the narrower side decide
   )
 })
 
-test('a snapshot is explained by a start, lost updates, a new process, more levels, or a near edge', () => {
+test('a snapshot is explained by a start, lost updates, a new process, more levels, a near edge, or its age', () => {
   const snapshot = (id: number, limit: number, more: Partial<Snapshot> = {}): Snapshot => ({
-    ...{ id, limit, receivedMs: id, bestBid: 100, bestAsk: 101, bidEdge: 50, askEdge: 151, ...more },
+    ...{ id, limit, process: id < 40 ? 1 : 2, takenMs: id },
+    ...{ bestBid: 100, bestAsk: 101, bidEdge: 50, askEdge: 151, ...more },
   })
   const reasons = (snapshots: Snapshot[]) =>
-    Object.fromEntries(reasonsOf(snapshots, [{ from: 11, to: 20 }], [0, 40]))
+    Object.fromEntries(reasonsOf(snapshots, [{ from: 11, to: 20 }], 9))
   assert.deepEqual(reasons([snapshot(5, 500), snapshot(6, 5000), snapshot(20, 500)]), {
     ...{ start: 1, deeper: 1, hole: 1 },
   })
   assert.deepEqual(reasons([snapshot(21, 500), snapshot(41, 500)]), { hole: 1, restart: 1 })
   assert.deepEqual(reasons([snapshot(5, 500), snapshot(6, 500, { bestBid: 60 })]), { start: 1, edge: 1 })
+  assert.deepEqual(reasons([snapshot(21, 500), snapshot(30, 500)]), { hole: 1, age: 1 })
   // A new process begins with fewer levels, too.
   const restarted = [snapshot(21, 500), snapshot(22, 5000), snapshot(41, 500), snapshot(42, 5000)]
   assert.deepEqual(reasons(restarted), { hole: 1, deeper: 2, restart: 1 })

@@ -25,6 +25,14 @@ export const CIRCUMSTANCES = {
   'cluster day': { ...DAY, clusterFaults: true },
   /** An exchange that lists, halts and delists symbols, has maintenance, and gives unexpected answers. */
   'exchange day': { ...DAY, exchangeFaults: true },
+  /** Three hours of rollovers, and faults that lose no frame: nothing may be missing. */
+  rollovers: {
+    ...HALF_AN_HOUR,
+    virtualMs: 3 * 3_600_000,
+    faultEveryMs: 300_000,
+    isLossless: true,
+    depth: true,
+  },
 } satisfies Record<string, Omit<WorldOptions, 'seed'>>
 
 export type Circumstance = keyof typeof CIRCUMSTANCES

@@ -11,7 +11,7 @@ import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
-import type { MarketEvent, TrueQuote } from './market.ts'
+import { CUTS, type DepthUpdate, type MarketEvent, type TrueQuote } from './market.ts'
 import { StallWatch } from './stalls.ts'
 
 const PING_EVERY_MS = 20_000
@@ -56,6 +56,8 @@ export class SimulatedExchange implements FaultListener {
   #otherUnitUntilMs = 0
   /** Whether a stream may be silent now, because its symbol does not trade. */
   mayBeQuiet: (stream: string) => boolean = () => false
+  /** Called when a process has read an update of an order book. */
+  onUpdateRead: (life: LifeClock, update: DepthUpdate) => void = () => {}
 
   constructor(clock: VirtualClock, random: Random) {
     this.#clock = clock
@@ -219,9 +221,11 @@ export class SimulatedExchange implements FaultListener {
   #write(connection: Connection, events: readonly MarketEvent[]): void {
     const frames: Buffer[] = []
     const quotes: TrueQuote[] = []
+    const updates: DepthUpdate[] = []
     let longestDelayMs = 0
-    for (const { stream, frame, quote } of events) {
+    for (const { stream, frame, quote, update } of events) {
       if (!connection.streams.has(stream)) continue
+      if (update !== null && update.cut !== cutOf(connection)) continue
       const { copies, garbage, delayMs, lostTo } = fateOf(
         { connectionId: connection.id, stream },
         this.book,
@@ -234,6 +238,7 @@ export class SimulatedExchange implements FaultListener {
       for (let copy = 0; copy < copies; copy++)
         frames.push(this.sendsOtherUnit && copy === 0 ? inMicroseconds(frame) : frame)
       if (garbage.length > 0) frames.push(frame.subarray(0, frame.length - 7))
+      if (update !== null && fate === FATE.sent) updates.push(update)
       if (quote === null) continue
       quote.fate = both(quote.fate, fate)
       if (fate === FATE.sent) quotes.push(quote)
@@ -241,6 +246,8 @@ export class SimulatedExchange implements FaultListener {
     if (frames.length === 0) return
     const read = () => {
       for (const frame of frames) if (connection.state === 'open') connection.events.onFrame(frame)
+      if (connection.state === 'open')
+        for (const update of updates) this.onUpdateRead(connection.life, update)
     }
     this.#arrive(connection, read, { delayMs: longestDelayMs, onLost: () => loseOnTheWay(quotes) })
   }
@@ -326,6 +333,11 @@ export class SimulatedExchange implements FaultListener {
     if (others) return
     this.stalls.silencedSince(connection.openedAtMs)
   }
+}
+
+/** Consecutive connections often get the same updates of order books, and often not. */
+function cutOf({ id }: Connection): (typeof CUTS)[number] {
+  return id % 3 === 0 ? CUTS[1] : CUTS[0]
 }
 
 function inMicroseconds(frame: Buffer): Buffer {

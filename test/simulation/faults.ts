@@ -1,3 +1,4 @@
+import type { SequencedType } from '../../src/foundation/market/event.ts'
 import type { FaultRequest } from '../../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { BrokerState } from './cluster/broker.ts'
@@ -80,12 +81,15 @@ const KINDS: readonly FaultKind[] = [
     exchange.add(kind === 'refuse' ? { kind, how: 'reset', forMs } : { kind, forMs })
     exchange.add(CUT)
   }),
-  ofExchange('stall of a stream', 4, (random) => ({
-    kind: 'stall',
-    stream: `${random.pick(['btcusdt', 'ethusdt'])}@${random.pick(['trade', 'aggTrade', 'bookTicker'])}`,
-    healedBy: random.pick(['resubscribe', 'reconnect']),
-    forMs: drawnMs(random, 5, 1800),
-  })),
+  fault('stall of a stream', 4, ({ exchange, market }, random) => {
+    const types = ['trade', 'aggTrade', 'bookTicker', ...(market.hasBooks ? ['depth@100ms'] : [])]
+    exchange.add({
+      kind: 'stall',
+      stream: `${random.pick(['btcusdt', 'ethusdt'])}@${random.pick(types)}`,
+      healedBy: random.pick(['resubscribe', 'reconnect']),
+      forMs: drawnMs(random, 5, 1800),
+    })
+  }),
   ofExchange('stall of a connection', 2, (random) => ({
     kind: 'stall',
     pings: !random.chance(0.5),
@@ -140,7 +144,8 @@ const KINDS: readonly FaultKind[] = [
   fault('ids restart', 1, ({ market, stored }, random) => {
     const symbol = random.pick(market.symbols)
     // One restart at a time: one that began and ended while ingestion was down leaves no trace.
-    const isKnown = (['trade', 'aggTrade'] as const).every((type) =>
+    const types: SequencedType[] = ['trade', 'aggTrade', ...(market.hasBooks ? ['depth' as const] : [])]
+    const isKnown = types.every((type) =>
       stored.streams.has(`${symbol} ${type} ${market.current(symbol, type).epoch}`),
     )
     if (isKnown) market.restartIds(symbol)
@@ -241,12 +246,21 @@ const EXCHANGE: readonly FaultKind[] = [
 /** Limit of listed symbols per run, so that a day does not grow without bound. */
 const MAX_SYMBOLS = 12
 
+const LOSSLESS = new Set([
+  'frames twice',
+  'delayed connection',
+  'serverShutdown',
+  'REST with Retry-After',
+  'REST in error',
+])
+
 /** Draws a fault and carries it out, within a burst of events. @returns its name */
 export function strike(world: World, random: Random): string {
-  const { clusterFaults, exchangeFaults, seed } = world.options
+  const { clusterFaults, exchangeFaults, isLossless, seed } = world.options
   const cluster = clusterFaults === true ? CLUSTER : []
   const exchange = exchangeFaults === true ? EXCHANGE : seed % 10 === 9 ? REFUSALS : []
-  const kinds = [...KINDS, ...cluster, ...exchange]
+  const all = [...KINDS, ...cluster, ...exchange]
+  const kinds = isLossless === true ? all.filter(({ name }) => LOSSLESS.has(name)) : all
   let at = random.next() * kinds.reduce((sum, { weight }) => sum + weight, 0)
   const kind = kinds.find(({ weight }) => {
     at -= weight

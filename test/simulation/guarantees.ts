@@ -1,5 +1,6 @@
 import type { Gap } from '../../src/foundation/market/gap.ts'
-import { countIds, type IdRange, subtract } from '../../src/foundation/market/id-ranges.ts'
+import { countIds, type IdRange, normalise, subtract } from '../../src/foundation/market/id-ranges.ts'
+import { bookViolations } from './books.ts'
 import { FATE } from './fates.ts'
 import type { TrueQuote, TrueSequence } from './market.ts'
 import { wrongReceipts } from './receipts.ts'
@@ -17,18 +18,21 @@ const ENTERED_WITHIN_MS = 900_000
 const NOTICED_WITHIN_MS = 900_000
 
 /** Returns the violations of a run that is quiet, one sentence each, with clauses of the specification. */
-export function violations(world: World): string[] {
+export async function violations(world: World): Promise<string[]> {
   return [
     ...world.complaints,
     ...world.kafka.cluster.complaints,
     ...world.exchange.complaints,
     ...world.rest.complaints,
     ...world.stored.corrupt,
+    ...world.stored.books.rejected,
     ...world.market.sequences.flatMap((sequence) => completeness(world, sequence)),
     ...world.market.symbols.flatMap((symbol) => outages(world, symbol)),
     ...[...world.stored.streams.values()].flatMap((stream) => [...once(stream), ...order(world, stream)]),
     ...wrongReceipts(world),
     ...stalls(world),
+    ...needlessRows(world),
+    ...(await bookViolations(world)),
   ]
 }
 
@@ -36,9 +40,10 @@ export function violations(world: World): string[] {
 function completeness(world: World, sequence: TrueSequence): string[] {
   const { symbol, type, epoch } = sequence
   const name = `${symbol} ${type} ${epoch}`
-  const stored = world.stored.streams.get(name)?.events.map(({ id }) => id) ?? []
+  const stored =
+    world.stored.streams.get(name)?.events.map(({ firstId: from, id: to }) => ({ from, to })) ?? []
   if (stored.length === 0) return []
-  const present = rangesOf(stored)
+  const present = normalise(stored)
   const gaps = [...world.ledger.values()].filter(
     (gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch && gap.from_id !== null,
   )
@@ -76,7 +81,8 @@ function shared(ranges: readonly IdRange[]): IdRange[] {
 /** Ids that may be abandoned: those that REST never shows, and those of an ended sequence. */
 function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange[] {
   const all = { from: 0, to: Number.MAX_SAFE_INTEGER }
-  if (isOver) return [all]
+  // Past updates of order books cannot be fetched.
+  if (isOver || sequence.type === 'depth') return [all]
   const neverWere = { from: 0, to: sequence.firstId - 1 }
   const holes = world.exchange.book
     .active('restHole')
@@ -127,12 +133,13 @@ function isExcused(fate: number, stalls: StallWatch): boolean {
 
 /** G3: no event is stored twice by one instance, unless a leader had forgotten it or its producer. */
 function once({ symbol, type, epoch, events }: StoredStream): string[] {
-  const seen = new Map<number, StoredEvent>()
-  const twice: number[] = []
+  const seen = new Map<string, StoredEvent>()
+  const twice: string[] = []
   for (const event of events) {
-    const before = seen.get(event.id)
-    if (before?.incarnation === event.incarnation && before.excuses.size === 0) twice.push(event.id)
-    seen.set(event.id, event)
+    const ids = `${event.firstId}..${event.id}`
+    const before = seen.get(ids)
+    if (before?.incarnation === event.incarnation && before.excuses.size === 0) twice.push(ids)
+    seen.set(ids, event)
   }
   return twice.length === 0
     ? []
@@ -171,18 +178,14 @@ function stalls({ exchange }: World): string[] {
   ]
 }
 
-function asRange({ from_id, to_id }: Gap): IdRange {
-  return { from: from_id ?? 0, to: to_id ?? 0 }
+/** R2, D2: where no frame is lost, no rollover enters anything into the ledger. */
+function needlessRows({ options, ledger }: World): string[] {
+  if (options.isLossless !== true) return []
+  return [...ledger.values()].map(({ gap_id, cause }) => `R2 ${gap_id} (${cause}), but no frame was lost`)
 }
 
-function rangesOf(ids: readonly number[]): IdRange[] {
-  const ranges: Array<{ from: number; to: number }> = []
-  for (const id of Float64Array.from(ids).sort()) {
-    const last = ranges.at(-1)
-    if (last !== undefined && id <= last.to + 1) last.to = id
-    else ranges.push({ from: id, to: id })
-  }
-  return ranges
+function asRange({ from_id, to_id }: Gap): IdRange {
+  return { from: from_id ?? 0, to: to_id ?? 0 }
 }
 
 function named(what: string, ranges: readonly IdRange[]): string[] {

@@ -39,8 +39,9 @@ async function live(name: (typeof NAMES)[number], seed: number): Promise<Lived> 
   }
   const world = new World({ ...CIRCUMSTANCES[name], seed })
   await world.run()
-  const { rollovers, backfilled, faults, market } = world
-  return { found: violations(world), events: market.events, faults, counts: { rollovers, backfilled } }
+  const { rollovers, backfilled, bookCounts, faults, market } = world
+  const found = await violations(world)
+  return { found, events: market.events, faults, counts: { rollovers, backfilled, ...bookCounts } }
 }
 
 const command = new Command('simulation')

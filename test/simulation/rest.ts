@@ -1,6 +1,9 @@
+import { type BookOutcome, DEPTH_WEIGHTS, type FetchBook } from '../../src/foundation/binance/depth-rest.ts'
 import { refusalOf } from '../../src/foundation/binance/refusal.ts'
+import type { NoAnswer } from '../../src/foundation/binance/rest-answer.ts'
 import type { FetchTrades, RestOutcome, RestTrade } from '../../src/foundation/binance/trade-rest.ts'
 import { restOf } from '../../src/foundation/market/event.ts'
+import type { SideName } from '../../src/foundation/order-book/order-book.ts'
 import { FaultyHistory } from '../../src/sandbox/simulator/faults/fault-history.ts'
 import type { FaultRegistry } from '../../src/sandbox/simulator/faults/fault-registry.ts'
 import { requestFate } from '../../src/sandbox/simulator/faults/fault-rest.ts'
@@ -62,24 +65,35 @@ export class SimulatedRest {
   }
 
   /** REST as seen by one process. */
-  fetchTrades(life: LifeClock): FetchTrades {
+  access(life: LifeClock): { readonly fetchTrades: FetchTrades; readonly fetchBook: FetchBook } {
     const spent: Array<{ readonly atMs: number; readonly weight: number }> = []
     let bannedUntilMs = 0
-    return (request) => {
+    const ask = <Outcome extends RestOutcome | BookOutcome>(
+      weight: number,
+      answer: () => Outcome,
+    ): Promise<Outcome> => {
       const nowMs = this.#clock.monotonicMs()
-      spent.push({ atMs: nowMs, weight: restOf(request.type).weight })
+      spent.push({ atMs: nowMs, weight })
       while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000 - ROUNDING_MS) spent.shift()
-      if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#shown.weightPerMinute)
+      if (spent.reduce((sum, one) => sum + one.weight, 0) > this.#shown.weightPerMinute)
         this.complaints.push('more weight per minute than REST_WEIGHT_PER_MINUTE')
       if (nowMs + ROUNDING_MS < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
       return new Promise((resolve) => {
         life.schedule(this.#random.between(30, 500), () => {
-          const outcome = this.#answer(request)
+          const outcome = answer()
           if (outcome.kind === 'refused')
             bannedUntilMs = this.#clock.monotonicMs() + (outcome.refusal.retryAfterMs ?? 0)
           resolve(outcome)
         })
       })
+    }
+    return {
+      fetchTrades: (request) => ask(restOf(request.type).weight, () => this.#trades(request)),
+      fetchBook: (symbol, limit) => {
+        const weight = DEPTH_WEIGHTS.find((one) => one.limit === limit)?.weight
+        if (weight === undefined) throw new Error(`No weight of ${limit} levels`)
+        return ask(weight, () => this.#book(symbol, limit))
+      },
     }
   }
 
@@ -87,8 +101,33 @@ export class SimulatedRest {
     return this.#clock.monotonicMs() < (this.#oddities.get(oddity) ?? 0)
   }
 
-  #answer({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0]): RestOutcome {
-    const { answer } = requestFate(`/api/v3/${restOf(type).path}?symbol=${symbol}`, this.#shown.book)
+  #trades({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0]): RestOutcome {
+    const noAnswer = this.#noAnswer(restOf(type).path, symbol)
+    if (noAnswer !== null) return noAnswer
+    this.#visibleMs = Math.floor(this.#clock.wallMicros() / 1000) - this.#random.between(0, 3000)
+    // Absent ids, and those not yet in its database, are at the end.
+    const query = fromId === null ? { limit: 500 } : { fromId, limit }
+    const rows = this.#history.events(type, symbol, query).slice(-limit)
+    return { kind: 'rows', rows: rows.map(rowOf), usedWeight: 0 }
+  }
+
+  /** A book, sometimes of long ago. */
+  #book(symbol: string, limit: number): BookOutcome {
+    const noAnswer = this.#noAnswer('depth', symbol)
+    if (noAnswer !== null) return noAnswer
+    const lagMs = this.#random.between(0, this.#random.chance(0.05) ? 60_000 : 3000)
+    const { market } = this.#shown
+    const trueBook = market.book(symbol)
+    const position = trueBook.positionAt(Math.floor(this.#clock.wallMicros() / 1000) - lagMs)
+    const levels = (side: SideName) =>
+      trueBook.levels(side, position, limit).map(([price, quantity]): [string, string] => [price, quantity])
+    const { id: lastUpdateId } = market.updateAt(symbol, position)
+    return { kind: 'book', book: { lastUpdateId, bids: levels('bids'), asks: levels('asks') }, usedWeight: 0 }
+  }
+
+  /** Why there is no answer at the moment; null if there is one. */
+  #noAnswer(path: string, symbol: string): NoAnswer | null {
+    const { answer } = requestFate(`/api/v3/${path}?symbol=${symbol}`, this.#shown.book)
     if (answer === 'reset') return { kind: 'failed', reason: 'reset' }
     if (answer !== 'as usual') {
       const { status, headers, body } = answer
@@ -97,11 +136,7 @@ export class SimulatedRest {
     if (this.#isOdd('other unit')) return { kind: 'failed', reason: 'REST gives times in microseconds' }
     if (this.#history.status(symbol) === null)
       return { kind: 'refused', refusal: refusalOf(400, null, '{"code":-1121,"msg":"Invalid symbol."}', 0) }
-    this.#visibleMs = Math.floor(this.#clock.wallMicros() / 1000) - this.#random.between(0, 3000)
-    // Absent ids, and those not yet in its database, are at the end.
-    const query = fromId === null ? { limit: 500 } : { fromId, limit }
-    const rows = this.#history.events(type, symbol, query).slice(-limit)
-    return { kind: 'rows', rows: rows.map(rowOf), usedWeight: 0 }
+    return null
   }
 }
 

@@ -7,18 +7,25 @@ import type { IngestionStatus } from '../../src/foundation/telemetry/status.ts'
 import { type IngestionConfig, ingestionConfig } from '../../src/ingestion/config.ts'
 import { CLOCK_LIMITS, type ClockLimits } from '../../src/ingestion/messages/receipt-clock.ts'
 import { Ingestion } from '../../src/ingestion/service.ts'
-import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
+import { hash32, mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
 import { LifeClock } from '../support/life-clock.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { WallClock } from '../support/wall-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
 import { strike } from './faults.ts'
 import { type Appended, type Copies, type KafkaOptions, SimulatedKafka } from './kafka.ts'
-import { Market } from './market.ts'
+import { type DepthUpdate, Market } from './market.ts'
 import { SimulatedRest } from './rest.ts'
 import { StoredEvents } from './stored-events.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', depth: 'o', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+/** The topic of which messages are lost or doubled. */
+const PLANTED = {
+  lose: TOPICS.trades,
+  double: TOPICS.trades,
+  'lose gap': TOPICS.gaps,
+  'lose update': TOPICS.depth,
+}
 const LOG = pino({ level: 'silent' })
 
 const MINUTE_MS = 60_000
@@ -39,14 +46,21 @@ export interface WorldOptions {
   readonly clusterFaults?: boolean
   /** Records every symbol of an exchange that lists and halts symbols and gives unexpected answers. */
   readonly exchangeFaults?: boolean
+  /** Only faults that lose no frame. */
+  readonly isLossless?: boolean
   /** Most occurrences in a burst around each fault. */
   readonly stormOccurrences: number
   /** Limits other than the real ones: a defect that the checks must find. */
   readonly clockLimits?: ClockLimits
   /** A defect of Kafka that the checks must find. */
   readonly defect?: KafkaOptions['defect']
-  readonly planted?: { readonly kind: 'lose' | 'double' | 'lose gap'; readonly oneIn: number }
+  /** Whether order books are recorded; default: drawn from the seed. */
+  readonly depth?: boolean
+  readonly planted?: { readonly kind: keyof typeof PLANTED; readonly oneIn: number }
 }
+
+/** An update that a process has read from a socket, and when in true time. */
+type ReadUpdate = DepthUpdate & { readonly atMs: number }
 
 /** One process of ingestion. */
 interface Life {
@@ -70,7 +84,7 @@ export class World {
   readonly exchange: SimulatedExchange
   readonly rest: SimulatedRest
   readonly kafka: SimulatedKafka
-  readonly stored = new StoredEvents(TOPICS)
+  readonly stored: StoredEvents
   /** The final state of every gap, as in the table: the highest revision. */
   readonly ledger = new Map<string, Gap>()
   readonly faults: Record<string, number> = {}
@@ -78,7 +92,13 @@ export class World {
   readonly complaints: string[] = []
   /** Symbols that a process saw being listed: they are recorded from their first id. */
   readonly listed = new Set<string>()
-  readonly #config: IngestionConfig
+  /** By its number: when a process started, in true time, and the depth updates that it has read. */
+  readonly processes = new Map<number, { readonly bornMs: number; readonly read: ReadUpdate[] }>()
+  /** By the id of a ledger row: the process that entered it. */
+  readonly enteredBy = new Map<string, number>()
+  readonly config: IngestionConfig
+  /** Books that were compared, refusals and snapshots by reason, and levels. */
+  readonly bookCounts: Record<string, number> = {}
   readonly #random: Random
   readonly #digest = createHash('sha256')
   /** Until when a stream may be unsubscribed, as an `exchangeInfo` answer lacked its symbol. */
@@ -99,13 +119,21 @@ export class World {
     const random = new Random(options.seed, mulberry32)
     this.options = options
     this.#random = random
-    this.#config = configOf(options, random)
+    this.config = configOf(options, random)
     this.exchange = new SimulatedExchange(this.clock, random.fork())
     const earlyOneIn = options.exchangeFaults === true ? 20 : 0
-    this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit, earlyOneIn)
+    // Not of the other draws: those of a seed are the same with and without order books.
+    const bookRandom = hasBooks(options) ? new Random(hash32('books', options.seed), mulberry32) : null
+    const draws = { random: random.fork(), bookRandom, earlyOneIn }
+    this.market = new Market(options.symbols, this.clock, draws, this.exchange.emit)
+    this.stored = new StoredEvents(TOPICS, this.market.hasBooks)
+    this.exchange.onUpdateRead = (life, update) => {
+      const incarnation = this.#lives.find(({ clock }) => clock === life)?.incarnation ?? 0
+      this.processes.get(incarnation)?.read.push({ ...update, atMs: this.#nowMs })
+    }
     this.exchange.mayBeQuiet = (stream) =>
       this.market.isQuiet(stream, QUIET_MS) || this.clock.monotonicMs() < this.#unnamedUntilMs
-    const { restWeightPerMinute: weightPerMinute } = this.#config
+    const { restWeightPerMinute: weightPerMinute } = this.config
     const shown = { market: this.market, book: this.exchange.book, weightPerMinute }
     this.rest = new SimulatedRest(shown, this.clock, random.fork())
     const topics = { topics: Object.values(TOPICS), compacted: TOPICS.checkpoints }
@@ -136,6 +164,11 @@ export class World {
   /** Digest of all messages in Kafka except checkpoints, which contain the random name of their process. */
   get digest(): string {
     return this.#digest.copy().digest('hex')
+  }
+
+  /** True time, milliseconds since the Unix epoch. */
+  get #nowMs(): number {
+    return this.clock.wallMicros() / 1000
   }
 
   /** Nothing starts or ends while the machine sleeps. */
@@ -235,6 +268,7 @@ export class World {
     const clock = new LifeClock(this.clock, this.wall)
     const random = this.#random.fork()
     const incarnation = ++this.#incarnation
+    const rest = this.rest.access(clock)
     const ports = {
       clock,
       random: random.next,
@@ -243,17 +277,18 @@ export class World {
         askRest: () => this.#answer(clock, () => ({ named: 'simulated', timeUnit: null })),
         symbols: () => this.#answer(clock, () => this.#symbols(clock)),
         serverTimeMs: () => this.#answer(clock, () => Math.floor(this.clock.wallMicros() / 1000)),
-        fetchTrades: () => this.rest.fetchTrades(clock),
-        fetchBook: () => () => Promise.reject(new Error('Unexpected request for an order book')),
+        fetchTrades: () => rest.fetchTrades,
+        fetchBook: () => rest.fetchBook,
         openSocket: this.exchange.openSocket(clock),
       },
       kafka: this.kafka.access(clock, incarnation),
     }
-    const ingestion = new Ingestion(this.#config, ports, LOG)
+    const ingestion = new Ingestion(this.config, ports, LOG)
     const overlapped = this.#lives.length > 0
     for (const other of this.#lives) other.overlapped = true
     const life = { clock, ingestion, incarnation, stopping: false, overlapped }
     this.#lives.push(life)
+    this.processes.set(incarnation, { bornMs: this.#nowMs, read: [] })
     ingestion.ended.then((error) => this.#onEnded(life, error), this.#onDefect)
     ingestion.start()
     return life
@@ -325,38 +360,40 @@ export class World {
     // An announcement contains the random name of its process.
     if (gap !== null && RECORDING.safeParse(gap).success) return
     this.#digest.update(value)
-    if (gap !== null) this.#onGap(GAP.parse(gap))
-    else this.stored.add(appended, this.clock.wallMicros() / 1000)
+    if (gap !== null) this.#onGap(GAP.parse(gap), appended.incarnation)
+    else this.stored.add(appended, this.#nowMs)
   }
 
-  #onGap(gap: Gap): void {
+  #onGap(gap: Gap, incarnation: number): void {
     const known = this.ledger.get(gap.gap_id)
-    if (known === undefined || known.revision < gap.revision) this.ledger.set(gap.gap_id, gap)
+    if (known !== undefined && known.revision >= gap.revision) return
+    this.ledger.set(gap.gap_id, gap)
+    this.enteredBy.set(gap.gap_id, incarnation)
   }
 
   #copies(): Copies {
     const { planted } = this.options
     if (planted === undefined) return () => 1
     return (topic) => {
-      const isMine = topic === (planted.kind === 'lose gap' ? TOPICS.gaps : TOPICS.trades)
-      if (!isMine || this.#quiet || this.#random.next() * planted.oneIn >= 1) return 1
+      if (topic !== PLANTED[planted.kind] || this.#quiet || this.#random.next() * planted.oneIn >= 1) return 1
       return planted.kind === 'double' ? 2 : 0
     }
   }
 }
 
-function configOf(
-  { seed, symbols, exchangeFaults, clockLimits = CLOCK_LIMITS }: WorldOptions,
-  random: Random,
-): IngestionConfig {
+function configOf(options: WorldOptions, random: Random): IngestionConfig {
+  const { seed, symbols, exchangeFaults, clockLimits = CLOCK_LIMITS } = options
+  const config = ingestionConfig(loadSettings({}, { cwd: '/nonexistent' }))
   return {
-    ...ingestionConfig(loadSettings({}, { cwd: '/nonexistent' })),
+    ...config,
+    eventTypes: hasBooks(options) ? [...config.eventTypes, 'depth'] : config.eventTypes,
     symbols: exchangeFaults === true ? ['*'] : Object.keys(symbols),
     connectionsPerStream: seed % 4 === 3 ? 2 : 1,
     // Restarts reset it, but a day must have rollovers nevertheless.
     connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
     ...{ wsUrl: 'wss://exchange', restUrl: 'https://exchange', timeUnit: 'millisecond' },
-    restWeightPerMinute: 3000,
+    // With the lower one, snapshots have 1,000 levels, fewer than the books.
+    restWeightPerMinute: hasBooks(options) && seed % 2 === 1 ? 480 : 3000,
     topics: TOPICS,
     compression: 'none',
     lingerMs: 5,
@@ -364,6 +401,11 @@ function configOf(
     queueMaxBytes: random.pick([60_000, 400_000, 64 << 20]),
     clockLimits,
   }
+}
+
+/** One seed in three. */
+function hasBooks({ seed, depth = seed % 3 === 0 }: WorldOptions): boolean {
+  return depth
 }
 
 function unconserved({ counters }: IngestionStatus): string[] {

@@ -122,7 +122,10 @@ export function layoutFrom(cluster: Cluster, { view }: Broker, topics: readonly 
   return { topics: new Map(layouts), brokers: new Map(brokers) }
 }
 
-/** Serves ListOffsets: the oldest offset for −2, the next one for −1. */
+/**
+ * Serves ListOffsets: the oldest offset for −2, the next one for −1. A new leader does not know the next one until its
+ * high watermark reaches what it had when it was elected (KIP-207).
+ */
 export function offsetsFrom(
   cluster: Cluster,
   { node, view }: Broker,
@@ -131,9 +134,9 @@ export function offsetsFrom(
 ): PartitionOffset[] {
   return partitions.flatMap(({ topic, partition }) => {
     const log = cluster.partition(topic, partition)?.logs.get(node)
-    const leads = log !== undefined && view.get(`${topic}/${partition}`)?.leader === node
-    const offset = Number(timestamp === -2n ? 0 : (log?.highWatermark ?? 0))
-    return leads ? [{ topic, partition, offset }] : []
+    if (log === undefined || view.get(`${topic}/${partition}`)?.leader !== node) return []
+    if (timestamp === -2n) return [{ topic, partition, offset: 0 }]
+    return log.highWatermark < log.electedAt ? [] : [{ topic, partition, offset: log.highWatermark }]
   })
 }
 

@@ -197,6 +197,8 @@ export class Partition {
   lead(leader: number): void {
     if (leader === this.leadership.leader) return
     this.leadership = { leader, epoch: this.leadership.epoch + 1 }
+    const log = this.leaderLog
+    if (log !== undefined) log.electedAt = log.end
   }
 
   /** Adds an empty replica. */

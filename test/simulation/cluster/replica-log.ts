@@ -43,6 +43,8 @@ export function readBatch(bytes: Buffer, baseOffset: number, leaderEpoch: number
 export class ReplicaLog {
   readonly batches: StoredBatch[] = []
   highWatermark = 0
+  /** The end of the log when its broker was last elected. */
+  electedAt = 0
 
   get end(): number {
     const last = this.batches.at(-1)
