@@ -3,15 +3,19 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { ArchivedBooks } from '../src/foundation/archive/archived-books.ts'
 import { type BookStore, bookAt, type Instant } from '../src/foundation/order-book/book-at.ts'
-import type { Anchor, BookDiff } from '../src/foundation/order-book/book-rows.ts'
+import type { Anchor, BookDiff, DiffKey } from '../src/foundation/order-book/book-rows.ts'
 import type { Levels } from '../src/foundation/order-book/level-columns.ts'
+import { OrderBook } from '../src/foundation/order-book/order-book.ts'
 import { decimalText } from '../src/foundation/order-book/scaled-units.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { diffOf, type Pair, snapshotOf } from './support/book-rows.ts'
 import { bookStore } from './support/book-store.ts'
+import { RECORDINGS, type RecordedEvent, recordingOf } from './support/recorded-books.ts'
 import { NO_RECORDED_DEPTH, recordedDepth } from './support/recorded-depth.ts'
 import { eventValue, record } from './support/records.ts'
 import { endsOf, HISTORIES, TrueBook } from './support/true-book.ts'
+
+const SEED = Number(process.env['TAPELINE_TEST_SEED'] ?? 19)
 
 /** So that a history is on both sides of midnight. */
 const BEGIN_US = (MIDNIGHT_MS - 40) * 1000
@@ -57,11 +61,16 @@ function movedDiff(diff: BookDiff): BookDiff {
 }
 
 /** Books of the archive and of memory must be the same, or refused with the same words. */
-async function assertSameBooks(archive: ArchiveParts, store: BookStore, instants: readonly Instant[]) {
+async function assertSameBooks(
+  archive: ArchiveParts,
+  store: BookStore,
+  instants: readonly Instant[],
+  Books = ArchivedBooks,
+) {
   const reader = await archive.openReader()
   await reader.read(async (snapshot) => {
     for (const instant of instants) {
-      const archived = new ArchivedBooks(reader.duckDb, snapshot, 'BTCUSDT')
+      const archived = new Books(reader.duckDb, snapshot, 'BTCUSDT')
       assert.deepEqual(await bookAt(archived, instant), await bookAt(store, instant), JSON.stringify(instant))
     }
   })
@@ -101,9 +110,55 @@ test(
         await archive.publish()
         await assertSameBooks(archive, store, instants)
       }),
-      { numRuns: 12, seed: 19 },
+      { numRuns: 12, seed: SEED, endOnFailure: true },
     ),
 )
+
+/** Counts how its books were found. */
+class CountedBooks extends ArchivedBooks {
+  static readonly found = { reduced: 0, refused: 0, replayed: 0 }
+
+  override async bookAfter(anchor: Anchor, last: DiffKey) {
+    const after = await super.bookAfter(anchor, last)
+    const how = after === null ? 'replayed' : after instanceof OrderBook ? 'reduced' : 'refused'
+    CountedBooks.found[how]++
+    return after
+  }
+}
+
+test('O5, O12–O15 books of random recordings, crossed ones too, are those of the same rows in memory', {
+  timeout: 120_000,
+}, async (t) => {
+  await fc.assert(
+    fc.asyncProperty(RECORDINGS, async (random) => {
+      const { early, late, spans } = recordingOf(random)
+      const all = [...early, ...late]
+      const store = bookStore(
+        all.flatMap(({ row }) => ('firstUpdateId' in row ? [row] : [])),
+        all.flatMap(({ row }) => ('firstUpdateId' in row ? [] : [row])),
+      )
+      const instants = spans.flatMap(({ fromMs, toMs }) =>
+        [1, 2, 3, 4].map((i): Instant => {
+          const us = Math.floor(fromMs + ((toMs - fromMs) * i) / 4) * 1000 + 200 * (i % 2)
+          const updateId = Math.floor((us / 1000 - fromMs) % 400)
+          return i % 2 === 0 ? { kind: 'event time', us } : { kind: 'update id', epoch: null, updateId }
+        }),
+      )
+      await using archive = await createArchive()
+      const messages = (events: readonly RecordedEvent[]) =>
+        events.map(({ value, row }) => record(value, null, { epoch: String(row.epoch) }))
+      await archive.add('depth', messages(early))
+      // Some that are archived already.
+      await archive.add('depth', messages([...late, ...early.slice(0, 3)]))
+      await assertSameBooks(archive, store, instants, CountedBooks)
+      await archive.publish()
+      await assertSameBooks(archive, store, instants, CountedBooks)
+    }),
+    { numRuns: 6, seed: SEED, endOnFailure: true },
+  )
+  t.diagnostic(`TAPELINE_TEST_SEED=${SEED} ${JSON.stringify(CountedBooks.found)}`)
+  assert.ok(CountedBooks.found.reduced > CountedBooks.found.replayed)
+})
 
 /** Two connections may have cut a diff alike. */
 function uniqueIn(diffs: readonly BookDiff[]): BookDiff[] {

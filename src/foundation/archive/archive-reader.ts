@@ -61,6 +61,8 @@ export class ArchiveReader {
       threads: availableParallelism(),
     })
     const duckDb = await engine.connect()
+    // Files do not change, and several queries read the same ones.
+    await duckDb.run('SET parquet_metadata_cache = true')
     return new ArchiveReader({ store, mark, engine, duckDb }, ownTemp, signal)
   }
 

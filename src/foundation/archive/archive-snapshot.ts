@@ -125,36 +125,39 @@ export class ArchiveSnapshot implements AsyncDisposable {
    * @throws TapelineError `ARCHIVE` if a list is damaged
    */
   async relation(name: string, range: RowRange = ALL_ROWS): Promise<string> {
-    const table = DAY_TABLES.get(name)
-    if (table === undefined) throw new Error(`The archive has no table ${name}`)
+    const table = tableOf(name)
     const days = await this.days(name, range)
     const settled = days.flatMap(({ list, pending }) => (pending.length > 0 ? [] : filesIn(list, range)))
     const parts = settled.length === 0 ? [] : [`SELECT ${columnsOf(table)} FROM ${await this.#read(settled)}`]
     for (const day of days) if (day.pending.length > 0) parts.push(await this.#merged(table, day, range))
-    const rows = parts.length === 0 ? noRows(table) : parts.join(' UNION ALL ')
-    const conditions = conditionsOf(table, range)
-    return conditions.length === 0 ? rows : `SELECT * FROM (${rows}) WHERE ${conditions.join(' AND ')}`
+    return within(table, range, parts.length === 0 ? noRows(table) : parts.join(' UNION ALL '))
   }
 
   /**
-   * Returns a query of the rows of a day as they are in its files, with the place of their event in the
-   * segments: `_rank` and `_offset`. Rows may be there twice. Null if a published day has late rows, which only
-   * {@link relation} can merge.
+   * Returns a query of the rows of the days that may have rows of a range, as they are in the files: with the
+   * columns of a table and the place of their event, `_rank` and `_offset`. Of the events with one identity,
+   * which {@link relation} has once, the first counts.
+   *
+   * @throws TapelineError `ARCHIVE` if a list is damaged
    */
-  async unmerged(name: string, day: ArchiveDay, range: RowRange): Promise<string | null> {
-    const { date, list, pending } = day
-    const table = DAY_TABLES.get(name)
-    if (table === undefined || (list !== null && pending.length > 0)) return null
-    const files = list === null ? pending : filesIn(list, range)
-    const hasPlaces = list === null && files.length > 0
-    const place = hasPlaces
-      ? 'file_index::BIGINT AS _rank, _offset'
-      : '0::BIGINT AS _rank, 0::BIGINT AS _offset'
-    const from = files.length === 0 ? `(${noRows(table)})` : await this.#read(files)
-    const conditions = [{ symbols: null, ...boundsOf(date) }, range].flatMap((one) =>
-      conditionsOf(table, one),
-    )
-    return `SELECT ${columnsOf(table)}, ${place} FROM ${from} WHERE ${conditions.join(' AND ')}`
+  async placed(name: string, range: RowRange): Promise<string> {
+    const table = tableOf(name)
+    const columns = columnsOf(table)
+    const days = await this.days(name, range)
+    const published = days.flatMap(({ list }) => filesIn(list, range))
+    const parts = []
+    if (published.length > 0)
+      parts.push(
+        `SELECT ${columns}, -1::BIGINT AS _rank, 0::BIGINT AS _offset FROM ${await this.#read(published)}`,
+      )
+    for (const { date, pending } of days)
+      if (pending.length > 0)
+        parts.push(
+          `SELECT ${columns}, file_index::BIGINT AS _rank, _offset FROM ${await this.#read(pending)} WHERE ${isOfDay(table, date)}`,
+        )
+    if (parts.length === 0)
+      parts.push(`SELECT *, 0::BIGINT AS _rank, 0::BIGINT AS _offset FROM (${noRows(table)})`)
+    return within(table, { ...ALL_ROWS, symbols: range.symbols }, parts.join(' UNION ALL '))
   }
 
   /** Returns a query of rows of a table of texts, with the columns of the database's table. */
@@ -179,8 +182,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
   /** The rows of a day with segments that are not in its list. */
   async #merged(table: ArchiveTable, { date, list, pending }: ArchiveDay, range: RowRange): Promise<string> {
     const columns = columnsOf(table)
-    const isOfDay = conditionsOf(table, { symbols: null, ...boundsOf(date) }).join(' AND ')
-    const rows = `SELECT ${columns}, file_index AS _rank, _offset FROM ${await this.#read(pending)} WHERE ${isOfDay}`
+    const rows = `SELECT ${columns}, file_index AS _rank, _offset FROM ${await this.#read(pending)} WHERE ${isOfDay(table, date)}`
     const identity = table.identity.join()
     // Rows of one event share their place.
     const first = `rank() OVER (PARTITION BY ${identity} ORDER BY _rank, _offset) = 1`
@@ -204,9 +206,20 @@ export class ArchiveSnapshot implements AsyncDisposable {
   }
 }
 
-function boundsOf(date: string): Pick<RowRange, 'fromMs' | 'toMs'> {
+function tableOf(name: string): ArchiveTable {
+  const table = DAY_TABLES.get(name)
+  if (table === undefined) throw new Error(`The archive has no table ${name}`)
+  return table
+}
+
+function isOfDay(table: ArchiveTable, date: string): string {
   const fromMs = Date.parse(date)
-  return { fromMs, toMs: fromMs + DAY_MS }
+  return conditionsOf(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS }).join(' AND ')
+}
+
+function within(table: ArchiveTable, range: RowRange, rows: string): string {
+  const conditions = conditionsOf(table, range)
+  return conditions.length === 0 ? rows : `SELECT * FROM (${rows}) WHERE ${conditions.join(' AND ')}`
 }
 
 function touches(date: string, { fromMs, toMs }: RowRange): boolean {

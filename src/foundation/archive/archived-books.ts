@@ -1,4 +1,4 @@
-import type { BookStore, Instant } from '../order-book/book-at.ts'
+import type { Apart, BookStore, Instant } from '../order-book/book-at.ts'
 import {
   type Anchor,
   type AnchorKey,
@@ -6,15 +6,16 @@ import {
   type DiffKey,
   snapshotHorizon,
 } from '../order-book/book-rows.ts'
-import type { ArchiveSnapshot } from './archive-snapshot.ts'
-import type { DuckDb, EngineColumns } from './duckdb.ts'
+import type { OrderBook } from '../order-book/order-book.ts'
+import type { ArchiveSnapshot, RowRange } from './archive-snapshot.ts'
+import { type DuckDb, type EngineColumns, integerAt } from './duckdb.ts'
 import { LEVEL_COLUMNS, LevelRows } from './level-rows.ts'
+import { reducedBook } from './reduced-book.ts'
 import { ARCHIVE_TABLES } from './tables.ts'
 
 const DEPTH = ARCHIVE_TABLES.depth.name
 const SNAPSHOTS = ARCHIVE_TABLES.depthSnapshot.name
 
-const TWO_TO_32 = 2 ** 32
 const MINUTE_MS = 60_000
 const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
@@ -68,7 +69,7 @@ export class ArchivedBooks implements BookStore {
     for (const date of (
       await this.#datesAround(SNAPSHOTS, epoch, (firstId) => firstId <= updateId)
     ).reverse()) {
-      const from = await this.#rows(SNAPSHOTS, dayOf(date))
+      const from = await this.#snapshots(dayOf(date))
       const [key] = await this.#duckDb.rows<AnchorKey & { limit: number }>(
         `SELECT ${ANCHOR_KEY}, level_limit AS "limit" FROM ${from} WHERE ${isBefore} ORDER BY last_update_id DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
       )
@@ -94,7 +95,7 @@ export class ArchivedBooks implements BookStore {
     const isFrom = `epoch = ${epoch} AND last_update_id >= ${updateId}`
     for (const date of await this.#datesAround(SNAPSHOTS, epoch, (_, lastId) => lastId >= updateId)) {
       const [key] = await this.#duckDb.rows<AnchorKey>(
-        `SELECT ${ANCHOR_KEY} FROM ${await this.#rows(SNAPSHOTS, dayOf(date))} WHERE ${isFrom}
+        `SELECT ${ANCHOR_KEY} FROM ${await this.#snapshots(dayOf(date))} WHERE ${isFrom}
          ORDER BY last_update_id, ingestion_timestamp LIMIT 1`,
       )
       if (key !== undefined) return key
@@ -103,40 +104,37 @@ export class ArchivedBooks implements BookStore {
   }
 
   async *diffsFrom(epoch: number, updateId: number): AsyncGenerator<Iterable<BookDiff>> {
+    const relation = await this.#snapshot.relation(DEPTH, this.#range(epoch, updateId))
+    const end = this.#last?.epoch === epoch ? ` AND last_update_id <= ${this.#last.lastUpdateId}` : ''
+    const query = `SELECT ${DIFF_COLUMNS} FROM (${relation})
+      WHERE epoch = ${epoch} AND last_update_id >= ${updateId}${end} ORDER BY ${DIFF_ORDER}`
+    const rows = new DiffRows(epoch)
+    for await (const columns of this.#duckDb.columns(query)) yield rows.read(columns)
+    yield rows.end()
+  }
+
+  async bookAfter(anchor: Anchor, last: DiffKey): Promise<OrderBook | Apart | null> {
+    const { epoch, lastUpdateId, receivedUs } = anchor
+    const receivedMs = Math.floor(receivedUs / 1000)
+    const of = { symbols: [this.#symbol], fromMs: receivedMs, toMs: receivedMs + 1 }
+    const diffs = await this.#snapshot.placed(DEPTH, this.#range(epoch, lastUpdateId))
+    return reducedBook(this.#duckDb, anchor, last, {
+      diffs: `SELECT * FROM (${diffs})
+        WHERE epoch = ${epoch} AND last_update_id > ${lastUpdateId} AND last_update_id <= ${last.lastUpdateId}`,
+      snapshots: await this.#snapshot.relation(SNAPSHOTS, of),
+    })
+  }
+
+  /** Where the diffs from an id on are, up to the last one that is wanted. */
+  #range(epoch: number, updateId: number): RowRange {
     const upTo = this.#last?.epoch === epoch ? this.#last : null
     const anchor =
       this.#anchor?.epoch === epoch && this.#anchor.lastUpdateId <= updateId ? this.#anchor : null
-    const range = {
+    return {
       symbols: [this.#symbol],
       fromMs: anchor === null ? null : anchor.receivedUs / 1000 - CLOCKS_MS,
       toMs: upTo === null ? null : upTo.eventTimeUs / 1000 + CLOCKS_MS,
     }
-    const end = upTo === null ? '' : ` AND last_update_id <= ${upTo.lastUpdateId}`
-    const select = (from: string, place: string, fromId: number) =>
-      `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp), ${place}, ${LEVEL_COLUMNS}
-       FROM (${from}) WHERE epoch = ${epoch} AND last_update_id >= ${fromId}${end}`
-    const rows = new DiffRows(epoch)
-    for (const day of await this.#snapshot.days(DEPTH, range)) {
-      // Files are in the order of event times, which is nearly always that of ids.
-      const files = await this.#snapshot.unmerged(DEPTH, day, range)
-      if (files === null) rows.unorderedId = rows.unorderedId ?? updateId
-      else
-        for await (const columns of this.#duckDb.columns(select(files, '_rank, _offset', updateId))) {
-          yield rows.read(columns)
-          if (rows.unorderedId !== null) break
-        }
-      if (rows.unorderedId !== null) break
-    }
-    if (rows.unorderedId === null) {
-      yield rows.end()
-      return
-    }
-    const sorted = new DiffRows(epoch)
-    const relation = await this.#snapshot.relation(DEPTH, range)
-    const inOrder = `${select(relation, '0::BIGINT, 0::BIGINT', rows.unorderedId)}
-      ORDER BY last_update_id, first_update_id, event_time, side, level`
-    for await (const columns of this.#duckDb.columns(inOrder)) yield sorted.read(columns)
-    yield sorted.end()
   }
 
   async #lastUpTo(instant: Instant): Promise<DiffKey | null> {
@@ -176,14 +174,16 @@ export class ArchivedBooks implements BookStore {
 
   /** Reads the first diff of a window by an order. */
   async #diff(window: Window, condition: string, order: string): Promise<DiffKey | null> {
+    const rows = await this.#snapshot.placed(DEPTH, { symbols: [this.#symbol], ...window })
+    const isInside = `event_time >= make_timestamptz(${Math.floor(window.fromMs * 1000)}) AND event_time < make_timestamptz(${Math.ceil(window.toMs * 1000)})`
     const [key] = await this.#duckDb.rows<DiffKey>(
-      `SELECT ${KEY} FROM ${await this.#rows(DEPTH, window)} WHERE ${condition} ORDER BY ${order} LIMIT 1`,
+      `SELECT ${KEY} FROM (${rows}) WHERE ${isInside} AND ${condition} ORDER BY ${order}, event_time, _rank, _offset LIMIT 1`,
     )
     return key ?? null
   }
 
-  async #rows(table: string, window: Window): Promise<string> {
-    return `(${await this.#snapshot.relation(table, { symbols: [this.#symbol], ...window })})`
+  async #snapshots(window: Window): Promise<string> {
+    return `(${await this.#snapshot.relation(SNAPSHOTS, { symbols: [this.#symbol], ...window })})`
   }
 
   /** Windows that end at a time: short ones first, then whole days with rows. */
@@ -200,10 +200,13 @@ export class ArchivedBooks implements BookStore {
   /** Windows that begin at a time, and a little before it. */
   async *#forwards(ms: number): AsyncGenerator<Window> {
     const fromMs = Math.floor(ms) - MINUTE_MS
-    for (const lengthMs of [2 * MINUTE_MS, HOUR_MS, DAY_MS]) yield { fromMs, toMs: fromMs + lengthMs }
+    const nearMs = fromMs + 2 * MINUTE_MS
+    yield { fromMs, toMs: nearMs }
+    yield { fromMs: nearMs, toMs: nearMs + HOUR_MS }
     for (const date of await this.#snapshot.dates(DEPTH)) {
       const day = dayOf(date)
-      if (day.toMs > fromMs) yield { fromMs: Math.max(fromMs, day.fromMs), toMs: day.toMs }
+      if (day.toMs > nearMs + HOUR_MS)
+        yield { fromMs: Math.max(nearMs + HOUR_MS, day.fromMs), toMs: day.toMs }
     }
   }
 
@@ -235,18 +238,16 @@ export class ArchivedBooks implements BookStore {
   }
 }
 
+/** SQL of the columns that {@link DiffRows} reads, and their order. */
+export const DIFF_COLUMNS = `last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp), ${LEVEL_COLUMNS}`
+export const DIFF_ORDER = 'last_update_id, first_update_id, event_time, side, level'
+
 /** Diffs from rows of levels. A diff and its levels are valid until the next one. */
 export class DiffRows {
-  /** The last update id of a diff that came after one with a higher id; null if all were in order. */
-  unorderedId: number | null = null
   readonly #rows = new LevelRows()
   readonly #epoch: number
   #eventTimeUs = 0
   #receivedUs = 0
-  #rank = 0
-  #offset = 0
-  /** Whether the rows are those of a diff that was there already: it was delivered twice. */
-  #isRepeat = false
 
   constructor(epoch: number) {
     this.#epoch = epoch
@@ -254,40 +255,21 @@ export class DiffRows {
 
   /** Yields the diffs that end in these rows. */
   *read(columns: EngineColumns): Generator<BookDiff> {
-    const keys = [0, 1, 2, 3, 4, 5].map((i) => columns.words(i))
-    const [sides, prices, quantities] = [columns.bytes(6), columns.words(7), columns.words(8)]
-    for (let row = 0; row < columns.rows; row++) {
-      // Nearly always the row before was of the same event.
-      if (row === 0 || !isSameEvent(keys, row)) {
-        yield* this.#begin(keys, row)
-        if (this.unorderedId !== null) return
-      }
-      if (!this.#isRepeat) this.#rows.add(sides[row], prices, quantities, row)
-    }
-  }
-
-  *#begin([lastIds, firstIds, times, receipts, ranks, offsets]: Keys, row: number): Generator<BookDiff> {
     const rows = this.#rows
-    const lastId = integerAt(lastIds, row)
-    const firstId = integerAt(firstIds, row)
-    const rank = integerAt(ranks, row)
-    const offset = integerAt(offsets, row)
-    const timeUs = integerAt(times, row)
-    const isSame = lastId === rows.lastId && firstId === rows.firstId && timeUs === this.#eventTimeUs
-    if (!isSame) {
-      if (rows.lastId >= 0) yield this.#diff()
-      if (lastId < rows.lastId || (lastId === rows.lastId && firstId < rows.firstId)) {
-        this.unorderedId = lastId
-        return
+    const [lastIds, firstIds, times, receipts] = [0, 1, 2, 3].map((i) => columns.words(i))
+    const [sides, prices, quantities] = [columns.bytes(4), columns.words(5), columns.words(6)]
+    for (let row = 0; row < columns.rows; row++) {
+      const lastId = integerAt(lastIds, row)
+      const firstId = integerAt(firstIds, row)
+      const timeUs = integerAt(times, row)
+      if (lastId !== rows.lastId || firstId !== rows.firstId || timeUs !== this.#eventTimeUs) {
+        if (rows.lastId >= 0) yield this.#diff()
+        rows.begin(lastId, firstId)
+        this.#eventTimeUs = timeUs
+        this.#receivedUs = integerAt(receipts, row)
       }
-      rows.begin(lastId, firstId)
-      this.#eventTimeUs = timeUs
-      this.#receivedUs = integerAt(receipts, row)
+      rows.add(sides[row], prices, quantities, row)
     }
-    if (isSame && offset === this.#offset && rank === this.#rank) return
-    this.#isRepeat = isSame
-    this.#offset = offset
-    this.#rank = rank
   }
 
   /** Yields the diff whose end nothing has shown. */
@@ -300,20 +282,6 @@ export class DiffRows {
     const key = { epoch: this.#epoch, firstUpdateId: firstId, lastUpdateId: lastId }
     return { ...key, eventTimeUs: this.#eventTimeUs, receivedUs: this.#receivedUs, bids, asks }
   }
-}
-
-/** Columns of 64 bits: last and first id, event time, receipt, rank and offset. */
-type Keys = readonly Uint32Array[]
-
-/** Whether a row and the one before have the same columns. */
-function isSameEvent(keys: Keys, row: number): boolean {
-  const at = row * 2
-  for (const words of keys) if (words[at] !== words[at - 2] || words[at + 1] !== words[at - 1]) return false
-  return true
-}
-
-function integerAt(words: Uint32Array | undefined, row: number): number {
-  return (words?.[row * 2 + 1] ?? 0) * TWO_TO_32 + (words?.[row * 2] ?? 0)
 }
 
 function dayOf(date: string): Window {

@@ -59,6 +59,11 @@ export interface EngineColumns {
   words(column: number): Uint32Array
 }
 
+/** Returns a BIGINT of a column that is a safe integer. @param words of the column */
+export function integerAt(words: Uint32Array | undefined, row: number): number {
+  return ((words?.[row * 2 + 1] ?? 0) | 0) * TWO_TO_32 + (words?.[row * 2] ?? 0)
+}
+
 /** A temporary table without rows at first. */
 export interface ChunkTable {
   /** Adds the rows of a chunk; nothing of it is kept. */
@@ -71,6 +76,8 @@ export interface DuckDbEngine {
   connect(): Promise<DuckDb>
   close(): void
 }
+
+const TWO_TO_32 = 2 ** 32
 
 const TYPES: Readonly<Record<ColumnKind, DuckDBType>> = {
   time: api.TIMESTAMPTZ,

@@ -1,5 +1,5 @@
 import { isoOfUs } from '../market/time-unit.ts'
-import type { Anchor, AnchorKey, BookDiff, DiffKey } from './book-rows.ts'
+import type { Anchor, AnchorKey, Applied, BookDiff, DiffKey } from './book-rows.ts'
 import { type Level, OrderBook, SIDE_NAMES, type SideName } from './order-book.ts'
 import { scaledOf } from './scaled-units.ts'
 
@@ -33,6 +33,11 @@ export interface BookStore {
    * update id. A diff and its levels are valid until the next one.
    */
   diffsFrom(epoch: number, updateId: number): AsyncIterable<Iterable<BookDiff>>
+  /**
+   * The book of an anchor with the diffs up to one, or where ids are missing: what {@link diffsFrom} leads to,
+   * for a store that finds it faster. Null: it cannot tell.
+   */
+  bookAfter?(anchor: Anchor, last: DiffKey): Promise<OrderBook | Apart | null>
 }
 
 /** What an output says about a side. */
@@ -166,10 +171,8 @@ async function fromAnchor(
   limit: number,
   keep: ((keyframe: Anchor) => void) | null,
 ): Promise<BookAt | BookRefusal> {
-  const book = new OrderBook()
-  book.reset(anchor)
-  const apart = await applyUpTo(book, store, last)
-  if (apart !== null) return refuseApart(store, anchor, apart)
+  const book = (await store.bookAfter?.(anchor, last)) ?? (await bookAfter(store, anchor, last))
+  if (!(book instanceof OrderBook)) return refuseApart(store, anchor, book)
   if (book.updateId !== last.lastUpdateId)
     throw new Error(`Diffs up to ${last.lastUpdateId} are stored, but were read up to ${book.updateId}`)
   const { derivedFrom } = anchor
@@ -199,20 +202,37 @@ async function fromAnchor(
 }
 
 /** Two diffs between which ids are missing; `before` is null if the anchor has the last id before them. */
-interface Apart {
+export interface Apart {
   readonly before: DiffKey | null
   readonly after: DiffKey
 }
 
-/** Applies diffs up to one. @returns where ids are missing; null if none are */
-async function applyUpTo(book: OrderBook, store: BookStore, last: DiffKey): Promise<Apart | null> {
+/** Applies diffs up to one to the book of an anchor. */
+async function bookAfter(store: BookStore, anchor: Anchor, last: DiffKey): Promise<OrderBook | Apart> {
+  const book = new OrderBook()
+  book.reset(anchor)
+  const diffs = store.diffsFrom(anchor.epoch, anchor.lastUpdateId)
+  return (await applyUpTo(last, diffs, (diff) => book.apply(diff))) ?? book
+}
+
+/**
+ * Applies diffs up to one.
+ *
+ * @param diffs in the order of {@link BookStore.diffsFrom}
+ * @returns where ids are missing; null if none are
+ */
+export async function applyUpTo<Diff extends DiffKey>(
+  last: DiffKey,
+  diffs: AsyncIterable<Iterable<Diff>>,
+  apply: (diff: Diff) => Applied,
+): Promise<Apart | null> {
   let before: DiffKey | null = null
   let after: DiffKey | null = null
   let apart = 0
-  for await (const batch of store.diffsFrom(book.epoch, book.updateId)) {
+  for await (const batch of diffs) {
     for (const diff of batch) {
       if (diff.lastUpdateId > last.lastUpdateId) return after === null ? null : { before, after }
-      if (book.apply(diff) === 'hole') {
+      if (apply(diff) === 'hole') {
         // A longer diff that another connection delivered may still close it: it ends later.
         after ??= keyOf(diff)
         if (++apart === MOST_APART) return { before, after }

@@ -1,5 +1,5 @@
 import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.ts'
-import { DiffRows } from '../../foundation/archive/archived-books.ts'
+import { DIFF_COLUMNS, DIFF_ORDER, DiffRows } from '../../foundation/archive/archived-books.ts'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import { LEVEL_COLUMNS, LevelRows } from '../../foundation/archive/level-rows.ts'
 import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
@@ -22,10 +22,10 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
     partChanges: PART_CHANGES,
     async *diffs({ symbol, epoch, afterId, upToId, fromUs, toUs }) {
       const rows = new DiffRows(epoch)
-      const query = `SELECT last_update_id, first_update_id, epoch_us(event_time), epoch_us(ingestion_timestamp), 0::BIGINT, 0::BIGINT, ${LEVEL_COLUMNS}
+      const query = `SELECT ${DIFF_COLUMNS}
         FROM (${await between(DEPTH, symbol, fromUs, toUs)})
         WHERE epoch = ${epoch} AND last_update_id > ${afterId} AND last_update_id <= ${upToId}
-        ORDER BY last_update_id, first_update_id, event_time, side, level`
+        ORDER BY ${DIFF_ORDER}`
       for await (const columns of duckDb.columns(query)) yield rows.read(columns)
       yield rows.end()
     },
