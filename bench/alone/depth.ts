@@ -7,7 +7,9 @@ import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import type { Database } from '../../src/foundation/store/database.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import { createLogger } from '../../src/foundation/telemetry/log.ts'
-import { NO_RECORDED_DEPTH, recordedDepthValues } from '../../test/support/recorded-depth.ts'
+import { NO_RECORDED_DEPTH } from '../../test/support/recorded-depth.ts'
+import { bookCommand, booksOfArchive } from './books.ts'
+import { recordedMarket } from './recorded-market.ts'
 import { timed } from './timed.ts'
 
 const TOPIC_ID = '00000000-0000-4000-8000-000000000003'
@@ -18,7 +20,7 @@ const FETCHED = 200
 
 /**
  * Stores the recorded frames with depth again and again, as the consumer does, from the bytes of their
- * messages to the commit. Then reads the last book with keyframes and without.
+ * messages to the commit. Then reads the last book with keyframes and without, and from an archive.
  *
  * @param diffCount how many diffs at least
  */
@@ -35,13 +37,11 @@ export async function storeDepth(diffCount: number, url: string): Promise<Record
       ...{ batchSize: 500, flushIntervalMs: 2000, batchMaxBytes: 8 << 20, maxSealed: 2, maxBytes: 32 << 20 },
     })
     builder.assign([START])
-    const recorded = recordedDepthValues()
-    const levels = levelsOf(recorded)
-    const passes = Math.ceil(diffCount / (recorded.length - 1))
-    let [offset, seconds] = [0, 0]
-    for (let pass = 0; pass < passes; pass++) {
-      const values = passOf(recorded, pass)
-      const { perSecond } = await timed(levels, async () => {
+    let [offset, levels, seconds, newestMs] = [0, 0, 0, 0]
+    for (const { values, endMs } of recordedMarket(diffCount)) {
+      const ofPass = levelsOf(values)
+      newestMs = endMs
+      const { perSecond } = await timed(ofPass, async () => {
         for (let i = 0; i < values.length; i += FETCHED) {
           const messages = values
             .slice(i, i + FETCHED)
@@ -57,18 +57,23 @@ export async function storeDepth(diffCount: number, url: string): Promise<Record
           }
         }
       })
-      seconds += levels / perSecond
+      levels += ofPass
+      seconds += ofPass / perSecond
     }
     const keyframes = new Keyframes(database, log)
-    const without = await bookMs(database)
+    const command = () => bookCommand(newestMs, { DATABASE_URL: url })
+    const without = { sql: await bookMs(database), command: await command() }
     const made = await timed(offset, () => keyframes.round())
     return {
-      'level changes/s': (levels * passes) / seconds,
+      'level changes/s': levels / seconds,
       'diffs/s': offset / seconds,
       'diffs/s into keyframes': made.perSecond,
       keyframes: keyframes.made,
-      'book_at without keyframes ms': without,
+      'book_at without keyframes ms': without.sql,
       'book_at ms': await bookMs(database),
+      'book of tables without keyframes ms': without.command,
+      'book of tables ms': await command(),
+      ...(await booksOfArchive(diffCount)),
     }
   } finally {
     await database.close()
@@ -93,25 +98,4 @@ function levelsOf(values: readonly Buffer[]): number {
     levels += decoder.event.bidCount + decoder.event.askCount
   }
   return levels
-}
-
-/** Ids and times that continue those of the pass before; only the first pass has the snapshot. */
-function passOf(recorded: readonly Buffer[], pass: number): Buffer[] {
-  const updates = recorded.map(String).filter((text) => pass === 0 || !text.includes('"depthSnapshot"'))
-  const diffs = updates.filter((text) => text.includes('"U":'))
-  const number = (text: string | undefined, field: string) =>
-    Number(new RegExp(`"${field}":(\\d+)`).exec(text ?? '')?.[1])
-  const width = number(diffs.at(-1), 'u') + 1 - number(diffs[0], 'U')
-  const ms = number(diffs.at(-1), 'E') + 100 - number(diffs[0], 'E')
-  return updates.map((text) =>
-    Buffer.from(
-      text.replace(
-        /"(U|u|E|ingestion_timestamp|ingestion_timestamp_us)":(\d+)/g,
-        (_, name: string, old: string) => {
-          const step = name.length === 1 ? (name === 'E' ? ms : width) : name.endsWith('us') ? ms * 1000 : ms
-          return `"${name}":${Number(old) + pass * step}`
-        },
-      ),
-    ),
-  )
 }

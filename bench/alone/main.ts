@@ -2,6 +2,7 @@
  * Runs one part of the pipeline alone, in a separate process. Writes its figures as JSON to
  * standard output. Arguments: the stage, the number of messages, brokers, database URL.
  */
+import { booksOfArchive } from './books.ts'
 import { decodeAll } from './decode.ts'
 import { storeDepth } from './depth.ts'
 import { payloads } from './frames.ts'
@@ -15,7 +16,7 @@ import { keepBooks } from './week.ts'
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
 const [stage = '', count = '', brokers = '', databaseUrl = ''] = process.argv.slice(2)
-const frames = ['rebuild', 'depth', 'week'].includes(stage) ? [] : payloads(SYMBOLS, Number(count))
+const frames = ['rebuild', 'depth', 'books', 'week'].includes(stage) ? [] : payloads(SYMBOLS, Number(count))
 
 async function run(): Promise<Record<string, number>> {
   switch (stage) {
@@ -36,6 +37,9 @@ async function run(): Promise<Record<string, number>> {
       return rebuildAll(Number(count))
     case 'depth':
       return storeDepth(Number(count), databaseUrl)
+    // For manual use only: the part of `depth` that needs no database.
+    case 'books':
+      return booksOfArchive(Number(count))
     // For manual use only: here the count is messages per second.
     case 'hour':
       return liveAnHour(Number(count))
