@@ -5,7 +5,8 @@ Standard input: {"tables": {name: {"files": paths, "columns": [[name, kind]], "i
 spaces, without those that are null. Standard output: {reader: {table: {"rows": count,
 "differences": sentences}}}.
 
-A row may be in several segments; the one with the lowest incarnation and offset counts.
+An event may be in several segments: the rows with the lowest incarnation and offset count. Events of
+order books have a row for each level.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ def by_duckdb(table):
     connection.execute("SET TimeZone = 'UTC'")
     rows = connection.execute(
         f"""SELECT concat_ws(' ', {columns}) FROM read_parquet($files, filename = true)
-        QUALIFY row_number() OVER (
+        QUALIFY rank() OVER (
           PARTITION BY {identity} ORDER BY split_part(filename, '/', -2), _offset) = 1""",
         {"files": table["files"]},
     )
@@ -59,11 +60,17 @@ def by_polars(table):
         column = polars.col(name)
         return (column.dt.epoch("us") if kind == "time" else column).cast(polars.String)
 
+    place = ["_incarnation", "_offset"]
+    placed = polars.scan_parquet(table["files"], include_file_paths="_file").with_columns(
+        _incarnation=polars.col("_file").str.split("/").list.get(-2)
+    )
+    firsts = (
+        placed.select(*table["identity"], *place)
+        .sort(place)
+        .unique(subset=table["identity"], keep="first", maintain_order=True)
+    )
     rows = (
-        polars.scan_parquet(table["files"], include_file_paths="_file")
-        .with_columns(_incarnation=polars.col("_file").str.split("/").list.get(-2))
-        .sort("_incarnation", "_offset")
-        .unique(subset=table["identity"], keep="first")
+        placed.join(firsts, on=[*table["identity"], *place], how="semi")
         .select(
             polars.concat_str([text(*column) for column in table["columns"]], separator=" ", ignore_nulls=True)
         )
@@ -73,7 +80,7 @@ def by_polars(table):
 
 
 def by_pyarrow(table):
-    seen = set()
+    places = {}
     # In the order of incarnations and offsets, within each partition.
     for path in sorted(table["files"]):
         rows = pyarrow.parquet.ParquetFile(path).read()
@@ -81,9 +88,9 @@ def by_pyarrow(table):
         offsets = rows.column("_offset").to_pylist()
         for row in sorted(range(rows.num_rows), key=offsets.__getitem__):
             identity = tuple(values[name][row] for name in table["identity"])
-            if identity in seen:
+            place = (path, offsets[row])
+            if places.setdefault(identity, place) != place:
                 continue
-            seen.add(identity)
             yield " ".join(one for column in values.values() if (one := column[row]) is not None)
 
 

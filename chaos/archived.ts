@@ -9,8 +9,8 @@ import { finished } from 'node:stream/promises'
 import { z } from 'zod'
 import { CommitChain, chainsOf } from '../src/foundation/archive/commit-chain.ts'
 import { openFolderStore } from '../src/foundation/archive/folder-store.ts'
-import { ARCHIVE_TABLES, type ArchiveColumn } from '../src/foundation/archive/tables.ts'
-import { isTradeType, TICK_TYPES } from '../src/foundation/market/event.ts'
+import { ARCHIVE_TABLES, type ArchiveColumn, storedRows } from '../src/foundation/archive/tables.ts'
+import { EVENT_TYPES, type EventType } from '../src/foundation/market/event.ts'
 import { TextReader } from '../src/foundation/store/text-reader.ts'
 import { installedReaders } from '../test/support/python-readers.ts'
 
@@ -35,8 +35,8 @@ const ANSWER = z.record(
 )
 
 /**
- * Compares every row of the archive with the tables, value by value, by three independent readers. A
- * message that Kafka has twice is in two segments; the first counts, as for the tables.
+ * Compares every row of the archive with the tables, value by value, by three independent readers; of order
+ * books each level. A message that Kafka has twice is in two segments; the first counts, as for the tables.
  */
 export async function checkArchive(folder: string, databaseUrl: string): Promise<ArchiveCheck> {
   const store = openFolderStore(folder)
@@ -47,7 +47,7 @@ export async function checkArchive(folder: string, databaseUrl: string): Promise
   try {
     const rows: Record<string, number> = {}
     const tables: Record<string, object> = {}
-    for (const type of TICK_TYPES) {
+    for (const type of EVENT_TYPES) {
       const { name, columns, identity } = ARCHIVE_TABLES[type]
       const files = records.flatMap((record) => record.files.filter((file) => file.table === name))
       const expected = join(scratch, `${name}.txt`)
@@ -72,12 +72,11 @@ export async function checkArchive(folder: string, databaseUrl: string): Promise
 /** Writes one line per row of a table: its values as texts, without those that are null. */
 async function writeRows(
   url: string,
-  type: (typeof TICK_TYPES)[number],
+  type: EventType,
   columns: readonly ArchiveColumn[],
   path: string,
 ): Promise<number> {
-  const from = isTradeType(type) ? `trades WHERE event_type = '${type}'` : 'book_ticker'
-  const query = `SELECT concat_ws(' ', ${columns.map(textOf).join()}) FROM ${from}`
+  const query = `SELECT concat_ws(' ', ${columns.map(textOf).join()}) FROM ${storedRows(type)}`
   const reader = await TextReader.open({ url, timeoutMs: QUERY_LIMIT_MS, applicationName: 'tapeline-chaos' })
   const file = createWriteStream(path)
   let count = 0
@@ -96,6 +95,8 @@ async function writeRows(
 
 function textOf({ name, kind }: ArchiveColumn): string {
   if (kind === 'time') return `(extract(epoch FROM ${name}) * 1000000)::bigint`
+  // Packed levels have the fewest decimals that hold them.
+  if (kind === 'decimal') return `${name}::numeric(20, 8)`
   return kind === 'flag' ? `${name}::text` : name
 }
 

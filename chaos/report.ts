@@ -58,7 +58,7 @@ export function renderResult(result: ChaosResult): string {
 }
 
 function archived({ rows, segments, readers, skipped }: ArchiveCheck): string {
-  const tables = Object.entries(rows).map(([table, count]) => `${count} ${table}`)
+  const tables = Object.entries(rows).flatMap(([table, count]) => (count === 0 ? [] : [`${count} ${table}`]))
   const how = skipped === null ? `equal to the tables by ${readers.join(', ')}` : `NOT COMPARED: ${skipped}`
   return `${tables.join(', ')} in ${segments} segments, ${how}`
 }
