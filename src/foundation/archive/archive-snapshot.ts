@@ -135,8 +135,8 @@ export class ArchiveSnapshot implements AsyncDisposable {
 
   /**
    * Returns a query of the rows of the days that may have rows of a range, as they are in the files: with the
-   * columns of a table and the place of their event, `_rank` and `_offset`. Of the events with one identity,
-   * which {@link relation} has once, the first counts.
+   * columns of a table and the place of their event, `_rank` and `_offset`. If events have one identity,
+   * which {@link relation} has once, the first one counts.
    *
    * @throws TapelineError `ARCHIVE` if a list is damaged
    */

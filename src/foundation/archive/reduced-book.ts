@@ -56,7 +56,7 @@ export async function reducedBook(
     const { prices, priceScale } = newest[name]
     const price = (prices[peak.index] ?? 0) * 10 ** (book.priceScale - priceScale)
     if (!isBeyond(other, price)) continue
-    // It counts only if it was inside the horizon of its own side.
+    // It counts only inside the horizon of the same side.
     const horizon = unitsAt(anchor[name === 'bids' ? 'bidHorizon' : 'askHorizon'] ?? '', book.priceScale)
     const isOutside = horizon !== null && price * book[name].sign < horizon * book[name].sign
     const at = { price: decimalText(price, book.priceScale), updateId: peak.updateId }
@@ -105,7 +105,7 @@ function levelsOf(anchor: Anchor, { diffs, snapshots }: BookRows, hasRepeats: bo
   const columns = `last_update_id, if(side = 'bid', ${CODES.bids}, ${CODES.asks})::UTINYINT AS side, price, quantity,
     (last_update_id - ${anchor.lastUpdateId}) * ${LEVELS_MAX} + "level" AS position`
   const isAnchor = `epoch = ${anchor.epoch} AND last_update_id = ${anchor.lastUpdateId} AND epoch_us(ingestion_timestamp) = ${anchor.receivedUs}`
-  // Of those with the same last id only the first is applied.
+  // If several have the same last id, only the first is applied.
   const applied = `SELECT ${EVENT} FROM (${diffs}) WHERE ${IS_FIRST_LEVEL} GROUP BY ${EVENT}
     QUALIFY row_number() OVER (PARTITION BY last_update_id ORDER BY ${EVENT}) = 1`
   const changes = hasRepeats ? `(${diffs}) SEMI JOIN (${applied}) USING (${EVENT})` : `(${diffs})`
