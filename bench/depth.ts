@@ -1,3 +1,4 @@
+import { globSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
@@ -130,7 +131,8 @@ async function storeDiffs(
     const latencyUntilUs = perSecond === null ? undefined : endedUs - LAST_FLUSH_US
     const rows = await rowsSince(pipeline, startedUs, SHARES, latencyUntilUs)
     requireRows(rows, count)
-    const { snapshots, anchored } = await requireChains(pipeline.databaseUrl, symbols, warmUp + count)
+    const { snapshots, anchored, bytes } = await requireChains(pipeline.databaseUrl, symbols, warmUp + count)
+    const logBytes = logBytesOf(join(folder, 'kafka'), laid.env.KAFKA_DEPTH_TOPIC)
     const rate = (SHARES[1] * rows.rows) / rows.toSeconds
     const micros = (name: string) =>
       (((after[name]?.cpuSeconds ?? 0) - (before[name]?.cpuSeconds ?? 0)) * 1e6) / count
@@ -156,6 +158,8 @@ async function storeDiffs(
       'unread messages, most': Math.max(...unread),
       'receipt→row p50': rows.receiptToRow.p50,
       'receipt→row p99': rows.receiptToRow.p99,
+      'bytes per row': bytes / (warmUp + count),
+      'bytes per message in Kafka': logBytes / (warmUp + count + snapshots),
       snapshots,
       'symbols without a snapshot': symbols.length - anchored,
     }
@@ -169,6 +173,12 @@ async function storeDiffs(
   }
 }
 
+/** Size of the segments of a topic. */
+function logBytesOf(dataDir: string, topic: string): number {
+  const segments = globSync(`${dataDir}/**/${topic}-*/*.log`)
+  return segments.reduce((sum, file) => sum + statSync(file).size, 0)
+}
+
 function diffsIn({ rows }: ConsumerStatus): number {
   return Object.values(rows.depth ?? {}).reduce((sum, one) => sum + one, 0)
 }
@@ -178,7 +188,7 @@ async function requireChains(
   databaseUrl: string,
   symbols: readonly string[],
   diffs: number,
-): Promise<{ readonly snapshots: number; readonly anchored: number }> {
+): Promise<{ readonly snapshots: number; readonly anchored: number; readonly bytes: number }> {
   const [found] = await withDatabase(databaseUrl, async (database) => {
     const { rows } = await database.query<Record<(typeof COUNTED)[number], number>>(COUNTS)
     return rows
@@ -191,13 +201,17 @@ async function requireChains(
   return found
 }
 
-const COUNTED = ['symbols', 'diffs', 'fewest', 'breaks', 'gaps', 'letters', 'snapshots', 'anchored'] as const
+const COUNTED = [
+  ...(['symbols', 'diffs', 'fewest', 'breaks', 'gaps', 'letters'] as const),
+  ...(['snapshots', 'anchored', 'bytes'] as const),
+] as const
 
 /** A break is a diff whose first id does not follow the last one of the diff before. */
 const COUNTS = `SELECT count(*)::float8 AS symbols, sum(diffs)::float8 AS diffs, min(diffs)::float8 AS fewest, sum(breaks)::float8 AS breaks,
     (SELECT count(*) FROM gaps)::float8 AS gaps,
     (SELECT count(*) FROM dead_letters)::float8 AS letters,
     (SELECT count(*) FROM depth_snapshots WHERE kind = 'rest')::float8 AS snapshots,
+    hypertable_size('depth_updates')::float8 AS bytes,
     (SELECT count(DISTINCT symbol) FROM depth_snapshots WHERE kind = 'rest')::float8 AS anchored
   FROM (SELECT symbol, count(*) AS diffs, count(*) FILTER (WHERE first_update_id <> before + 1) AS breaks
     FROM (SELECT symbol, first_update_id, lag(last_update_id) OVER (PARTITION BY symbol ORDER BY last_update_id) AS before
