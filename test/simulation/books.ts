@@ -90,10 +90,14 @@ function ledger(world: World, sequence: TrueSequence): string[] {
 /** A1: every snapshot has a reason. */
 function reasons(world: World, sequence: TrueSequence): string[] {
   const { symbol, epoch } = sequence
-  const snapshots = [...(world.stored.books.bySymbol.get(symbol)?.snapshots.values() ?? [])]
-    .filter((one) => one.epoch === epoch)
-    .map(asSnapshot)
+  const events = world.stored.streams.get(`${symbol} depth ${epoch}`)?.events ?? []
+  const first = Math.min(...events.map(({ firstId }) => firstId))
   const lost = normalise(rowsOf(world, sequence).map(rangeOf))
+  // One from before the first update, or from within lost ones, is of no use, which shows only later.
+  const isUsable = (id: number) => id + 1 >= first && !lost.some(({ from, to }) => from <= id && id < to)
+  const snapshots = [...(world.stored.books.bySymbol.get(symbol)?.snapshots.values() ?? [])]
+    .filter((one) => one.epoch === epoch && isUsable(one.lastUpdateId))
+    .map(asSnapshot)
   const oldMs = world.config.snapshotMaxAgeMs - KAFKA_LATE_MS
   const found = reasonsOf(snapshots, lost, oldMs)
   for (const [reason, snapshots] of found) count(world, `snapshots: ${reason}`, snapshots)
