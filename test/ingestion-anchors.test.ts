@@ -182,6 +182,18 @@ test('A4 a snapshot older than the first update after a hole is not used, and re
   assert.deepEqual(column(requests.slice(-2), 'limit'), [500, 5000])
 })
 
+test('A4 an answer older than the snapshot that it would replace is not used: readers begin with the newest', async () => {
+  const { clock, requests, sent, anchors } = scene(['BTCUSDT'], {
+    answer: ({ limit }) => ({
+      kind: 'book',
+      book: book(limit === 500 || requests.length > 3 ? 400 : 399, limit),
+    }),
+  })
+  await clock.advance(MINUTE_MS)
+  assert.deepEqual(column(requests, 'limit'), [500, 5000, 5000, 5000])
+  assert.deepEqual([sent.length, anchors.stale], [2, 2])
+})
+
 test('A5 a snapshot is a message that readers decode, in the topic and with the key of the updates', async () => {
   const { clock, sent } = scene(['BTCUSDT'])
   await clock.advance(3000)

@@ -221,6 +221,26 @@ test('D3 a request to reopen a hole ends as unrecoverable, and books need a snap
   assert.deepEqual(continuity.chainOf(STREAM), { epoch: 0, joinedFrom: 21, lastId: 30 })
 })
 
+test('C5 an older instance that wakes up enters updates that the newer one has: its row keeps none of them', () => {
+  const { rows, ledger, continuity, offer } = scene()
+  offer(1, { from: 1, to: 10 })
+  offer(1, { from: 21, to: 300 })
+  const missed = gapRow({
+    ...{ gap_id: gapId('BTCUSDT', 'depth', 0, 5), event_type: 'depth', from_id: 5, to_id: 290 },
+    ...{ status: 'unrecoverable', cause: 'reconnect', revision: 1 },
+  })
+  foreignGaps(new AcknowledgedState(), ledger, continuity).ofOlderInstance(missed)
+  const left = new Map(rows.map((row) => [row.gap_id, row]))
+  assert.deepEqual(
+    [...left.values()].map(({ from_id, to_id, status }) => [from_id, to_id, status]),
+    [
+      [11, 20, 'unrecoverable'],
+      [null, null, 'filled'],
+    ],
+  )
+  assert.ok((left.get(missed.gap_id)?.revision ?? 0) > 1)
+})
+
 test('D4 restarted ids raise the epoch, and updates cut differently never look like that', () => {
   const { rows, continuity, forwarded, offer } = scene()
   for (let id = 1_000_000; id < 1_000_500; id += 10) {

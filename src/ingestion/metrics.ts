@@ -227,7 +227,7 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
     read: (sources) => byLabel('levels', books(sources)?.sent.of('sent'), SNAPSHOT_LEVELS),
   },
   tapeline_ingestion_stale_snapshots_total: {
-    help: 'Snapshots not used, because they are older than the first update after a hole.',
+    help: 'Snapshots not used, because they are older than the first update after a hole, or than the one to replace.',
     read: (sources) => books(sources)?.stale ?? 0,
   },
   tapeline_ingestion_rest_requests_total: {

@@ -60,6 +60,8 @@ function ledger(world: World, sequence: TrueSequence): string[] {
     const range = rangeOf(gap)
     const enteredMs = Math.min(...world.wall.whenShown(gap.detected_at))
     const within = ({ from, to }: IdRange) => from <= range.to && to >= range.from
+    // What a broker that is cut off from the others told a start lacks what they have stored since.
+    if (gap.cause === 'restart' && world.options.clusterFaults === true) return []
     const enteredBy = world.enteredBy.get(gap.gap_id) ?? 0
     const { bornMs = 0, read = [] } = world.processes.get(enteredBy) ?? {}
     // D5: what came late, or from an instance that was overtaken, stays in the ledger. What Kafka lost, a consumer
@@ -90,13 +92,16 @@ function ledger(world: World, sequence: TrueSequence): string[] {
 /** A1: every snapshot has a reason. */
 function reasons(world: World, sequence: TrueSequence): string[] {
   const { symbol, epoch } = sequence
-  const events = world.stored.streams.get(`${symbol} depth ${epoch}`)?.events ?? []
-  const first = Math.min(...events.map(({ firstId }) => firstId))
   const lost = normalise(rowsOf(world, sequence).map(rangeOf))
-  // One from before the first update, or from within lost ones, is of no use, which shows only later.
-  const isUsable = (id: number) => id + 1 >= first && !lost.some(({ from, to }) => from <= id && id < to)
+  const firstRead = (process: number) => {
+    const read = world.processes.get(process)?.read.filter((one) => one.sequence === sequence) ?? []
+    return Math.min(...read.map(({ from }) => from))
+  }
+  // One from before the first update of its process, or from within lost ones, is of no use, which shows only later.
+  const isUsable = ({ lastUpdateId: id, incarnation }: StoredSnapshot) =>
+    id + 1 >= firstRead(incarnation) && !lost.some(({ from, to }) => from <= id && id < to)
   const snapshots = [...(world.stored.books.bySymbol.get(symbol)?.snapshots.values() ?? [])]
-    .filter((one) => one.epoch === epoch && isUsable(one.lastUpdateId))
+    .filter((one) => one.epoch === epoch && isUsable(one))
     .map(asSnapshot)
   const oldMs = world.config.snapshotMaxAgeMs - KAFKA_LATE_MS
   const found = reasonsOf(snapshots, lost, oldMs)

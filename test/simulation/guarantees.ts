@@ -1,3 +1,4 @@
+import { beginsAtZero } from '../../src/foundation/market/event.ts'
 import type { Gap } from '../../src/foundation/market/gap.ts'
 import { countIds, type IdRange, normalise, subtract } from '../../src/foundation/market/id-ranges.ts'
 import { bookViolations } from './books.ts'
@@ -48,12 +49,17 @@ function completeness(world: World, sequence: TrueSequence): string[] {
     (gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch && gap.from_id !== null,
   )
   const ranges = (status: Gap['status']) => gaps.filter((gap) => gap.status === status).map(asRange)
-  const isListed = world.listed.has(symbol) && epoch === 0
+  const isListed = beginsAtZero(type) && world.listed.has(symbol) && epoch === 0
   const first = isListed ? sequence.firstId : (present[0]?.from ?? 0)
   const last = sequence.firstId + sequence.timesMs.length - 1
   const isOver = world.market.current(symbol, type) !== sequence
   // Ids of an ended sequence that the exchange never sent are after the last forwarded one.
-  const known = isOver ? (present.at(-1)?.to ?? 0) : last
+  const lastStored = present.at(-1)?.to ?? 0
+  const known = isOver
+    ? lastStored
+    : type === 'depth'
+      ? Math.max(lastStored, lastRead(world, sequence))
+      : last
   const isDelisted = !world.market.statuses.has(symbol)
   const missing = subtract([{ from: first, to: isDelisted ? (present.at(-1)?.to ?? 0) : known }], present)
   const lost = ranges('unrecoverable')
@@ -67,6 +73,12 @@ function completeness(world: World, sequence: TrueSequence): string[] {
       subtract(lost, excused(world, sequence, isOver || isDelisted)),
     ),
   ]
+}
+
+/** The last update that the last process has read: what no connection delivers at the end is not known. */
+function lastRead({ processes }: World, sequence: TrueSequence): number {
+  const read = [...processes.values()].at(-1)?.read.filter((one) => one.sequence === sequence) ?? []
+  return Math.max(0, ...read.map(({ to }) => to))
 }
 
 /** Ids that are in more than one of the ranges. */

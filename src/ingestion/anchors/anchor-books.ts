@@ -72,7 +72,7 @@ export class AnchorBooks {
   }
 
   /** Returns the most urgent symbol that may be requested now, and how many levels it needs. */
-  next(): { readonly symbol: string; readonly limit: number } | null {
+  next(): { readonly symbol: string; readonly need: Need; readonly limit: number } | null {
     const nowMs = this.#timing.clock.monotonicMs()
     let next: Candidate | null = null
     for (const symbol of this.#source.symbols()) {
@@ -85,7 +85,8 @@ export class AnchorBooks {
       if (next === null || isSooner(candidate, next)) next = candidate
     }
     if (next === null) return null
-    return { symbol: next.symbol, limit: next.need === 'missing' ? this.firstLevels : this.levels }
+    const { symbol, need } = next
+    return { symbol, need, limit: need === 'missing' ? this.firstLevels : this.levels }
   }
 
   of(symbol: string): BookState {

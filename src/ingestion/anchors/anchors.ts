@@ -13,7 +13,7 @@ import { StoppableLoop } from '../backfill/stoppable-loop.ts'
 import type { DiscardCause, OutgoingMessage, Place } from '../messages/message.ts'
 import type { ReceiptStamp } from '../messages/receipt-clock.ts'
 import { AnchorBooks, type BookSource, levelsWithin, weightOf } from './anchor-books.ts'
-import { anchorOf, joins } from './anchor-need.ts'
+import { anchorOf, joins, type Need } from './anchor-need.ts'
 import type { PriceSample } from './price-sample.ts'
 
 /** How often it looks for a symbol that needs a snapshot. */
@@ -62,7 +62,7 @@ export class Anchors {
   #isAnnounced = false
   /** Snapshots sent, by number of levels requested. */
   readonly sent = new Tally()
-  /** Answers that were older than the first update after a hole. */
+  /** Answers that were older than the first update after a hole, or than the snapshot to replace. */
   stale = 0
 
   constructor(options: AnchorsOptions, ports: AnchorPorts, log: Logger) {
@@ -117,18 +117,19 @@ export class Anchors {
     this.#announce()
     const next = this.#books.next()
     if (next === null) return this.#wake.wait(LOOK_EVERY_MS)
-    const { symbol, limit } = next
+    const { symbol, need, limit } = next
     const weight = weightOf(limit)
     const waitMs = this.#budget.take(weight, nowMs)
     // Meanwhile another symbol may become more urgent.
     if (waitMs > 0) return this.#wake.wait(Math.min(waitMs, LOOK_EVERY_MS))
-    this.#take(symbol, limit, await rest.call(weight, () => fetch(symbol, limit, signal), 'idle', signal))
+    const outcome = await rest.call(weight, () => fetch(symbol, limit, signal), 'idle', signal)
+    this.#take(symbol, need, limit, outcome)
   }
 
-  #take(symbol: string, limit: number, outcome: BookOutcome): void {
+  #take(symbol: string, need: Need, limit: number, outcome: BookOutcome): void {
     switch (outcome.kind) {
       case 'book':
-        this.#takeBook(symbol, limit, outcome.book)
+        this.#takeBook(symbol, need, limit, outcome.book)
         break
       case 'refused':
         this.#refused(symbol, outcome.refusal)
@@ -139,14 +140,18 @@ export class Anchors {
     }
   }
 
-  #takeBook(symbol: string, limit: number, book: RestBook): void {
+  #takeBook(symbol: string, need: Need, limit: number, book: RestBook): void {
     const chain = this.#books.chainOf(symbol)
     const { lastUpdateId, bids, asks } = book
-    if (!joins(lastUpdateId, chain)) {
+    // Readers begin with the newest snapshot, so an older one would replace nothing.
+    const replacedId = need === 'missing' ? -1 : (this.#books.of(symbol).anchor?.lastUpdateId ?? -1)
+    if (!joins(lastUpdateId, chain) || lastUpdateId < replacedId) {
       // REST answers from a database that may lag the streams.
       this.stale++
-      const problem = `REST has update ${lastUpdateId}, the first one recorded is ${chain.joinedFrom}`
-      this.#books.postpone(symbol, problem)
+      const since = joins(lastUpdateId, chain)
+        ? `the snapshot before has ${replacedId}`
+        : `the first one recorded is ${chain.joinedFrom}`
+      this.#books.postpone(symbol, `REST has update ${lastUpdateId}, ${since}`)
       return
     }
     const { ms, us } = this.#ports.stamp()

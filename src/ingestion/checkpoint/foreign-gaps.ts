@@ -1,7 +1,7 @@
 import { streamName } from '../../foundation/market/event.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
-import { asIdGap, type IdGap, rangeOf } from '../continuity/gap-rows.ts'
+import { asIdGap, type IdGap, isTradeGap, rangeOf } from '../continuity/gap-rows.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import type { ForeignRows } from './instance-watch.ts'
 import { keepMissing, openForgotten } from './take-over-memory.ts'
@@ -26,6 +26,10 @@ export function foreignGaps<Event extends StreamEvent>(
   }
   return {
     ofOlderInstance(row) {
+      const updates = asIdGap(row).filter((gap) => !isTradeGap(gap))
+      // Updates that an instance missed while it stood still, or was overtaken, this one has stored or entered.
+      for (const gap of updates) if (!isAhead(gap)) ledger.adopt(gap, true)
+      if (updates.length > 0) return
       acknowledged.gap(row)
       for (const gap of asIdGap(row)) {
         // A newer epoch than ours will soon show itself with a new row.

@@ -109,11 +109,15 @@ export class GapLedger {
     return this.#put({ ...gap, status: 'unrecoverable', reason: REASON_DEPTH, closed_at: nowMs })
   }
 
-  /** Adopts a row of an older instance. Ids of a gap of this process stay there: no id is in two rows. */
-  adopt(row: IdGap): void {
+  /**
+   * Adopts a row of an older instance. Ids of a gap of this process stay there: no id is in two rows.
+   *
+   * @param isNeedless whether this process has entered all of its ids that are missing: then no row keeps the others
+   */
+  adopt(row: IdGap, isNeedless = false): void {
     const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
     const others = this.rowsOf(row)
-    const own = subtract([rangeOf(row)], others.map(rangeOf))
+    const own = isNeedless ? [] : subtract([rangeOf(row)], others.map(rangeOf))
     const revision = row.revision + 1
     if (known !== undefined) {
       // The other instance's row may have replaced ours in the table, and lacks our ids.

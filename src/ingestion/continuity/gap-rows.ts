@@ -42,7 +42,7 @@ export function rangeOf({ from_id, to_id }: Pick<IdGap, 'from_id' | 'to_id'>): I
   return { from: from_id, to: to_id }
 }
 
-/** Returns a row without ids, because other rows have all of them. */
+/** Returns a row without ids, because other rows have all that are missing. */
 export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Gap {
   const other = others.find(({ from_id, to_id }) => from_id <= gap.from_id && gap.from_id <= to_id)
   return {
@@ -52,7 +52,7 @@ export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Ga
     from_time: gap.detected_at,
     to_time: gap.detected_at,
     status: 'filled',
-    reason: `its ids are in ${other?.gap_id ?? 'other rows'}`.slice(0, 200),
+    reason: `its ids are in ${other?.gap_id ?? 'other rows, or stored'}`.slice(0, 200),
     closed_at: nowMs,
   }
 }
