@@ -60,6 +60,12 @@ test('in a narrow terminal the asks are above the bids, the best prices next to 
   ])
 })
 
+test('a crossed book, and one after which nothing is stored, are named', async () => {
+  const lines = bookLines('BTCUSDT', { ...(await knownBook()), isNewest: true, isCrossed: true }, 20, 200)
+  assert.match(lines[0] ?? '', /\(E\), the newest stored: later changes are not known$/)
+  assert.match(lines[6] ?? '', /^WRONG .*tapeline verify/)
+})
+
 test('sums of quantities are exact', () => {
   const quantities = ['9007199254740991', '0.00000001', '0.1', '9']
   assert.deepEqual(cumulative(quantities.map((quantity) => ({ price: '1', quantity }))), [
@@ -132,7 +138,11 @@ test('book of an archive: instants of three kinds; a refusal exits with 1, inval
   assert.match(hole.message ?? '', /10 to 20 are missing between 2024-08-09T00:00:00\.009000Z and /)
   assert.match(hole.fix ?? '', /next snapshot/)
   assert.match(await run(1, 'BTCUSDT', '--archive'), /^tapeline: BTCUSDT: .*10 to 20.*\n {2}Wait/)
-  assert.match(await run(1, 'ETHUSDT', '--archive'), /No diff .*\n {2}Check the symbol/)
+  assert.match(
+    await run(1, 'BTCUSDT', '--archive', '--at', '2024-08-08'),
+    /begins with update id 1, at 2024-08-09T00:00:00\.005000Z\n {2}Ask for a later/,
+  )
+  assert.match(await run(1, 'ETHUSDT', '--archive'), /No change .*\n {2}Check the symbol/)
 
   for (const wrong of [
     ['BTCUSDT', '--at', 'yesterday'],

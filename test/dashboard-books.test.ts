@@ -54,6 +54,11 @@ test('the newest book is read for all pages at once, then only its changes, and 
   nowMs = 8000
   const again = await books.read('BTCUSDT')
   assert.deepEqual([again.kind, again.kind === 'book' && again.anchorUpdateId], ['book', 25])
+  assert.equal(again.kind === 'book' && again.isCrossed, false)
+  await insertDepth(database, [diffOf(31, 40, [['101', '1']], [])], [])
+  nowMs = 10_000
+  const crossed = await books.read('BTCUSDT')
+  assert.equal(crossed.kind === 'book' && crossed.isCrossed, true)
 })
 
 test(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rates } from '../src/foundation/telemetry/rates.ts'
+import { unknownBooks } from '../src/foundation/telemetry/status.ts'
 import { Incidents, problemsOf, type Seen } from '../src/tools/dashboard/incidents.ts'
 import { durationText, momentText, priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import type { DeadLetterView, GapView, StoredView } from '../src/tools/dashboard/page/snapshot.ts'
@@ -41,6 +42,7 @@ function seen(changes: Partial<Seen> = {}): Seen {
     parts: [{ name: 'ingestion', url: 'http://a', health: 'well', reason: '', uptimeMs: 1 }],
     connections: [],
     unfilled: [],
+    unknownBooks: [],
     streams: [{ stream: 'btcusdt@trade', perSecond: 1, events: 1, silentMs: 0, quiet: false }],
     partitions: [],
     hasDatabase: true,
@@ -102,6 +104,17 @@ test('a service and a stream that recover are reported once each way, also after
   assert.deepEqual(problemsOf(seen({ stored })), ['2 gaps are being filled'])
   const unfilled = ['2 gaps cannot be filled now: HTTP 404']
   assert.deepEqual(problemsOf(seen({ stored, unfilled })), unfilled)
+  const books = {
+    ...{ symbols: 3, needs: { missing: 2, edge: 1 }, oldestAnchorAgeMs: 0 },
+    withoutAnchor: [
+      { symbol: 'BTCUSDT', problem: 'HTTP 503' },
+      { symbol: 'ETHUSDT', problem: null },
+    ],
+  }
+  const text = unknownBooks(books) ?? assert.fail()
+  assert.match(text, /^the order books of BTCUSDT and 1 other symbol cannot be built .*: HTTP 503$/)
+  assert.deepEqual(problemsOf(seen({ unknownBooks: [text] })), [text])
+  assert.equal(unknownBooks({ ...books, needs: { missing: 0 }, withoutAnchor: [] }), null)
 })
 
 test('an old dead letter that becomes visible because others are resolved is no new incident', () => {

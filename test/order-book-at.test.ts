@@ -60,6 +60,7 @@ test('O12 a book says what an output needs: its last diff, anchor, age, horizon,
     kind: 'book',
     at: last,
     isNewest: true,
+    isCrossed: false,
     anchor: { epoch: 0, lastUpdateId: 105, receivedUs: 105_700, derivedFrom: null },
     ageUs: 120_500 - 105_700,
     bids: {
@@ -85,6 +86,12 @@ test('O12 a book says what an output needs: its last diff, anchor, age, horizon,
   const complete = await bookIn(bookStore(DIFFS, [snapshotOf(105, BIDS, [])]), atId(110))
   assert.equal(complete.bids.horizon, null)
   assert.deepEqual(complete.asks.levels, [])
+})
+
+test('O12 a crossed book says so', async () => {
+  const altered = diffOf(121, 130, [], [['98', '1']])
+  const book = await bookIn(bookStore([...DIFFS, altered], [SNAPSHOT]), atId(130))
+  assert.equal(book.isCrossed, true)
 })
 
 test('O12 an instant is an event time, a receipt or an update id: the book contains the diffs up to it', async () => {
@@ -187,12 +194,16 @@ test('O14 before the first usable snapshot a book is refused, with the reason', 
     tooOld: keyOf(old),
     next: keyOf(SNAPSHOT),
   })
-  assert.match(describeRefusal(unusable), /update id 50 is older than the first stored diff/)
+  assert.match(describeRefusal(unusable), /update id 50 is older than the first stored change/)
   const none = await refusalIn(DIFFS, [SNAPSHOT], atTime(99_999))
-  assert.equal(none.reason, 'nothing recorded')
-  assert.match(describeRefusal(none), /No diff/)
+  const { bids: _, asks: __, ...first } = DIFFS[0] ?? assert.fail()
+  assert.deepEqual(none, { kind: 'refused', reason: 'nothing recorded', first })
+  assert.match(describeRefusal(none), /^The first stored change .* begins with update id 91, at /)
+  const unknown = await refusalIn([], [], atTime(100_000))
+  assert.deepEqual(unknown, { kind: 'refused', reason: 'nothing recorded', first: null })
+  assert.match(describeRefusal(unknown), /^No change of the order book is stored$/)
   const future = await refusalIn(DIFFS, [SNAPSHOT], atId(121))
-  assert.match(describeRefusal(future), /newest stored diff ends with update id 120/)
+  assert.match(describeRefusal(future), /newest stored change ends with update id 120/)
 })
 
 test('O15 a book whose best price is outside the horizon is refused, unless an older anchor reaches farther', async () => {

@@ -72,6 +72,7 @@ for (const { name: kind, ...options } of databaseKinds())
             {
               kind: 'refused',
               reason: 'nothing recorded',
+              first: null,
             },
           )
         }),
@@ -261,6 +262,9 @@ for (const { name: kind, ...options } of databaseKinds())
         sqlBids(),
         /best bid of BTCUSDT is outside the horizon 98 of the snapshot with update id 105 \(/,
       )
+      const early = await bookAt(new StoredBooks(database, 'BTCUSDT'), { kind: 'event time', us: 104_999 })
+      assert.ok(early.kind === 'refused' && early.reason === 'nothing recorded')
+      assert.equal(early.first?.firstUpdateId, 91)
       // The clock was three days ahead when it came, so no change after it is looked for.
       await database.query('TRUNCATE depth_snapshots')
       await insertDepth(database, [], [snapshotOf(105, bids, asks, { receivedUs: 3 * 86_400e6 })])

@@ -7,6 +7,9 @@ import { clockText } from '../sandbox/up/display/text-style.ts'
 
 const BETWEEN = ' | '
 
+const CROSSED =
+  'the best bid is at or above the best ask: a recorded change is altered, see `tapeline verify`'
+
 /**
  * A book as a table: both sides beside each other, or, in a narrow terminal, the asks above the bids.
  *
@@ -32,7 +35,9 @@ export function bookLines(symbol: string, book: BookAt, limit: number, columns: 
 export function refusalFix(refusal: BookRefusal): string {
   switch (refusal.reason) {
     case 'nothing recorded':
-      return 'Check the symbol, and that STREAM_TYPES has depth; or ask for a later instant.'
+      return refusal.first === null
+        ? 'Check the symbol, and that STREAM_TYPES has depth.'
+        : 'Ask for a later instant.'
     case 'not recorded yet':
       return 'Ask again later, or for an update id that is stored.'
     case 'no anchor':
@@ -51,13 +56,17 @@ function factLines(symbol: string, book: BookAt, limit: number): string[] {
   const epoch = at.epoch === 0 ? '' : ` of epoch ${at.epoch}`
   const snapshot = derivedFrom ?? anchor
   return table([
-    [symbol, `${isoOfUs(at.eventTimeUs)} (E)${isNewest ? ', the newest stored' : ''}`],
+    [
+      symbol,
+      `${isoOfUs(at.eventTimeUs)} (E)${isNewest ? ', the newest stored: later changes are not known' : ''}`,
+    ],
     ['', `update ids ${at.firstUpdateId} (U) to ${at.lastUpdateId} (u)${epoch}`],
     ['anchor', `snapshot with update id ${snapshot.lastUpdateId}, ${clockText(ageUs / 1000)} old`],
     ['', `received ${isoOfUs(snapshot.receivedUs)}`],
     ...(derivedFrom === null ? [] : [['', `through the keyframe with update id ${anchor.lastUpdateId}`]]),
     ['bids', sideFact(book.bids, 'down', limit)],
     ['asks', sideFact(book.asks, 'up', limit)],
+    ...(book.isCrossed ? [['WRONG', CROSSED]] : []),
   ])
 }
 

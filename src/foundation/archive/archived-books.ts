@@ -52,7 +52,7 @@ export class ArchivedBooks implements BookStore {
   async diffsAround(instant: Instant): ReturnType<BookStore['diffsAround']> {
     const last = await this.#lastUpTo(instant)
     this.#last = last
-    if (last === null) return { last, next: null }
+    if (last === null) return { last, next: await this.#first() }
     const { epoch, lastUpdateId, firstUpdateId, eventTimeUs } = last
     const isAfter = `(epoch, last_update_id, first_update_id) > (${epoch}, ${lastUpdateId}, ${firstUpdateId})`
     for await (const window of this.#forwards(eventTimeUs / 1000)) {
@@ -170,6 +170,14 @@ export class ArchivedBooks implements BookStore {
       if (newest !== null) return newest.epoch
     }
     return 0
+  }
+
+  async #first(): Promise<DiffKey | null> {
+    for (const date of await this.#snapshot.dates(DEPTH)) {
+      const first = await this.#diff(dayOf(date), 'true', IN_ORDER)
+      if (first !== null) return first
+    }
+    return null
   }
 
   /** Reads the first diff of a window by an order. */

@@ -16,7 +16,7 @@ export type Instant =
 export interface BookStore {
   /**
    * The last diff at or before an instant, and the one after it, both in the order of epoch and last update id.
-   * An update id counts as the last id of a diff.
+   * Without a last one, the next is the first that is stored. An update id counts as the last id of a diff.
    */
   diffsAround(instant: Instant): Promise<{ readonly last: DiffKey | null; readonly next: DiffKey | null }>
   /**
@@ -56,6 +56,8 @@ export interface BookAt {
   readonly at: DiffKey
   /** Whether no later diff is stored: the book may have changed since. */
   readonly isNewest: boolean
+  /** Whether the best bid is at or above the best ask. No true book is: a recorded change is wrong (O11). */
+  readonly isCrossed: boolean
   readonly anchor: AnchorKey & { readonly derivedFrom: AnchorKey | null }
   /** Receipt of the last diff after that of the snapshot, in microseconds. */
   readonly ageUs: number
@@ -65,7 +67,11 @@ export interface BookAt {
 
 /** Why there is no book. */
 export type BookRefusal = { readonly kind: 'refused' } & (
-  | { readonly reason: 'nothing recorded' }
+  | {
+      readonly reason: 'nothing recorded'
+      /** The first diff after the instant; null if the symbol has none. */
+      readonly first: DiffKey | null
+    }
   | { readonly reason: 'not recorded yet'; readonly newest: DiffKey }
   | {
       readonly reason: 'no anchor'
@@ -115,7 +121,7 @@ export async function bookAt(
   keep: ((keyframe: Anchor) => void) | null = null,
 ): Promise<BookAt | BookRefusal> {
   const { last, next } = await store.diffsAround(instant)
-  if (last === null) return { kind: 'refused', reason: 'nothing recorded' }
+  if (last === null) return { kind: 'refused', reason: 'nothing recorded', first: next }
   if (isLater(instant, last)) {
     if (next === null) {
       if (instant.kind === 'update id') return { kind: 'refused', reason: 'not recorded yet', newest: last }
@@ -194,6 +200,7 @@ async function fromAnchor(
     kind: 'book',
     at: last,
     isNewest,
+    isCrossed: book.isCrossed,
     anchor: { ...key, derivedFrom },
     ageUs: last.receivedUs - (derivedFrom ?? key).receivedUs,
     bids: sideAt(book, 'bids', limit),
@@ -293,10 +300,14 @@ function basisPoints(price: string, middle: number | null): number | null {
 /** Says in one line why there is no book. */
 export function describeRefusal(refusal: BookRefusal): string {
   switch (refusal.reason) {
-    case 'nothing recorded':
-      return 'No diff of the order book is stored at or before this instant'
+    case 'nothing recorded': {
+      const { first } = refusal
+      if (first === null) return 'No change of the order book is stored'
+      const { firstUpdateId, eventTimeUs } = first
+      return `The first stored change of the order book begins with update id ${firstUpdateId}, at ${isoOfUs(eventTimeUs)}`
+    }
     case 'not recorded yet':
-      return `The newest stored diff ends with update id ${refusal.newest.lastUpdateId}`
+      return `The newest stored change ends with update id ${refusal.newest.lastUpdateId}`
     case 'no anchor':
       return `${noAnchor(refusal.tooOld)}. ${knownAgain(refusal.next)}`
     case 'hole': {
@@ -321,7 +332,7 @@ export function describeRefusal(refusal: BookRefusal): string {
 function noAnchor(tooOld: AnchorKey | null): string {
   if (tooOld === null) return 'No snapshot of the order book is stored at or before this instant'
   return (
-    `The snapshot with update id ${tooOld.lastUpdateId} is older than the first stored diff, ` +
+    `The snapshot with update id ${tooOld.lastUpdateId} is older than the first stored change, ` +
     'and there is no other before this instant'
   )
 }

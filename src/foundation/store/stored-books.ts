@@ -26,6 +26,7 @@ const DAY = "interval '1 day'"
 /** TimescaleDB cannot add a day to infinity. */
 const [EARLIEST, LATEST] = ['1970-01-02', '9999-12-30']
 
+const IN_ORDER = 'epoch, last_update_id, first_update_id'
 const BACKWARDS = 'epoch DESC, last_update_id DESC, first_update_id DESC'
 const INSTANT = '$2::timestamptz'
 
@@ -57,11 +58,11 @@ export class StoredBooks implements BookStore {
   async diffsAround(instant: Instant): ReturnType<BookStore['diffsAround']> {
     const last = await this.#lastUpTo(instant)
     this.#last = last
-    if (last === null) return { last, next: null }
+    if (last === null) return { last, next: await this.#diff('true', IN_ORDER) }
     const { epoch, lastUpdateId, firstUpdateId, eventTimeUs } = last
     const next = await this.#diff(
       `(epoch, last_update_id, first_update_id) > ($2, $3::bigint, $4::bigint) AND event_time >= $5::timestamptz - ${DAY}`,
-      'epoch, last_update_id, first_update_id',
+      IN_ORDER,
       [epoch, lastUpdateId, firstUpdateId, isoOfUs(eventTimeUs)],
     )
     return { last, next }

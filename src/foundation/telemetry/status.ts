@@ -241,3 +241,13 @@ export function unfilledGaps(
     fix: first.fix ?? '',
   }
 }
+
+/** Says how many order books cannot be built of what comes now, and why; null if there are none. */
+export function unknownBooks(books: BookStatus | null): string | null {
+  const count = books?.needs['missing'] ?? 0
+  const [first] = books?.withoutAnchor ?? []
+  if (count === 0 || first === undefined) return null
+  const more = count === 1 ? '' : ` and ${plural(count - 1, 'other symbol')}`
+  const why = first.problem === null ? '' : `: ${first.problem}`
+  return `the order ${count === 1 ? 'book' : 'books'} of ${first.symbol}${more} cannot be built before the next snapshot${why}`
+}

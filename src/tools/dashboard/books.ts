@@ -82,11 +82,12 @@ function viewOf(answer: BookAt | BookRefusal): BookView {
     return answer.reason === 'nothing recorded'
       ? { kind: 'none' }
       : { kind: 'refused', text: describeRefusal(answer) }
-  const { at, anchor, ageUs, bids, asks } = answer
+  const { at, isCrossed, anchor, ageUs, bids, asks } = answer
   return {
     kind: 'book',
     atMs: at.eventTimeUs / 1000,
     updateId: at.lastUpdateId,
+    isCrossed,
     anchorUpdateId: (anchor.derivedFrom ?? anchor).lastUpdateId,
     ageMs: ageUs / 1000,
     bids: sideView(bids),

@@ -34,7 +34,7 @@ export class Incidents {
 }
 
 /** Current problems, one line each. */
-export function problemsOf({ parts, streams, connections, unfilled, stored }: Seen): string[] {
+export function problemsOf({ parts, streams, connections, unfilled, unknownBooks, stored }: Seen): string[] {
   const open = stored?.gapsByStatus['open'] ?? 0
   return [
     ...parts.flatMap(({ name, health, reason }) => (health === 'well' ? [] : [`${name}: ${reason}`])),
@@ -46,6 +46,7 @@ export function problemsOf({ parts, streams, connections, unfilled, stored }: Se
     ...(open > 0 && unfilled.length === 0
       ? [`${open} ${counted(open, 'gap is', 'gaps are')} being filled`]
       : []),
+    ...unknownBooks,
   ]
 }
 

@@ -21,6 +21,7 @@ import {
   type LatencySummary,
   totalLag,
   unfilledGaps,
+  unknownBooks,
 } from '../../foundation/telemetry/status.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
 import type { ArchiveView, Moment, PartView, Past, Snapshot, StreamView } from './page/snapshot.ts'
@@ -198,6 +199,7 @@ export class Observer {
         })),
       ),
       unfilled: here.flatMap(({ openGaps }) => unfilledGaps(openGaps)?.text ?? []),
+      unknownBooks: here.flatMap(({ books }) => unknownBooks(books) ?? []),
       streams: here.flatMap(({ streams }) =>
         Object.entries(streams).map(([stream, { events, lastSeenAgeMs, quiet }]) => ({
           stream,

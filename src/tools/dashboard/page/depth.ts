@@ -165,9 +165,12 @@ function markHorizons(plot: uPlot, view: BookView, colour: string): void {
 function factsOf(view: BookView): string {
   if (view.kind === 'none') return ''
   if (view.kind === 'refused') return `Not known at the moment. ${view.text}`
-  const { atMs, updateId, anchorUpdateId, ageMs, bids, asks } = view
+  const { atMs, updateId, isCrossed, anchorUpdateId, ageMs, bids, asks } = view
+  const wrong = isCrossed
+    ? 'Wrong: the best bid is at or above the best ask, so a recorded change is altered (see tapeline verify). '
+    : ''
   return (
-    `Update id ${updateId} at ${timeText(atMs)} UTC, from the snapshot ${anchorUpdateId}, ` +
+    `${wrong}Update id ${updateId} at ${timeText(atMs)} UTC, from the snapshot ${anchorUpdateId}, ` +
     `${durationText(ageMs)} old. Bids are ${reachText(bids, 'down')}, asks ${reachText(asks, 'up')}.`
   )
 }

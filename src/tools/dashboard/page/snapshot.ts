@@ -108,6 +108,8 @@ export interface Snapshot {
   readonly problems: readonly string[]
   /** Gaps that cannot be filled now, and why: one line for each ingestion service. */
   readonly unfilled: readonly string[]
+  /** Order books without a usable snapshot, and why: likewise. */
+  readonly unknownBooks: readonly string[]
   readonly connections: readonly ConnectionView[]
   /** The quiet streams and the busiest ones. */
   readonly streams: readonly StreamView[]
@@ -179,6 +181,8 @@ export type BookView =
       /** Event time and last id of its last change. */
       readonly atMs: number
       readonly updateId: number
+      /** The best bid is at or above the best ask, so a recorded change is wrong. */
+      readonly isCrossed: boolean
       /** The snapshot that it began from, and the time between the receipts of both. */
       readonly anchorUpdateId: number
       readonly ageMs: number
