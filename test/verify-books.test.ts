@@ -178,8 +178,11 @@ test('finds an altered level at the top by the quotes, as one window with its nu
   const found = audit.findings.find(({ kind }) => kind === 'top')
   assert.equal(found?.examples[0]?.from, diff.lastUpdateId)
   assert.equal(found?.severity, 'failure')
-  assert.match(found?.summary ?? '', /only \d+\.\d % of missing quotes show/)
-  assert.match(found?.examples[0]?.detail ?? '', /wrong top.*book .* × 9 \/ .*, quote \d+ /)
+  assert.match(found?.summary ?? '', /^window .*only \d+\.\d % of missing quotes show/)
+  assert.match(
+    found?.examples[0]?.detail ?? '',
+    /wrong top.*book .* × 9 \/ .*, quote \d+ \d+ × \d+ \/ \d+ × \d+$/,
+  )
 })
 
 test('finds an altered level elsewhere at the next snapshot', async () => {

@@ -185,6 +185,24 @@ test('finds nothing in complete data, and prints JSON as documented', async () =
   assert.match(renderAudit(audit), /no duplicates, no mismatches/)
 })
 
+test('what was not checked of several symbols is one line, with the number of all and those with the most', async () => {
+  const audit = await verify(market.database, AUDIT_OPTIONS)
+  const notChecked = Array.from({ length: 7 }, (_, i) => ({
+    what: 'rows of a kind',
+    symbol: `S${i}`,
+    count: 1000 + i,
+    examples: [],
+  }))
+  assert.match(
+    renderAudit({ ...audit, notChecked }),
+    /^ {2}S6 1,006, S5 1,005, S4 1,004, S3 1,003, S2 1,002 and 2 other symbols: 7,021 rows of a kind$/m,
+  )
+  assert.match(
+    renderAudit({ ...audit, notChecked: notChecked.slice(0, 1) }),
+    /^ {2}S0: 1,000 rows of a kind$/m,
+  )
+})
+
 test('begins where the consumer began, and reports older stored rows', async () => {
   const start = (fields: object) =>
     `INSERT INTO meta (key, value) VALUES ('start:BTCUSDT trade', '${JSON.stringify({ symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 1040, timeMs: Date.now(), ...fields })}')`

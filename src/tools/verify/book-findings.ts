@@ -1,8 +1,8 @@
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import type { BookCheckCounts, BookFinding, Top } from '../../foundation/order-book/book-check.ts'
 import type { BookDiff } from '../../foundation/order-book/book-rows.ts'
-import { plural } from '../../foundation/telemetry/plural.ts'
-import { atId, finding, type Remark, unchecked } from './findings.ts'
+import { counted, plural } from '../../foundation/telemetry/plural.ts'
+import { atId, finding, type Remark, trimmed, unchecked } from './findings.ts'
 import type { BookReport, Example } from './report-types.ts'
 
 /** Changes and their times in which the top of a book was wrong. */
@@ -137,26 +137,26 @@ export class BookFindings {
     const remarks = [
       finding({
         ...{ ...about, kind: 'top', severity: 'failure', count: top.count, examples: top.examples },
-        summary: `windows in which the top of the book differs from the last quote, ${plural(this.#wrongTops, 'time')} in all: a change is altered, or a quote is missing or altered; only ${share} % of missing quotes show`,
+        summary: `${counted(top.count, 'window')} in which the top of the book differs from the last quote, ${plural(this.#wrongTops, 'time')} in all: a change is altered, or a quote is missing or altered; only ${share} % of missing quotes show`,
       }),
       finding({
         ...{ ...about, kind: 'snapshot', severity: 'failure', count: level.count, examples: level.examples },
-        summary: `snapshots that differ from the book rebuilt from the one before, in ${plural(this.#wrongLevels, 'level')}: a change between them is altered`,
+        summary: `${counted(level.count, 'snapshot')} unlike the book rebuilt from the one before, in ${plural(this.#wrongLevels, 'level')}: a change between them is altered`,
       }),
       finding({
         ...{ ...about, kind: 'keyframe', severity: 'failure' },
         ...{ count: keyframe.count, examples: keyframe.examples },
-        summary: 'keyframes that differ from the rebuilt book',
+        summary: `${counted(keyframe.count, 'keyframe')} unlike the rebuilt book`,
       }),
       finding({
         ...{ ...about, kind: 'crossed', severity: 'failure' },
         ...{ count: crossed.count, examples: crossed.examples },
-        summary: 'times the best bid was at or above the best ask',
+        summary: `${counted(crossed.count, 'time')} the best bid was at or above the best ask`,
       }),
       finding({
         ...{ ...about, kind: 'backwards', severity: 'notice' },
         ...{ count: falling.count, examples: falling.examples },
-        summary: 'changes with an event time before that of the change before',
+        summary: `${counted(falling.count, 'change')} with an event time before that of the change before`,
       }),
     ]
     return remarks.filter(({ count }) => count !== 0)
@@ -164,7 +164,11 @@ export class BookFindings {
 }
 
 function topText({ bidPrice, bidQuantity, askPrice, askQuantity }: Top): string {
-  return `${bidPrice} × ${bidQuantity} / ${askPrice} × ${askQuantity}`
+  const [bid, ask] = [
+    [bidPrice, bidQuantity],
+    [askPrice, askQuantity],
+  ].map((level) => level.map(trimmed).join(' × '))
+  return `${bid} / ${ask}`
 }
 
 /** Says what of a book could not be checked. */

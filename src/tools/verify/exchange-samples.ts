@@ -3,7 +3,7 @@ import { isTradeType, TRADE_TYPES, type TradeType } from '../../foundation/marke
 import type { Database } from '../../foundation/store/database.ts'
 import { type ExchangeRest, whyNot, withinBudget } from './exchange-requests.ts'
 import { checkTails } from './exchange-tails.ts'
-import { atId, finding, split, unchecked } from './findings.ts'
+import { atId, finding, split, trimmed, unchecked } from './findings.ts'
 import type { Example, Report, SequenceReport } from './report-types.ts'
 import { IN_SEQUENCE, type Scope, sequenceValues } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
@@ -158,9 +158,4 @@ function differenceOf(row: Stored, { price, quantity, timeUs, isBuyerMaker, trad
     .filter(([, ours, theirs]) => ours !== theirs)
     .map(([name, ours, theirs]) => `${name} ${ours}, at the exchange ${theirs}`)
     .join('; ')
-}
-
-/** Removes trailing zeros: `1.500` and `1.5` are equal. */
-function trimmed(decimal: string): string {
-  return decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal
 }

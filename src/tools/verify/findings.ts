@@ -84,3 +84,8 @@ export async function readCases(
     return [{ symbol, eventType, epoch, kind, count, examples: examplesIn(examples) }]
   })
 }
+
+/** Removes trailing zeros: `1.500` and `1.5` are equal. */
+export function trimmed(decimal: string): string {
+  return decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal
+}

@@ -14,7 +14,7 @@ export function renderAudit(audit: Report): string {
     ...section('Failures', failures.flatMap(findingLines)),
     ...section('Notices', [...notices.flatMap(findingLines), ...outageLines(audit)]),
     ...section('Pending in Kafka, not in this report', pendingLines(audit)),
-    ...section('Not checked', audit.notChecked.flatMap(notCheckedLines)),
+    ...section('Not checked', notCheckedLines(audit.notChecked)),
     '',
     verdict(audit, failures),
   ].join('\n')
@@ -76,9 +76,9 @@ function bookLines({ books }: Report): string[] {
   const share = (part: number, all: number) => (all === 0 ? '' : `${((100 * part) / all).toFixed(1)} %`)
   const rows = books.map(({ symbol, epoch, ...book }) => [
     ...[symbol, typeOf({ eventType: 'depth', epoch })],
-    ...[book.changes, book.comparedTops, book.unknownTops, book.quotes].map(String),
+    ...[book.changes, book.comparedTops, book.unknownTops, book.quotes].map(countText),
     share(book.detectableQuotes, book.quotes),
-    ...[book.comparedSnapshots, book.comparedLevels, book.comparedKeyframes].map(String),
+    ...[book.comparedSnapshots, book.comparedLevels, book.comparedKeyframes].map(countText),
   ])
   return ['', 'Order books compared with quotes and snapshots:', ...table([BOOK_COLUMNS, ...rows])]
 }
@@ -105,11 +105,35 @@ function findingLines({ symbol, eventType, epoch, count, summary, examples }: Fi
   ]
 }
 
-function notCheckedLines({ what, symbol, count, examples }: NotChecked): string[] {
-  const subject = [symbol, count === null ? null : countText(count)]
-    .filter((part) => part !== null)
-    .join(': ')
-  return [`${subject}${subject === '' ? '' : ' '}${what}`, ...exampleLines(examples, count ?? 0)]
+/** Symbols that a line names. */
+const SYMBOLS_SHOWN = 5
+
+/** One line for all symbols with the same text: hundreds of lines would say the same. */
+function notCheckedLines(all: readonly NotChecked[]): string[] {
+  const same = Map.groupBy(all, ({ what, symbol, count, examples }) =>
+    symbol === null || count === null || examples.length > 0 ? Symbol() : what,
+  )
+  return [...same.values()].flatMap((group) => {
+    const [first] = group
+    if (first === undefined) return []
+    if (group.length > 1) return [groupLine(first.what, group)]
+    const { what, symbol, count, examples } = first
+    const subject = [symbol, count === null ? null : countText(count)]
+      .filter((part) => part !== null)
+      .join(': ')
+    return [`${subject}${subject === '' ? '' : ' '}${what}`, ...exampleLines(examples, count ?? 0)]
+  })
+}
+
+/** The number of all symbols, and those with the most. */
+function groupLine(what: string, group: readonly NotChecked[]): string {
+  const countOf = ({ count }: NotChecked) => count ?? 0
+  const all = group.reduce((sum, one) => sum + countOf(one), 0)
+  const most = group.toSorted((one, other) => countOf(other) - countOf(one)).slice(0, SYMBOLS_SHOWN)
+  const shown = most.map((one) => `${one.symbol} ${countText(countOf(one))}`)
+  const rest = group.length - most.length
+  const more = rest === 0 ? '' : ` and ${plural(rest, 'other symbol')}`
+  return `${shown.join(', ')}${more}: ${countText(all)} ${what}`
 }
 
 /** Shows ids without details in one line. */
