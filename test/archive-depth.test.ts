@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { ALL_ROWS } from '../src/foundation/archive/archive-snapshot.ts'
 import { newestDayList } from '../src/foundation/archive/day-list.ts'
 import { CHUNK_ROWS } from '../src/foundation/archive/row-chunk.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
+import { queryArchive } from '../src/tools/archive/query.ts'
 import { type ArchiveParts, createArchive, MIDNIGHT_MS } from './support/archive-parts.ts'
 import { columns } from './support/columns.ts'
 import { startTapeline } from './support/processes.ts'
@@ -82,6 +84,21 @@ test('each level is a row with every digit, and a diff without levels one withou
       [9n, 5000, 'bid', 2, '0.00000001', '0.00000000'],
       [10n, 5000, null, null, null, null],
     ])
+    for (const [view, row] of [
+      ['depth_levels', '5 7 ask 1 61837.64 1.5'],
+      ['depth_snapshot_levels', '9 rest bid 1 90071992.54740991 0.00000001'],
+    ] as const) {
+      const sql = `SELECT * FROM ${view} ORDER BY last_update_id, side, level LIMIT 1`
+      const [first] = await queryArchive(
+        reader,
+        { sql, range: ALL_ROWS, timeoutMs: 60_000 },
+        async (portions) => {
+          for await (const some of portions) return some.rows
+          return []
+        },
+      )
+      assert.ok(lineOf(first ?? {}).includes(row), lineOf(first ?? {}))
+    }
     assert.deepEqual(await rows('depth', 'DISTINCT symbol, epoch, epoch_us(ingestion_timestamp)'), [
       ['BTCUSDT', 0, 1723161255400123n],
     ])

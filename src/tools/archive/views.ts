@@ -60,6 +60,12 @@ const VIEWS: Readonly<Record<string, View>> = {
   // The tables of the database have packed levels: see docs/order-books.md.
   depth: tableView('depth'),
   depth_snapshots: tableView('depth_snapshots'),
+  depth_levels: derived(['depth'], 'VIEW depth_levels AS SELECT * FROM depth'),
+  depth_snapshot_levels: derived(
+    ['depth_snapshots'],
+    `VIEW depth_snapshot_levels AS
+     SELECT ingestion_timestamp, symbol, epoch, last_update_id, 'rest' AS kind, side, level, price, quantity FROM depth_snapshots`,
+  ),
   gaps: textView('gaps', 'gaps'),
   recordings: textView('recordings', 'recordings'),
   dead_letters: textView('dead_letters', 'deadLetters'),
