@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { gapLine } from '../src/cli/gaps.ts'
 import { planRetry, readGaps } from '../src/tools/gaps/stored-gaps.ts'
 import { gapSql } from './support/audited-market.ts'
 import { column } from './support/columns.ts'
@@ -12,6 +13,12 @@ test('missing updates of order books are listed, and a retry says that nothing c
   await database.query(gapSql('unrecoverable', 50, 90, { eventType: 'depth' }))
   const all = { symbol: null, fromMs: null, toMs: null }
   assert.deepEqual(column(await readGaps(database, all), 'event_type'), ['trade', 'depth'])
+  const [gap] = await readGaps(database, all)
+  assert.ok(gap !== undefined)
+  assert.equal(
+    gapLine({ ...gap, from_time: 1_700_000_000_000, to_time: null }),
+    'BTCUSDT/trade/0/5  trade 5..9  2023-11-14T22:13:20.000Z to unknown  unrecoverable',
+  )
   const planned = await planRetry(database, all, 0)
   assert.deepEqual(
     planned.map(({ row, request }) => `${row.event_type} ${request?.status}`),

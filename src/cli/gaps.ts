@@ -59,7 +59,7 @@ function listCommand(): Command {
         console.log(JSON.stringify({ gaps: shown, total: found.length }, null, 2))
         return
       }
-      for (const row of shown) console.log(`${lineOf(row)}  ${printable(row.cause)}${reasonOf(row)}`)
+      for (const row of shown) console.log(`${gapLine(row)}  ${printable(row.cause)}${reasonOf(row)}`)
       const of = found.length === shown.length ? '' : `${shown.length} of `
       console.log(`${of}${plural(found.length, 'gap')}.`)
     })
@@ -100,7 +100,7 @@ Examples:
       })
       for (const outcome of outcomes) {
         const what = outcome.request === null ? outcome.reason : isDry ? 'would be reopened' : 'reopened'
-        console.log(`${lineOf(outcome.row)}  ${what}`)
+        console.log(`${gapLine(outcome.row)}  ${what}`)
       }
       const found = new Set(outcomes.map(({ row }) => row.gap_id))
       const unknown = (flags.id ?? []).filter((id) => !found.has(id))
@@ -134,8 +134,11 @@ function filterOf({ symbol, ...times }: FilterFlags): GapFilter {
   return { symbol: name ?? null, ...parseTimes(times) }
 }
 
-function lineOf({ gap_id, event_type, from_id, to_id, status }: IdRow): string {
-  return `${printable(gap_id)}  ${event_type} ${from_id}..${to_id}  ${status}`
+/** A gap with its ids, its times and its status. */
+export function gapLine({ gap_id, event_type, from_id, to_id, from_time, to_time, status }: IdRow): string {
+  const time = (ms: number | null) => (ms === null ? 'unknown' : new Date(ms).toISOString())
+  const times = from_time === null && to_time === null ? '' : `  ${time(from_time)} to ${time(to_time)}`
+  return `${printable(gap_id)}  ${event_type} ${from_id}..${to_id}${times}  ${status}`
 }
 
 function reasonOf({ reason }: IdRow): string {
