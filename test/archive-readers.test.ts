@@ -37,9 +37,7 @@ function depthMessages() {
   ]
   return [
     diff(1, 5, [], [], noonMs - 3000),
-    record(
-      eventValue('depthSnapshot', { lastUpdateId: 6, limit: 2, bids, asks, ...stamps(noonMs - 2500) }),
-    ),
+    record(eventValue('depthSnapshot', { lastUpdateId: 6, limit: 2, bids, asks, ...stamps(noonMs - 2500) })),
     // 97 is outside the horizon.
     diff(6, 9, [['99.5', '0.5']], [], noonMs - 2000),
     diff(10, 12, [['97', '8']], [['101', '0']], noonMs),
