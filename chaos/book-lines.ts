@@ -22,11 +22,16 @@ export function bookLines({ depth, tables, archive }: RecordedBooks, lostQuotesF
 
 function checked({ instants, books, levels, wrongLevels, refused, horizons }: BookCheck): string {
   const without = Object.entries(refused).map(([reason, count]) => `${count} ${reason}`)
+  const { deepShare } = horizons
   return (
     `${books} of ${instants} instants, ${levels} levels, ${wrongLevels} wrong; ` +
-    `${(horizons.deepShare * 100).toFixed(1)} % of the books have 100 levels per side` +
+    `100 levels per side in ${percent(deepShare)} of the books, at ${percent((deepShare * books) / instants)} of the instants` +
     (without.length === 0 ? '' : `; no book: ${without.join(', ')}`)
   )
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`
 }
 
 function waited({ n, median, max }: Figures): string {
