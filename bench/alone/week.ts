@@ -17,7 +17,11 @@ const LOOK_EVERY_MS = 60_000
 const MAX_AGE_MS = 12 * HOUR_MS
 /** Levels per side of snapshots: of the documented recipe's older and newer form. */
 const LIMITS = [1000, 5000]
-const SHOWN_HOURS = [1, 6, 25, 72, 168]
+/** Ages at which books of the recipe are compared, and how often one is begun. */
+const RECIPE_HOURS = [1, 6, 25]
+const RECIPE_EVERY_HOURS = 12
+/** Levels per side of the fresh snapshot that a book of the recipe is compared with. */
+const FRESH_LEVELS = 5000
 /** Digits of the exchange's decimals. */
 const SCALE = 8
 const SIDES = ['bids', 'asks'] as const satisfies readonly SideName[]
@@ -34,14 +38,18 @@ interface Frame {
 
 /** A book by the exchange's documented recipe: one snapshot, then every diff. It forgets nothing. */
 class RecipeBook {
+  readonly limit: number
+  readonly sinceHour: number
   readonly bids: Map<string, string>
   readonly asks: Map<string, string>
   readonly #lastUpdateId: number
 
-  constructor(snapshot: BookSnapshot) {
+  constructor(snapshot: BookSnapshot, limit: number, sinceHour: number) {
+    this.limit = limit
+    this.sinceHour = sinceHour
     this.#lastUpdateId = snapshot.lastUpdateId
-    this.bids = new Map(snapshot.bids)
-    this.asks = new Map(snapshot.asks)
+    this.bids = new Map(snapshot.bids.slice(0, limit))
+    this.asks = new Map(snapshot.asks.slice(0, limit))
   }
 
   apply({ u, b, a }: Frame): void {
@@ -52,27 +60,69 @@ class RecipeBook {
         else levels.set(price, quantity)
   }
 
-  /** Share of the exchange's levels that it has with their quantity. */
-  rightOf(name: SideName, truth: Pairs): number {
-    const right = truth.filter(([price, quantity]) => this[name].get(price) === quantity).length
-    return Math.round((1000 * right) / truth.length) / 10
+  /** Percentage of the levels of a fresh snapshot that it has with their quantity. */
+  rightOf(name: SideName, fresh: Pairs): number {
+    const right = fresh.filter(([price, quantity]) => this[name].get(price) === quantity).length
+    return (100 * right) / fresh.length
   }
 }
 
-/** Both books of one symbol, from snapshots of the same number of levels. */
-class KeptBooks {
+/** Books by the recipe: one of each limit is begun every few hours, and compared at some ages. */
+class Recipes {
+  #books: RecipeBook[] = []
+  readonly #right = new Map<string, number[]>()
+
+  apply(frame: Frame): void {
+    for (const book of this.#books) book.apply(frame)
+  }
+
+  /** @param truth all levels at a full hour */
+  look(truth: BookSnapshot, hour: number): void {
+    const oldest = Math.max(...RECIPE_HOURS)
+    for (const { book, age } of this.#books.map((one) => ({ book: one, age: hour - one.sinceHour }))) {
+      if (!RECIPE_HOURS.includes(age)) continue
+      for (const name of SIDES) {
+        const what = `recipe from ${book.limit} levels, ${name} after ${age} h, % right`
+        const all = this.#right.get(what) ?? []
+        this.#right.set(what, [...all, book.rightOf(name, truth[name].slice(0, FRESH_LEVELS))])
+      }
+    }
+    this.#books = this.#books.filter(({ sinceHour }) => hour - sinceHour < oldest)
+    if (hour % RECIPE_EVERY_HOURS === 0)
+      this.#books.push(...LIMITS.map((limit) => new RecipeBook(truth, limit, hour)))
+  }
+
+  report(): Record<string, number> {
+    const entries = [...this.#right].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }))
+    return Object.fromEntries(
+      entries.flatMap(([what, unsorted]) => {
+        const values = unsorted.map((one) => Math.round(10 * one) / 10).sort((one, other) => one - other)
+        const [lowest = 0, median = 0, highest = 0] = [0, Math.floor(values.length / 2), -1].map((at) =>
+          values.at(at),
+        )
+        return [
+          [`${what}: lowest`, lowest],
+          [`${what}: median of ${values.length}`, median],
+          [`${what}: highest`, highest],
+        ]
+      }),
+    )
+  }
+}
+
+/** Tapeline's book of one symbol, from snapshots of so many levels. */
+class KeptBook {
   readonly #limit: number
-  readonly #recipe: RecipeBook
   readonly #book = new OrderBook()
   #anchor: Anchor
-  readonly report: Record<string, number> = {}
-  snapshots = 1
-  compared = 0
+  #snapshots = 1
+  #compared = 0
+  #fewest = Number.POSITIVE_INFINITY
+  #narrowest = Number.POSITIVE_INFINITY
   wrong = 0
 
   constructor(first: BookSnapshot, limit: number, atMs: number) {
     this.#limit = limit
-    this.#recipe = new RecipeBook(first)
     this.#book.reset(stateOf(first, limit))
     this.#anchor = anchorAt(first, limit, atMs)
   }
@@ -82,7 +132,6 @@ class KeptBooks {
   }
 
   apply(frame: Frame): void {
-    this.#recipe.apply(frame)
     this.#book.apply(diffOf(frame))
   }
 
@@ -94,29 +143,38 @@ class KeptBooks {
     if (needOf(this.#anchor, chain, prices, limits) === null) return
     this.#anchor = anchorAt(now, this.#limit, atMs)
     this.#book.reset(stateOf(now, this.#limit))
-    this.snapshots++
+    this.#snapshots++
   }
 
-  compare(truth: BookSnapshot, hour: number): void {
+  compare(truth: BookSnapshot): void {
     for (const name of SIDES) {
       const found = wrongInside(this.#book, name, truth[name])
-      this.compared += found.compared
+      this.#compared += found.compared
       this.wrong += found.wrong
-      if (!SHOWN_HOURS.includes(hour)) continue
-      const what = `${name} of ${this.#limit} after ${hour} h`
-      this.report[`${what}: recipe right, %`] = this.#recipe.rightOf(name, truth[name].slice(0, this.#limit))
-      this.report[`${what}: exact levels`] = found.compared
-      this.report[`${what}: exact basis points`] = found.basisPoints
+      this.#fewest = Math.min(this.#fewest, found.compared)
+      this.#narrowest = Math.min(this.#narrowest, found.basisPoints)
+    }
+  }
+
+  report(): Record<string, number> {
+    const from = `from ${this.#limit} levels`
+    return {
+      [`${from}: snapshots`]: this.#snapshots,
+      [`${from}: levels compared inside the horizon`]: this.#compared,
+      [`${from}: of them wrong`]: this.wrong,
+      [`${from}: fewest exact levels of a side`]: this.#fewest,
+      [`${from}: narrowest horizon, basis points`]: this.#narrowest,
     }
   }
 }
 
 /**
- * Keeps the book of one symbol for virtual hours: by the exchange's recipe from one snapshot, and as Tapeline does,
- * with the snapshots that ingestion would request. Compares both with the true book, Tapeline's every hour.
+ * Keeps the book of one symbol for virtual hours as Tapeline does, with the snapshots that ingestion would request, and
+ * compares it with the true book every hour. Beside it, books by the exchange's recipe are begun and compared with a
+ * fresh snapshot.
  *
- * @returns for snapshots of 1,000 and 5,000 levels, after some hours: the percentage of as many true best levels that
- *   the recipe's book has right, and how far Tapeline's book is exact; and its wrong levels, which must be 0
+ * @returns Tapeline's wrong levels, which must be 0, and how far its book was exact; for the recipe's, from 1,000 and
+ *   5,000 levels, the percentage of a fresh snapshot that they had right after some hours
  */
 export function keepBooks(hours: number): Record<string, number> {
   const endMs = START_MS + hours * HOUR_MS
@@ -125,17 +183,21 @@ export function keepBooks(hours: number): Record<string, number> {
   // The stream of a second costs less than that of 100 ms, and leads to the same books.
   const cursor = own && depthCursors(own, 1, START_MS).find(({ stream }) => stream.endsWith('@depth'))
   if (cursor === undefined) throw new Error(`The market has no ${SYMBOL}`)
-  const books = new MarketBooks(market, () => endMs)
+  const books = new MarketBooks(market, () => endMs + HOUR_MS)
   const at = (timeMs: number, limit: number) => books.book(SYMBOL, { timeMs }, limit)
-  const kept = LIMITS.map((limit) => new KeptBooks(at(START_MS, limit), limit, START_MS))
+  const kept = LIMITS.map((limit) => new KeptBook(at(START_MS, limit), limit, START_MS))
+  const recipes = new Recipes()
+  recipes.look(at(START_MS, FRESH_LEVELS), 0)
   let diffs = 0
   let lookMs = START_MS + LOOK_EVERY_MS
   let compareMs = START_MS + HOUR_MS
-  while (cursor.dueMs <= endMs) {
+  // The last full hour is compared after the first diff that follows it.
+  while (compareMs <= endMs) {
     const atMs = cursor.dueMs
     for (const text of cursor.next()) {
       const frame: Frame = JSON.parse(text).data
       for (const one of kept) one.apply(frame)
+      recipes.apply(frame)
       diffs++
     }
     if (atMs >= lookMs) {
@@ -145,19 +207,14 @@ export function keepBooks(hours: number): Record<string, number> {
     if (atMs < compareMs) continue
     const hour = Math.round((compareMs - START_MS) / HOUR_MS)
     compareMs += HOUR_MS
-    for (const one of kept) {
-      one.compare(books.book(SYMBOL, { updateId: one.updateId }, Number.POSITIVE_INFINITY), hour)
-      console.error(`after ${hour} h: ${one.wrong} of ${one.compared} levels inside the horizon are wrong`)
-    }
+    const truth = books.book(SYMBOL, { updateId: kept[0]?.updateId ?? 0 }, Number.POSITIVE_INFINITY)
+    for (const one of kept) one.compare(truth)
+    recipes.look(truth, hour)
+    console.error(
+      `after ${hour} h: ${kept.map(({ wrong }) => wrong).join(' and ')} levels inside the horizons are wrong`,
+    )
   }
-  const report: Record<string, number> = { diffs }
-  for (const [index, one] of kept.entries())
-    Object.assign(report, one.report, {
-      [`snapshots of ${LIMITS[index]}`]: one.snapshots,
-      [`levels compared inside the horizon, of ${LIMITS[index]}`]: one.compared,
-      [`of them wrong, of ${LIMITS[index]}`]: one.wrong,
-    })
-  return report
+  return Object.assign({ diffs }, ...kept.map((one) => one.report()), recipes.report())
 }
 
 function wrongInside(book: OrderBook, name: SideName, truth: Pairs) {
