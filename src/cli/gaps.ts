@@ -12,10 +12,9 @@ import type { Database } from '../foundation/store/database.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
 import { type GapFilter, planRetry, readGaps } from '../tools/gaps/stored-gaps.ts'
-import { onKafka } from './on-kafka.ts'
 import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
 import { TOOLS_USE, withStoredData } from './stored-data.ts'
-import { storedKafka } from './stored-kafka.ts'
+import { onKafka, storedKafka } from './stored-kafka.ts'
 
 export function gapsCommand(): Command {
   return new Command('gaps')

@@ -17,10 +17,9 @@ import {
   printList,
   rangeText,
 } from './history-report.ts'
-import { onKafka } from './on-kafka.ts'
 import { countUpTo } from './options.ts'
 import { ARCHIVE_OPTION, withHistory } from './stored-history.ts'
-import { storedKafka } from './stored-kafka.ts'
+import { onKafka, storedKafka } from './stored-kafka.ts'
 
 interface ImportFlags {
   readonly archive?: true
