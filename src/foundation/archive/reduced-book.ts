@@ -85,19 +85,21 @@ async function follow(duckDb: DuckDb, { epoch, lastUpdateId }: Anchor, last: Dif
 }
 
 async function* keysOf(duckDb: DuckDb, epoch: number, diffs: string): AsyncGenerator<Iterable<DiffKey>> {
-  const events = `SELECT ${EVENT}, any_value(ingestion_timestamp) AS received FROM (${diffs}) WHERE ${IS_FIRST_LEVEL} GROUP BY ALL`
-  const query = `SELECT first_update_id, last_update_id, epoch_us(event_time), epoch_us(received) FROM (${events}) ORDER BY ${EVENT}`
+  const query = `SELECT first_update_id, last_update_id, epoch_us(event_time), epoch_us(any_value(ingestion_timestamp))
+    FROM (${diffs}) WHERE ${IS_FIRST_LEVEL} GROUP BY ${EVENT} ORDER BY ${EVENT}`
   for await (const columns of duckDb.columns(query)) yield keysIn(columns, epoch)
 }
 
 function* keysIn(columns: EngineColumns, epoch: number): Generator<DiffKey> {
-  const values = [0, 1, 2, 3].map((i) => columns.words(i))
-  for (let row = 0; row < columns.rows; row++) {
-    const [firstUpdateId = 0, lastUpdateId = 0, eventTimeUs = 0, receivedUs = 0] = values.map((words) =>
-      integerAt(words, row),
-    )
-    yield { epoch, firstUpdateId, lastUpdateId, eventTimeUs, receivedUs }
-  }
+  const [firstIds, lastIds, times, receipts] = [0, 1, 2, 3].map((i) => columns.words(i))
+  for (let row = 0; row < columns.rows; row++)
+    yield {
+      epoch,
+      firstUpdateId: integerAt(firstIds, row),
+      lastUpdateId: integerAt(lastIds, row),
+      eventTimeUs: integerAt(times, row),
+      receivedUs: integerAt(receipts, row),
+    }
 }
 
 /** Returns a query of the levels of the snapshot and of the diffs that are applied, with their position in time. */
