@@ -7,7 +7,7 @@ import type { LifeClock } from '../support/life-clock.ts'
 
 export interface TopicMessage {
   readonly value: Buffer
-  readonly row: string
+  readonly rows: readonly string[]
   readonly leaderEpoch: number
 }
 
@@ -36,8 +36,8 @@ export class MemoryTopic {
     return `id-${this.id}`
   }
 
-  append(partition: number, value: Buffer, row: string): void {
-    this.logs[partition]?.push({ value, row, leaderEpoch: this.#epoch })
+  append(partition: number, value: Buffer, rows: readonly string[]): void {
+    this.logs[partition]?.push({ value, rows, leaderEpoch: this.#epoch })
   }
 
   addPartition(): void {
@@ -45,10 +45,10 @@ export class MemoryTopic {
     this.logs.push([])
   }
 
-  /** Removes messages from the end of a log; others take their place. @returns those removed */
-  truncate(partition: number, count: number): TopicMessage[] {
+  /** Removes messages from the end of a log; others take their place. */
+  truncate(partition: number, count: number): void {
     this.#epoch++
-    return this.logs[partition]?.splice(-count) ?? []
+    this.logs[partition]?.splice(-count)
   }
 
   /** @returns all messages of the old topic */

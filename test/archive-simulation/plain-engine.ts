@@ -10,6 +10,8 @@ export interface Row {
   readonly symbol: string
   readonly timeUs: number
   readonly id: number
+  /** Side and number of the level in a diff of an order book, such as `bid 1`; otherwise empty. */
+  readonly level: string
   readonly offset: number
 }
 
@@ -67,31 +69,36 @@ export function rowsIn(bytes: Buffer): Row[] {
   return rows as Row[]
 }
 
-export function identityOf({ symbol, timeUs, id }: Row): string {
-  return `${symbol} ${timeUs} ${id}`
+export function identityOf({ symbol, timeUs, id, level }: Omit<Row, 'offset'>): string {
+  return `${symbol} ${timeUs} ${id} ${level}`
 }
 
 export function dateOf({ timeUs }: Row): string {
   return new Date(Math.floor(timeUs / DAY_US) * (DAY_US / 1000)).toISOString().slice(0, 10)
 }
 
-export function rowsOf({ chunks }: RowBuffer): Row[] {
+export function rowsOf({ table, chunks }: RowBuffer): Row[] {
+  const [time] = table.columns
   return chunks.flatMap(({ rows, columns }) => {
     const words = (name: string) => columns.find(({ column }) => column.name === name)?.words
     const integer = (name: string, row: number) => {
       const of = words(name)
       return of === undefined ? 0 : (of[2 * row + 1] ?? 0) * TWO_TO_32 + (of[2 * row] ?? 0)
     }
-    const text = (row: number) => {
-      const of = words('symbol') ?? new Uint32Array(0)
+    const text = (name: string, row: number) => {
+      const of = words(name) ?? new Uint32Array(0)
       const bytes = Buffer.from(of.slice(4 * row + 1, 4 * row + 4).buffer)
-      return bytes.toString('latin1', 0, of[4 * row])
+      return bytes.toString('latin1', 0, of[4 * row] ?? 0)
     }
-    return Array.from({ length: rows }, (_, row) => ({
-      symbol: text(row),
-      timeUs: integer('trade_time', row),
-      id: integer('trade_id', row),
-      offset: integer('_offset', row),
-    }))
+    return Array.from({ length: rows }, (_, row) => {
+      const side = text('side', row)
+      return {
+        symbol: text('symbol', row),
+        timeUs: integer(time?.name ?? '', row),
+        id: integer(table.id ?? '', row),
+        level: side === '' ? '' : `${side} ${words('level')?.[row]}`,
+        offset: integer('_offset', row),
+      }
+    })
   })
 }

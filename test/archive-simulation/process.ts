@@ -75,9 +75,9 @@ export class ArchiveProcess {
     const archiver = new Archiver(
       {
         topics: {
-          trades: topic.name,
+          trades: 'trades',
           bookTicker: 'q',
-          depth: 'o',
+          depth: 'depth',
           gaps: 'g',
           checkpoints: 'c',
           deadLetters: 'd',

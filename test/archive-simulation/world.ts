@@ -10,9 +10,10 @@ import { newestDayList, publishedDates } from '../../src/foundation/archive/day-
 import { openFolderStore } from '../../src/foundation/archive/folder-store.ts'
 import type { LocalFiles } from '../../src/foundation/archive/local-files.ts'
 import type { ObjectStore } from '../../src/foundation/archive/object-store.ts'
+import { ARCHIVE_TABLES } from '../../src/foundation/archive/tables.ts'
 import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
 import { MemoryGroup } from '../consumer-simulation/memory-group.ts'
-import { tradeValue } from '../support/records.ts'
+import { eventValue, tradeValue } from '../support/records.ts'
 import { settle, VirtualClock } from '../support/virtual-clock.ts'
 import { type DiskDefect, MemoryDisk } from './memory-disk.ts'
 import { MemoryTopic } from './memory-topic.ts'
@@ -22,13 +23,13 @@ import { ArchiveProcess, FOLDER } from './process.ts'
 export type Defect = DiskDefect | EngineDefect | 'a sweep removes what is not published'
 
 export interface WorldOptions {
+  /** The events are trades, and with an even seed diffs of order books, which have several rows. */
   readonly seed: number
   /** Duration with faults; afterwards everything has an hour to recover. */
   readonly virtualMs: number
   readonly defect?: Defect
 }
 
-const TABLE = 'raw_trades'
 const HOUR_MS = 3_600_000
 
 /**
@@ -44,12 +45,12 @@ export class World {
   readonly faults: Record<string, number> = {}
   readonly violations: string[] = []
   readonly processes: ArchiveProcess[] = []
-  rows = 0
+  events = 0
   published = 0
   observations = 0
   /** Rows whose commit was reported: they must stay. */
   readonly #committed = new Set<string>()
-  readonly #appended = new Set<string>()
+  readonly #table: string
   readonly #options: WorldOptions
   readonly #store: ObjectStore
   readonly #files: LocalFiles
@@ -58,7 +59,9 @@ export class World {
   constructor(options: WorldOptions) {
     this.#options = options
     this.random = new Random(options.seed, mulberry32)
-    this.topic = new MemoryTopic('trades', 2, this.random)
+    const isDepth = options.seed % 2 === 0
+    this.#table = ARCHIVE_TABLES[isDepth ? 'depth' : 'trade'].name
+    this.topic = new MemoryTopic(isDepth ? 'depth' : 'trades', 2, this.random)
     this.group = new MemoryGroup(this.clock, this.random, this.topic.partitions)
     this.disk = new MemoryDisk(this.random)
     const { defect } = options
@@ -135,23 +138,28 @@ export class World {
     this.clock.schedule(this.random.between(500, 60_000), () => this.#start())
   }
 
-  /** A trade, sometimes of the day before, and sometimes one that was sent before. */
+  /** An event, sometimes of the day before, and sometimes one that was sent before. */
   #produce(): void {
     const partition = this.random.whole(0, this.topic.logs.length - 1)
     const isRepeat = this.random.chance(0.05)
     const log = this.topic.logs[partition] ?? []
     const again = isRepeat ? this.random.pickIfAny(log) : undefined
     if (again !== undefined) {
-      this.topic.append(partition, again.value, again.row)
+      this.topic.append(partition, again.value, again.rows)
       return
     }
     const nowMs = Math.floor(this.clock.wallMicros() / 1000)
     const timeMs = this.random.chance(0.05) ? nowMs - 12 * HOUR_MS : nowMs
-    const id = ++this.rows
+    const id = ++this.events
     const symbol = `S${partition}${id % 3}`
-    const row = identityOf({ symbol, timeUs: timeMs * 1000, id, offset: 0 })
-    this.#appended.add(row)
-    this.topic.append(partition, tradeValue({ s: symbol, t: id, T: timeMs, E: timeMs }), row)
+    const [bids, asks] = [id % 4, id % 3]
+    const isDepth = this.topic.name === 'depth'
+    const levels = isDepth && bids + asks > 0 ? [...levelsOf('bid', bids), ...levelsOf('ask', asks)] : ['']
+    const rows = levels.map((level) => identityOf({ symbol, timeUs: timeMs * 1000, id, level }))
+    const value = isDepth
+      ? eventValue('depth', { s: symbol, U: id, u: id, E: timeMs, b: pairs(bids), a: pairs(asks) })
+      : tradeValue({ s: symbol, t: id, T: timeMs, E: timeMs })
+    this.topic.append(partition, value, rows)
   }
 
   #crash(): void {
@@ -186,11 +194,7 @@ export class World {
 
   #truncate(): void {
     this.#fault('lost tail')
-    const removed = this.topic.truncate(
-      this.random.whole(0, this.topic.logs.length - 1),
-      this.random.whole(1, 30),
-    )
-    for (const { row } of removed) if (!this.#committed.has(row)) this.#appended.delete(row)
+    this.topic.truncate(this.random.whole(0, this.topic.logs.length - 1), this.random.whole(1, 30))
   }
 
   #recreate(): void {
@@ -220,7 +224,8 @@ export class World {
         if (!found.has(row)) this.#note(`A1 ${row} was archived, and is gone`)
       for (const row of found) if (!row.startsWith('S')) this.#note(`A2 ${row} was never sent`)
       if (!isEnd) return
-      for (const { row } of this.topic.logs.flat()) if (!found.has(row)) this.#note(`A3 ${row} is nowhere`)
+      for (const row of this.topic.logs.flat().flatMap(({ rows }) => rows))
+        if (!found.has(row)) this.#note(`A3 ${row} is nowhere`)
     } catch (error) {
       this.#note(`A4 the archive cannot be read: ${String(error)}`)
     }
@@ -234,8 +239,8 @@ export class World {
     const all: Row[] = []
     const chains = await chainsOf(this.#store)
     const read = async (key: string) => rowsIn(await this.#files.read(await this.#store.localCopy(key)))
-    const dates = await publishedDates(this.#store, TABLE)
-    const lists = await Promise.all(dates.map((date) => newestDayList(this.#store, TABLE, date)))
+    const dates = await publishedDates(this.#store, this.#table)
+    const lists = await Promise.all(dates.map((date) => newestDayList(this.#store, this.#table, date)))
     for (const list of lists) {
       const ofDay = (await Promise.all((list?.files ?? []).map(({ key }) => read(key)))).flat()
       if (new Set(ofDay.map(identityOf)).size < ofDay.length)
@@ -273,4 +278,12 @@ export class World {
       () => true,
     )
   }
+}
+
+function levelsOf(side: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `${side} ${i + 1}`)
+}
+
+function pairs(count: number): Array<[price: string, quantity: string]> {
+  return Array.from({ length: count }, (_, i) => [String(100 + i), '1'])
 }

@@ -33,9 +33,9 @@ async function live(name: (typeof NAMES)[number], seed: number): Promise<Lived> 
   if (name === 'archive') {
     const world = new ArchiveWorld({ seed, virtualMs: ARCHIVE_MS })
     await world.run()
-    const { violations: found, rows, published, observations } = world
+    const { violations: found, events, published, observations } = world
     const faults = { ...world.faults, ...world.disk.faults }
-    return { found, events: rows, faults, counts: { published, observations } }
+    return { found, events, faults, counts: { published, observations } }
   }
   const world = new World({ ...CIRCUMSTANCES[name], seed })
   await world.run()
