@@ -208,6 +208,24 @@ test('O12 a diff whose event time is before that of an earlier one is in the boo
   }
 })
 
+test('O12 a receipt clock that is hours ahead, before midnight, hides no diff', async () => {
+  await using archive = await createArchive()
+  const at = (us: number) => (MIDNIGHT_MS - 1_800_000) * 1000 + us
+  const ahead = 2 * 3_600_000_000
+  const shifted = <Row extends { readonly receivedUs: number }>(row: Row, us: number): Row => ({
+    ...row,
+    receivedUs: at(us) + ahead,
+  })
+  const anchor = shifted(snapshotOf(5, [['99', '1']], [['101', '1']], { limit: 1000 }), 5000)
+  const diffs = [
+    shifted(diffOf(1, 5, [], [], { eventTimeUs: at(5000) }), 5000),
+    shifted(diffOf(6, 9, [['99', '7']], [], { eventTimeUs: at(9000) }), 9000),
+    shifted(diffOf(10, 12, [['98', '7']], [], { eventTimeUs: at(12_000) }), 12_000),
+  ]
+  await archive.add('depth', [...diffs.map(diffMessage), snapshotMessage(anchor, 1000)])
+  await assertSameBooks(archive, bookStore(diffs, [anchor]), [{ kind: 'event time', us: at(12_000) }])
+})
+
 test('O12 a diff that is in one or several segments twice is applied once and whole', async () => {
   await using archive = await createArchive()
   const levels: Pair[] = [

@@ -130,9 +130,11 @@ export class ArchivedBooks implements BookStore {
     const upTo = this.#last?.epoch === epoch ? this.#last : null
     const anchor =
       this.#anchor?.epoch === epoch && this.#anchor.lastUpdateId <= updateId ? this.#anchor : null
+    // The clock of the receipt may be ahead.
+    const sinceUs = Math.min(anchor?.receivedUs ?? 0, upTo?.eventTimeUs ?? Number.POSITIVE_INFINITY)
     return {
       symbols: [this.#symbol],
-      fromMs: anchor === null ? null : anchor.receivedUs / 1000 - CLOCKS_MS,
+      fromMs: anchor === null ? null : sinceUs / 1000 - CLOCKS_MS,
       toMs: upTo === null ? null : upTo.eventTimeUs / 1000 + CLOCKS_MS,
     }
   }

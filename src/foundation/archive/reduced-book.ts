@@ -1,6 +1,7 @@
 import { type Apart, applyUpTo } from '../order-book/book-at.ts'
 import { type Anchor, continuity, type DiffKey } from '../order-book/book-rows.ts'
 import type { BookSide } from '../order-book/book-side.ts'
+import type { LevelColumns } from '../order-book/level-columns.ts'
 import { OrderBook, SIDE_NAMES, type SideName } from '../order-book/order-book.ts'
 import { decimalText, unitsAt } from '../order-book/scaled-units.ts'
 import { type DuckDb, type EngineColumns, integerAt } from './duckdb.ts'
@@ -31,7 +32,8 @@ const CODES = { bids: 0, asks: 1 } as const satisfies Record<SideName, number>
 
 /**
  * Returns the book of an anchor with all diffs up to one, or where ids are missing. Null if only applying the
- * diffs tells it: some came before those that they continue, or a book was crossed when it reached its best price.
+ * diffs tells it: some came before those that they continue, a book was crossed when it reached its best price, that
+ * price came and went within one diff, or a value is too large.
  */
 export async function reducedBook(
   duckDb: DuckDb,
@@ -44,9 +46,10 @@ export async function reducedBook(
   if (events.hasHoles) return null
   const levels = levelsOf(anchor, rows, events.hasRepeats)
   const { newest, peaks } = await newestLevels(duckDb, levels)
+  if (SIDE_NAMES.some((name) => !isExact(newest[name]))) return null
   const book = new OrderBook()
   book.reset({
-    ...{ epoch: anchor.epoch, lastUpdateId: last.lastUpdateId, bids: newest.bids, asks: newest.asks },
+    ...{ epoch: anchor.epoch, lastUpdateId: events.updateId, bids: newest.bids, asks: newest.asks },
     ...{ bidHorizon: anchor.bidHorizon, askHorizon: anchor.askHorizon },
   })
   for (const name of SIDE_NAMES) {
@@ -66,6 +69,13 @@ export async function reducedBook(
   return book
 }
 
+/** Whether all values are exact as numbers (O8). */
+function isExact({ prices, quantities, count }: LevelColumns): boolean {
+  for (let i = 0; i < count; i++)
+    if (!Number.isSafeInteger(prices[i]) || !Number.isSafeInteger(quantities[i])) return false
+  return true
+}
+
 /** Whether a price is beyond the horizon of a side. */
 function isBeyond({ horizon, sign }: BookSide, price: number): boolean {
   return horizon !== null && price * sign < horizon * sign
@@ -81,7 +91,7 @@ async function follow(duckDb: DuckDb, { epoch, lastUpdateId }: Anchor, last: Dif
     else hasRepeats = true
     return verdict
   })
-  return { apart, hasRepeats, hasHoles }
+  return { apart, updateId, hasRepeats, hasHoles }
 }
 
 async function* keysOf(duckDb: DuckDb, epoch: number, diffs: string): AsyncGenerator<Iterable<DiffKey>> {
