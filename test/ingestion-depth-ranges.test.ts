@@ -241,6 +241,25 @@ test('C5 an older instance that wakes up enters updates that the newer one has: 
   assert.ok((left.get(missed.gap_id)?.revision ?? 0) > 1)
 })
 
+test('C5 a row of an older instance with updates that this one does not have keeps its ids', () => {
+  const { rows, ledger, continuity, offer } = scene()
+  const older = foreignGaps(new AcknowledgedState(), ledger, continuity)
+  const lost = (from_id: number, to_id: number) =>
+    gapRow({
+      ...{ gap_id: gapId('BTCUSDT', 'depth', 0, from_id), event_type: 'depth', from_id, to_id },
+      ...{ status: 'unrecoverable', cause: 'reconnect', revision: 1 },
+    })
+  // It records no depth yet; then, one ends above the last update and one begins below the first.
+  older.ofOlderInstance(lost(501, 600))
+  offer(1, { from: 1000, to: 1010 })
+  older.ofOlderInstance(lost(1005, 1020))
+  older.ofOlderInstance(lost(990, 1004))
+  assert.deepEqual(
+    rows.filter(({ from_id, status }) => from_id === null || status === 'filled'),
+    [],
+  )
+})
+
 test('D4 restarted ids raise the epoch, and updates cut differently never look like that', () => {
   const { rows, continuity, forwarded, offer } = scene()
   for (let id = 1_000_000; id < 1_000_500; id += 10) {

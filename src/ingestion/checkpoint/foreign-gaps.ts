@@ -26,15 +26,12 @@ export function foreignGaps<Event extends StreamEvent>(
   }
   return {
     ofOlderInstance(row) {
-      const updates = asIdGap(row).filter((gap) => !isTradeGap(gap))
-      // Updates that an instance missed while it stood still, or was overtaken, this one has stored or entered.
-      for (const gap of updates) if (!isAhead(gap)) ledger.adopt(gap, true)
-      if (updates.length > 0) return
       acknowledged.gap(row)
       for (const gap of asIdGap(row)) {
         // A newer epoch than ours will soon show itself with a new row.
         if (isAhead(gap)) continue
-        ledger.adopt(gap)
+        // An instance that stood still enters all order book updates of its sleep, also those that this one forwarded.
+        ledger.adopt(gap, isTradeGap(gap) ? undefined : continuity.notForwarded(gap))
         keepMissing(gap, acknowledged, ledger, continuity)
         if (gap.status !== 'open') continue
         // Also if another row has some of its ids: the rest may be open under an id of this instance.

@@ -157,6 +157,12 @@ export class Continuity<Event extends StreamEvent> {
     return { epoch, joinedFrom, lastId }
   }
 
+  /** Returns the ids of a gap that are not known to have been forwarded. */
+  notForwarded({ symbol, event_type, epoch, from_id: from, to_id: to }: IdGap): IdRange[] {
+    const sequence = this.#streams.get(streamName(symbol, event_type))?.sequence
+    return sequence?.epoch === epoch ? sequence.notForwarded({ from, to }) : [{ from, to }]
+  }
+
   /** Returns the ids of a gap that were not forwarded. */
   missingIn(stream: string, gap: Pick<IdGap, 'epoch' | 'from_id' | 'to_id'>): IdRange[] {
     const sequence = this.#streams.get(stream)?.sequence

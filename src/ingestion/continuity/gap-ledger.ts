@@ -112,12 +112,12 @@ export class GapLedger {
   /**
    * Adopts a row of an older instance. Ids of a gap of this process stay there: no id is in two rows.
    *
-   * @param isNeedless whether this process has entered all of its ids that are missing: then no row keeps the others
+   * @param missing those of its ids that may be missing
    */
-  adopt(row: IdGap, isNeedless = false): void {
+  adopt(row: IdGap, missing: readonly IdRange[] = [rangeOf(row)]): void {
     const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
     const others = this.rowsOf(row)
-    const own = isNeedless ? [] : subtract([rangeOf(row)], others.map(rangeOf))
+    const own = subtract(missing, others.map(rangeOf))
     const revision = row.revision + 1
     if (known !== undefined) {
       // The other instance's row may have replaced ours in the table, and lacks our ids.
