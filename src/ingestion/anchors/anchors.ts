@@ -23,6 +23,9 @@ const LOOK_EVERY_MS = 1000
 const PRICES_EVERY_MS = 10_000
 const PRICES_WITHIN_MS = 2000
 
+/** The wait after an answer that is older than the snapshot to replace: the book is known meanwhile. */
+const REPLACED_MS = 60_000
+
 /** The wait before the next request for a symbol that REST does not know. */
 const UNKNOWN_MS = 600_000
 
@@ -145,13 +148,19 @@ export class Anchors {
     const { lastUpdateId, bids, asks } = book
     // Readers begin with the newest snapshot, so an older one would replace nothing.
     const replacedId = need === 'missing' ? -1 : (this.#books.of(symbol).anchor?.lastUpdateId ?? -1)
-    if (!joins(lastUpdateId, chain) || lastUpdateId < replacedId) {
-      // REST answers from a database that may lag the streams.
+    // REST answers from a database that may lag the streams.
+    if (!joins(lastUpdateId, chain)) {
       this.stale++
-      const since = joins(lastUpdateId, chain)
-        ? `the snapshot before has ${replacedId}`
-        : `the first one recorded is ${chain.joinedFrom}`
-      this.#books.postpone(symbol, `REST has update ${lastUpdateId}, ${since}`)
+      this.#books.postpone(
+        symbol,
+        `REST has update ${lastUpdateId}, the first one recorded is ${chain.joinedFrom}`,
+      )
+      return
+    }
+    if (lastUpdateId < replacedId) {
+      this.stale++
+      const problem = `REST has update ${lastUpdateId}, the snapshot before has ${replacedId}`
+      this.#books.postpone(symbol, problem, REPLACED_MS)
       return
     }
     const { ms, us } = this.#ports.stamp()
