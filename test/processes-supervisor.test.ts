@@ -161,6 +161,7 @@ test('a folder that cannot be created is named with what to do', () => {
   const file = join(folder, 'file')
   writeFileSync(file, '')
   // Node's recursive mkdir never returns in /proc.
+  lockFolder(`${folder}/new/./data`)()
   for (const impossible of ['/proc/tapeline/data', file, join(file, 'data')])
     assert.throws(() => lockFolder(impossible), {
       message: new RegExp(`^${impossible} is not a folder and cannot be created: `),

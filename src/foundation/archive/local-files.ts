@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { link, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { makeFolder } from '../runtime/folders.ts'
+import { codeOf } from '../runtime/errors.ts'
 
 /** Calls of a file system, with the durability that POSIX gives them: nothing is durable before its sync. */
 export interface LocalFiles {
@@ -45,7 +46,7 @@ export const localFiles: LocalFiles = {
   },
   link,
   rename,
-  makeFolder: async (path) => makeFolder(path),
+  makeFolder: (path) => makeFolder(path),
   async entries(folder) {
     const entries = await readdir(folder, { withFileTypes: true })
     return entries.map((entry) => ({ name: entry.name, isFolder: entry.isDirectory() }))
@@ -68,4 +69,22 @@ export const localFiles: LocalFiles = {
   async remove(path) {
     await rm(path, { force: true, recursive: true })
   },
+}
+
+/**
+ * Node's recursive `mkdir` never returns in `/proc`, and reports `ENOENT` for a read-only disk.
+ *
+ * @param isAgain the folder above exists now
+ */
+async function makeFolder(path: string, isAgain = false): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    const code = codeOf(error)
+    if (code === 'EEXIST') return
+    const above = dirname(path)
+    if (code !== 'ENOENT' || isAgain || above === path) throw error
+    await makeFolder(above)
+    await makeFolder(path, true)
+  }
 }

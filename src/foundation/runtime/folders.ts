@@ -1,5 +1,5 @@
 import { mkdirSync, statSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { codeOf } from './errors.ts'
 
 /**
@@ -10,14 +10,22 @@ import { codeOf } from './errors.ts'
  * @throws the error of the file system
  */
 export function makeFolder(path: string, mode?: number): void {
+  const folder = resolve(path)
+  if (made(folder, mode)) return
+  makeFolder(dirname(folder))
+  // Another process may have created it meanwhile.
+  if (!made(folder, mode)) mkdirSync(folder, mode)
+}
+
+/** Returns false if the folder above is missing. */
+function made(folder: string, mode?: number): boolean {
   try {
-    mkdirSync(path, mode)
+    mkdirSync(folder, mode)
+    return true
   } catch (error) {
     const code = codeOf(error)
-    if (code === 'EEXIST' && statSync(path).isDirectory()) return
-    const above = dirname(path)
-    if (code !== 'ENOENT' || above === path) throw error
-    makeFolder(above)
-    mkdirSync(path, mode)
+    if (code === 'EEXIST' && statSync(folder).isDirectory()) return true
+    if (code === 'ENOENT' && dirname(folder) !== folder) return false
+    throw error
   }
 }
