@@ -8,7 +8,7 @@ import { clockText } from '../sandbox/up/display/text-style.ts'
 const BETWEEN = ' | '
 
 const CROSSED =
-  'the best bid is at or above the best ask: a recorded change is altered, see `tapeline verify`'
+  'the best bid is at or above the best ask: a recorded change or the snapshot is wrong, see `tapeline verify`'
 
 /**
  * A book as a table: both sides beside each other, or, in a narrow terminal, the asks above the bids.

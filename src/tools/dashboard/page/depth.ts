@@ -167,7 +167,7 @@ function factsOf(view: BookView): string {
   if (view.kind === 'refused') return `Not known at the moment. ${view.text}`
   const { atMs, updateId, isCrossed, anchorUpdateId, ageMs, bids, asks } = view
   const wrong = isCrossed
-    ? 'Wrong: the best bid is at or above the best ask, so a recorded change is altered (see tapeline verify). '
+    ? 'Wrong: the best bid is at or above the best ask, so a recorded change or the snapshot is wrong (see tapeline verify). '
     : ''
   return (
     `${wrong}Update id ${updateId} at ${timeText(atMs)} UTC, from the snapshot ${anchorUpdateId}, ` +
