@@ -16,6 +16,13 @@ const KEPT = {
   ],
 } as const
 
+/** Seeds that once revealed a defect of order books. */
+const KEPT_BOOKS = [
+  ['rough', 105],
+  ['cluster', 3],
+  ['cluster', 24],
+] as const
+
 /** The defect, and the check that reveals it within the first seeds. */
 const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegExp]> = [
   ['the sender looks up leaders once', /^K3/],
@@ -50,6 +57,12 @@ for (const name of ['rough', 'cluster'] as const) {
       await live(name, seed, { depth: false })
     })
   }
+}
+
+for (const [name, seed] of KEPT_BOOKS) {
+  test(`keeps every guarantee of order books with a seed that once failed: ${name} ${seed}`, async () => {
+    await live(name, seed)
+  })
 }
 
 test('the same seed gives the same run, byte for byte', async () => {

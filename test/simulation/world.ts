@@ -231,8 +231,10 @@ export class World {
     const check = () => {
       const both = [older, newer]
       if (!both.every(({ clock, stopping }) => clock.isAlive && !stopping)) return
-      // A process that was stopped has had no time to detect it.
-      if (both.some(({ clock }) => clock.runningForMs < MINUTE_MS)) this.clock.schedule(MINUTE_MS, check)
+      // A process that was stopped, or has not reached Kafka yet, has had no time for it.
+      const isStarting = newer.ingestion.sources.waitingFor !== ''
+      if (isStarting || both.some(({ clock }) => clock.runningForMs < MINUTE_MS))
+        this.clock.schedule(MINUTE_MS, check)
       else this.complaints.push('C4: two instances run over the same symbols')
     }
     this.clock.schedule(10 * MINUTE_MS, check)
