@@ -11,7 +11,7 @@ import {
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
-import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
 import { addSteps, windowOfStep } from './clock-window.ts'
@@ -158,9 +158,13 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   /** Returns the ids of a gap that are not known to have been forwarded. */
-  notForwarded({ symbol, event_type, epoch, from_id: from, to_id: to }: IdGap): IdRange[] {
+  notForwarded({ symbol, event_type, epoch, ...row }: IdGap): IdRange[] {
+    const range = rangeOf(row)
     const sequence = this.#streams.get(streamName(symbol, event_type))?.sequence
-    return sequence?.epoch === epoch ? sequence.notForwarded({ from, to }) : [{ from, to }]
+    if (sequence?.epoch !== epoch) return [range]
+    const { first = null, last } = sequence.memory
+    if (first === null || last === null) return [range]
+    return [...subtract([range], [{ from: first, to: last }]), ...sequence.holesIn(range)]
   }
 
   /** Returns the ids of a gap that were not forwarded. */

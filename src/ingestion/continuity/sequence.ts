@@ -222,12 +222,6 @@ export class Sequence<Event extends Observed> {
     this.#first = first
   }
 
-  /** Returns the ids of a range that lie in holes, or outside the known ids. */
-  notForwarded(range: IdRange): IdRange[] {
-    if (this.#first === null || this.#last === null) return [range]
-    return [...subtract([range], [{ from: this.#first, to: this.#last }]), ...this.holesIn(range)]
-  }
-
   /** Returns the ids of a range that lie in holes. */
   holesIn(range: IdRange): IdRange[] {
     return this.#holes.within(range)
