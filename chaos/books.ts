@@ -10,6 +10,7 @@ import type { SideName } from '../src/foundation/order-book/order-book.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import type { BookHistory, BookSnapshot } from '../src/sandbox/simulator/market/book-history.ts'
 import { Random } from '../src/sandbox/simulator/market/random.ts'
+import { trimmed } from '../src/tools/verify/findings.ts'
 import { type Figures, figuresOf } from './figures.ts'
 import { type HorizonFigures, horizonFigures, type Width } from './horizons.ts'
 
@@ -120,12 +121,12 @@ export function compare(book: BookAt, expected: Pick<BookSnapshot, SideName>) {
   let levels = 0
   for (const name of SIDES) {
     const { horizon, outside, levels: own } = book[name]
-    const trueLevels = new Map(expected[name].map(([price, quantity]) => [plain(price), plain(quantity)]))
+    const trueLevels = new Map(expected[name].map(([price, quantity]) => [trimmed(price), trimmed(quantity)]))
     const isInside = (price: string) =>
       horizon === null ||
       (name === 'bids' ? Number(price) >= Number(horizon.price) : Number(price) <= Number(horizon.price))
     const inside = [...trueLevels].filter(([price]) => isInside(price))
-    const found = new Map(own.map(({ price, quantity }) => [plain(price), plain(quantity)]))
+    const found = new Map(own.map(({ price, quantity }) => [trimmed(price), trimmed(quantity)]))
     levels += Math.max(inside.length, found.size) + outside.length
     for (const [price, quantity] of inside) {
       const stored = found.get(price) ?? '0'
@@ -134,8 +135,8 @@ export function compare(book: BookAt, expected: Pick<BookSnapshot, SideName>) {
     for (const price of found.keys())
       if (!trueLevels.has(price) || !isInside(price)) wrong.push(`${name} ${price} does not exist`)
     for (const { price, quantity } of outside) {
-      const real = trueLevels.get(plain(price)) ?? '0'
-      if (real !== plain(quantity)) wrong.push(`${name} ${price} outside has ${quantity}, expected ${real}`)
+      const real = trueLevels.get(trimmed(price)) ?? '0'
+      if (real !== trimmed(quantity)) wrong.push(`${name} ${price} outside has ${quantity}, expected ${real}`)
     }
   }
   return { levels, wrong }
@@ -172,9 +173,4 @@ function widthOf({ bids, asks, ageUs }: BookAt, timeMs: number): Width {
     levels: Math.min(bids.levels.length, asks.levels.length),
     basisPoints: Math.min(width(bids), width(asks)),
   }
-}
-
-/** A decimal without trailing zeros. */
-function plain(decimal: string): string {
-  return decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal
 }

@@ -1,9 +1,8 @@
 import { type Apart, applyUpTo } from '../order-book/book-at.ts'
 import { type Anchor, continuity, type DiffKey } from '../order-book/book-rows.ts'
-import type { BookSide } from '../order-book/book-side.ts'
 import type { LevelColumns } from '../order-book/level-columns.ts'
 import { OrderBook, SIDE_NAMES, type SideName } from '../order-book/order-book.ts'
-import { decimalText, unitsAt } from '../order-book/scaled-units.ts'
+import { decimalText } from '../order-book/scaled-units.ts'
 import { type DuckDb, type EngineColumns, integerAt } from './duckdb.ts'
 import { LevelRows } from './level-rows.ts'
 
@@ -58,12 +57,11 @@ export async function reducedBook(
     if (peak === null) continue
     const { prices, priceScale } = newest[name]
     const price = (prices[peak.index] ?? 0) * 10 ** (book.priceScale - priceScale)
-    if (!isBeyond(other, price)) continue
-    // It counts only inside the horizon of the same side.
-    const horizon = unitsAt(anchor[name === 'bids' ? 'bidHorizon' : 'askHorizon'] ?? '', book.priceScale)
-    const isOutside = horizon !== null && price * book[name].sign < horizon * book[name].sign
+    const { horizon } = other
+    // The horizon of the same side contains it, as it contains the best price of the snapshot.
+    if (horizon === null || (name === 'bids' ? price <= horizon : price >= horizon)) continue
     const at = { price: decimalText(price, book.priceScale), updateId: peak.updateId }
-    if (isOutside || !(await wasUncrossed(duckDb, levels, name, at))) return null
+    if (!(await wasUncrossed(duckDb, levels, name, at))) return null
     other.widenTo(price)
   }
   return book
@@ -74,11 +72,6 @@ function isExact({ prices, quantities, count }: LevelColumns): boolean {
   for (let i = 0; i < count; i++)
     if (!Number.isSafeInteger(prices[i]) || !Number.isSafeInteger(quantities[i])) return false
   return true
-}
-
-/** Whether a price is beyond the horizon of a side. */
-function isBeyond({ horizon, sign }: BookSide, price: number): boolean {
-  return horizon !== null && price * sign < horizon * sign
 }
 
 /** Follows the ids of the diffs. */

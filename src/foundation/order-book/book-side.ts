@@ -15,7 +15,7 @@ const COMPLETE = Number.NEGATIVE_INFINITY
  * levels that a diff has touched are known; those with quantity 0 are known to be empty.
  */
 export class BookSide {
-  readonly sign: 1 | -1
+  readonly #sign: 1 | -1
   #keys = new Float64Array(FIRST_CAPACITY)
   #quantities = new Float64Array(FIRST_CAPACITY)
   #count = 0
@@ -23,7 +23,7 @@ export class BookSide {
 
   /** @param sign 1 for bids, -1 for asks */
   constructor(sign: 1 | -1) {
-    this.sign = sign
+    this.#sign = sign
   }
 
   /** Stored levels, with those outside the horizon. */
@@ -33,7 +33,7 @@ export class BookSide {
 
   /** The price up to which the side is exact; null if the side is complete. */
   get horizon(): number | null {
-    return this.#horizon === COMPLETE ? null : this.#horizon * this.sign
+    return this.#horizon === COMPLETE ? null : this.#horizon * this.#sign
   }
 
   /** Index of the best level; -1 if there is none inside the horizon. */
@@ -57,7 +57,7 @@ export class BookSide {
   }
 
   priceAt(index: number): number {
-    return this.keyAt(index) * this.sign
+    return this.keyAt(index) * this.#sign
   }
 
   quantityAt(index: number): number {
@@ -66,7 +66,7 @@ export class BookSide {
 
   /** The quantity at a price, 0 if there is no level; null if it is unknown. */
   quantityOf(price: number): number | null {
-    const key = price * this.sign
+    const key = price * this.#sign
     const index = this.#firstFrom(key)
     if (index < this.#count && this.keyAt(index) === key) return this.quantityAt(index)
     return key >= this.#horizon ? 0 : null
@@ -90,10 +90,10 @@ export class BookSide {
   /** Replaces everything. Factors bring the levels to the scale of the book. @param horizon null: complete */
   reset(levels: Levels, horizon: number | null, priceFactor: number, quantityFactor: number): void {
     this.#count = 0
-    this.#horizon = horizon === null ? COMPLETE : horizon * this.sign
+    this.#horizon = horizon === null ? COMPLETE : horizon * this.#sign
     // From the worst, so that each level is added at the end.
     for (let i = levels.count - 1; i >= 0; i--) {
-      const key = (levels.prices[i] ?? 0) * priceFactor * this.sign
+      const key = (levels.prices[i] ?? 0) * priceFactor * this.#sign
       const at = this.#count === 0 || this.keyAt(this.#count - 1) < key ? this.#count : this.#firstFrom(key)
       this.#set(at, key, (levels.quantities[i] ?? 0) * quantityFactor)
     }
@@ -102,7 +102,7 @@ export class BookSide {
   /** Sets the quantities of levels. Factors bring them to the scale of the book. */
   apply(levels: Levels, priceFactor: number, quantityFactor: number): void {
     const { prices, quantities, count } = levels
-    const priceToKey = priceFactor * this.sign
+    const priceToKey = priceFactor * this.#sign
     // Diffs list the best level first, so the next key is usually below the one before.
     let above = this.#count
     let before = Number.POSITIVE_INFINITY
@@ -117,7 +117,7 @@ export class BookSide {
 
   /** Extends the horizon to a price. Levels known to be empty need not be stored inside it. */
   widenTo(price: number): void {
-    const horizon = price * this.sign
+    const horizon = price * this.#sign
     if (horizon >= this.#horizon) return
     const from = this.#firstFrom(horizon)
     const to = this.#firstFrom(this.#horizon)

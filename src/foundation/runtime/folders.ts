@@ -6,13 +6,13 @@ import { codeOf } from './errors.ts'
  * Creates a folder and those above it, if they are missing. Node's recursive `mkdir` never returns in `/proc`, and
  * reports `ENOENT` for a read-only disk.
  *
- * @param mode permissions of the folder itself, if it is created
+ * @param mode permissions of the folders that it creates
  * @throws the error of the file system
  */
 export function makeFolder(path: string, mode?: number): void {
   const folder = resolve(path)
   if (made(folder, mode)) return
-  makeFolder(dirname(folder))
+  makeFolder(dirname(folder), mode)
   // Another process may have created it meanwhile.
   if (!made(folder, mode)) mkdirSync(folder, mode)
 }

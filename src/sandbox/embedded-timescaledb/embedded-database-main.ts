@@ -3,7 +3,6 @@
  * 127.0.0.1:PORT (0: any free port), with the password in DIRECTORY/password. Sends an
  * `EmbeddedDatabaseMessage` over IPC. SIGTERM: a checkpoint, then exit 0.
  */
-
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
