@@ -76,43 +76,39 @@ async function assertSameBooks(
   })
 }
 
-test(
-  'O12–O15 books of segments and of published days are those of the same rows in memory',
-  { timeout: 120_000 },
-  () =>
-    fc.assert(
-      fc.asyncProperty(HISTORIES, fc.uniqueArray(fc.nat(40), { maxLength: 3 }), async (one, lost) => {
-        const truth = new TrueBook(one.orders)
-        const { lastUpdateId } = truth
-        const diffs = [one.cuts, one.otherCuts.slice(0, 4)]
-          .flatMap((lengths) => truth.diffs(endsOf(lengths, lastUpdateId)))
-          .filter((_, index) => !lost.includes(index))
-          .map(movedDiff)
-        const anchors = [one.anchorAt, one.anchorAt / 3].map((part) =>
-          moved(truth.snapshot(Math.max(1, Math.floor(part * lastUpdateId)), one.limit)),
-        )
-        const instants = Array.from({ length: 8 }, (_, i): Instant => {
-          const updateId = Math.floor(((i + 1) * lastUpdateId) / 8)
-          if (i % 3 === 0) return { kind: 'update id', epoch: null, updateId }
-          return { kind: i % 3 === 1 ? 'event time' : 'receipt', us: BEGIN_US + updateId * 1000 + 200 }
-        })
-        await using archive = await createArchive()
-        const messages = [
-          ...diffs.map(diffMessage),
-          ...anchors.map((anchor) => snapshotMessage(anchor, one.limit)),
-        ]
-        const half = Math.floor(diffs.length / 2)
-        await archive.add('depth', messages.slice(0, half))
-        const store = bookStore(uniqueIn(diffs), anchors)
-        if (one.limit % 2 === 0) await archive.publish()
-        await archive.add('depth', messages.slice(half))
-        await assertSameBooks(archive, store, instants)
-        await archive.publish()
-        await assertSameBooks(archive, store, instants)
-      }),
-      { numRuns: 12, seed: SEED, endOnFailure: true },
-    ),
-)
+test('O12–O15 books of segments and of published days are those of the same rows in memory', () =>
+  fc.assert(
+    fc.asyncProperty(HISTORIES, fc.uniqueArray(fc.nat(40), { maxLength: 3 }), async (one, lost) => {
+      const truth = new TrueBook(one.orders)
+      const { lastUpdateId } = truth
+      const diffs = [one.cuts, one.otherCuts.slice(0, 4)]
+        .flatMap((lengths) => truth.diffs(endsOf(lengths, lastUpdateId)))
+        .filter((_, index) => !lost.includes(index))
+        .map(movedDiff)
+      const anchors = [one.anchorAt, one.anchorAt / 3].map((part) =>
+        moved(truth.snapshot(Math.max(1, Math.floor(part * lastUpdateId)), one.limit)),
+      )
+      const instants = Array.from({ length: 8 }, (_, i): Instant => {
+        const updateId = Math.floor(((i + 1) * lastUpdateId) / 8)
+        if (i % 3 === 0) return { kind: 'update id', epoch: null, updateId }
+        return { kind: i % 3 === 1 ? 'event time' : 'receipt', us: BEGIN_US + updateId * 1000 + 200 }
+      })
+      await using archive = await createArchive()
+      const messages = [
+        ...diffs.map(diffMessage),
+        ...anchors.map((anchor) => snapshotMessage(anchor, one.limit)),
+      ]
+      const half = Math.floor(diffs.length / 2)
+      await archive.add('depth', messages.slice(0, half))
+      const store = bookStore(uniqueIn(diffs), anchors)
+      if (one.limit % 2 === 0) await archive.publish()
+      await archive.add('depth', messages.slice(half))
+      await assertSameBooks(archive, store, instants)
+      await archive.publish()
+      await assertSameBooks(archive, store, instants)
+    }),
+    { numRuns: 12, seed: SEED, endOnFailure: true },
+  ))
 
 /** Counts how its books were found. */
 class CountedBooks extends ArchivedBooks {
@@ -126,9 +122,7 @@ class CountedBooks extends ArchivedBooks {
   }
 }
 
-test('O5, O12–O15 books of random recordings, crossed ones too, are those of the same rows in memory', {
-  timeout: 120_000,
-}, async (t) => {
+test('O5, O12–O15 books of random recordings, crossed ones too, are those of the same rows in memory', async (t) => {
   await fc.assert(
     fc.asyncProperty(RECORDINGS, async (random) => {
       const { early, late, spans } = recordingOf(random)

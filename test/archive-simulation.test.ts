@@ -14,9 +14,7 @@ const RUN_MS = 6 * 3_600_000
 /** One with trades and one with order books. `npm run simulation -- archive` runs others. */
 const SEEDS = 2
 
-test('an archive has every row once through crashes, power failures, zombies and lost tails', {
-  timeout: 120_000,
-}, async (context) => {
+test('an archive has every row once through crashes, power failures, zombies and lost tails', async (context) => {
   const faults: Record<string, number> = {}
   let [events, published, observations] = [0, 0, 0]
   for (let seed = 1; seed <= SEEDS; seed++) {

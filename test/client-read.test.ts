@@ -93,9 +93,7 @@ test('reads typed events in order, filtered by symbol and type, and continues af
   )
 })
 
-test('reads partitions added during the read, from their beginning', {
-  timeout: 90_000,
-}, async () => {
+test('reads partitions added during the read, from their beginning', async () => {
   await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades } = topics.env
   const symbols = Array.from({ length: 100 }, (_, n) => `S${n}USDT`)
@@ -126,9 +124,7 @@ test('reports unreadable input: an invalid message, a newer schema, an expired p
   await assert.rejects(take({ ...options, topics: { trades: `${trades}.missing` } }, 1), { code: 'KAFKA' })
 })
 
-test('the packed package runs with its types in a program outside this repository', {
-  timeout: 120_000,
-}, async () => {
+test('the packed package runs with its types in a program outside this repository', async () => {
   await using topics = await createTestTopics({ prefix: 'client' })
   const {
     KAFKA_TRADES_TOPIC: trades,

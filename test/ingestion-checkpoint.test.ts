@@ -16,7 +16,7 @@ import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { takeOverMemory } from '../src/ingestion/checkpoint/take-over-memory.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts'
-import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { GapLedger, REASON_RESET } from '../src/ingestion/continuity/gap-ledger.ts'
 import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { type EventMark, EventMessage, type Route } from '../src/ingestion/messages/message.ts'
 import { column, columns } from './support/columns.ts'
@@ -249,14 +249,19 @@ test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it 
 })
 
 /** Rows that a start publishes and records, given two instances in the ledger topic. */
-function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]>) {
+function startAfterRows(
+  written: ReadonlyArray<readonly ['older' | 'newer', Gap]>,
+  trades: readonly EventMark[] = [],
+  checkpoint: Partial<Checkpoint> = {},
+) {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
-  fold.checkpoint(messageOf({ instance: 'newer', kind: 'start' }))
+  fold.checkpoint(messageOf({ instance: 'newer', kind: 'start', ...checkpoint }))
   for (const [by, gap] of written) {
     const headers: Array<[Buffer, Buffer]> = [[Buffer.from('instance'), Buffer.from(by)]]
     fold.gap('gaps', new FetchedMessage(0, Buffer.from(SYMBOL), headers, Buffer.from(JSON.stringify(gap))))
   }
   const { memory, rows } = fold
+  learn(memory, trades)
   const published: Gap[] = []
   const ledger = new GapLedger(
     (gap) => memory.published(gap),
@@ -272,7 +277,8 @@ function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]
   })
   const shown = ['gap_id', 'revision', 'from_id', 'to_id', 'status'] as const
   const ranges = published.map((gap) => shown.map((field) => gap[field]))
-  return { published, ranges, inStartRecord, openGaps: ledger.openGaps }
+  const { pending_gaps: pending } = memory.snapshot(SYMBOL)
+  return { published, ranges, inStartRecord, pending, openGaps: ledger.openGaps }
 }
 
 test('L6 the next start narrows a late row of an older instance that the newer one ended without reading', () => {
@@ -292,6 +298,29 @@ test('L6 the next start narrows a late row of an older instance that the newer o
     [beside.gap_id, 3, 200, 209, 'filled'],
   ])
   assert.deepEqual(inStartRecord, published, 'they survive another crash at this moment')
+  assert.deepEqual(openGaps, [])
+})
+
+test('S8 ids from before a restart that Kafka lacks get rows at the next start, once', () => {
+  const trades = [...[100, 103, 106, 110].map((id) => trade(id)), ...[1, 2, 5].map((id) => trade(id, 1))]
+  const named = (epoch: number, from: number, to: number, status: Gap['status']) =>
+    row(from, to, status, { epoch, gap_id: gapId(SYMBOL, 'trade', epoch, from) })
+  // All rows are read before the trades: those of the new ids before the old trades.
+  const rows = [named(0, 107, 109, 'unrecoverable'), named(1, 3, 4, 'open'), named(1, 3, 4, 'unrecoverable')]
+  const { pending, inStartRecord, openGaps } = startAfterRows(
+    rows.map((gap) => ['newer', gap]),
+    trades,
+    { pending_gaps: [named(0, 101, 102, 'open')] },
+  )
+  const shown = ['epoch', 'from_id', 'to_id', 'reason'] as const
+  assert.deepEqual(columns(inStartRecord, ...shown), [
+    [0, 101, 102, null],
+    [0, 104, 105, null],
+  ])
+  assert.deepEqual(columns(pending, ...shown), [
+    [0, 101, 102, REASON_RESET],
+    [0, 104, 105, REASON_RESET],
+  ])
   assert.deepEqual(openGaps, [])
 })
 

@@ -9,10 +9,10 @@ import {
   type StreamType,
 } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
-import { normalise } from '../../foundation/market/id-ranges.ts'
+import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 import type { QuoteMemory } from '../continuity/continuity.ts'
-import { asIdGap, type IdGap, rangeOf } from '../continuity/gap-rows.ts'
+import { asIdGap, type GapSequence, type IdGap, rangeOf } from '../continuity/gap-rows.ts'
 import { Sequence, type SequenceMemory } from '../continuity/sequence.ts'
 import type { EventMark, OutgoingMessage } from '../messages/message.ts'
 import type { Checkpoint } from './checkpoint.ts'
@@ -25,8 +25,15 @@ const PENDING_ALL_MAX = 50_000
 /** Most recently closed rows over all symbols: an older instance may still enter them as open. */
 const CLOSED_MAX = 10_000
 
+interface EndedSequence {
+  readonly type: SequencedType
+  readonly sequence: Sequence<never>
+}
+
 interface SymbolState {
-  readonly sequences: Readonly<Record<SequencedType, Sequence<never>>>
+  readonly sequences: Record<SequencedType, Sequence<never>>
+  /** Sequences of earlier epochs. Kafka may lack the rows of their holes. */
+  readonly ended: EndedSequence[]
   bookTicker: QuoteMemory | null
   readonly openGaps: Map<string, IdGap>
   /** The newest revision of published rows that Kafka does not have yet, by gap id. */
@@ -58,6 +65,7 @@ export class AcknowledgedState {
     this.#pending += pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
     this.#symbols.set(symbol, {
       sequences: bySequencedType((type) => new Sequence<never>(memory[type] ?? undefined)),
+      ended: [],
       bookTicker,
       openGaps: new Map(open_gaps.flatMap(asIdGap).map((gap) => [gap.gap_id, gap])),
       pendingGaps: new Map(pending_gaps.map((gap) => [gap.gap_id, gap])),
@@ -86,7 +94,7 @@ export class AcknowledgedState {
       const lost = lostOf(type)
       // An order book update may cover any number of ids.
       const from = isTradeType(type) || lost === 0 ? Math.max(first ?? 0, last - lost + 1) : (first ?? last)
-      state.sequences[type].hadReached(epoch, { from, to: last }, holes, reached.last_time)
+      this.#begun(state, type, epoch).hadReached(epoch, { from, to: last }, holes, reached.last_time)
     }
     state.bookTicker ??= memory.bookTicker
   }
@@ -119,7 +127,7 @@ export class AcknowledgedState {
   event({ symbol, type, epoch, firstId, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
-    if (isSequenced(type)) state.sequences[type].record(epoch, { from: firstId, to: id }, timeMs)
+    if (isSequenced(type)) this.#begun(state, type, epoch).record(epoch, { from: firstId, to: id }, timeMs)
     // Takes the last quote, not the one with the highest time: the clock may have been set back.
     else if (type === 'bookTicker') {
       const clock_ahead = clockAheadMs === undefined ? (state.bookTicker?.clock_ahead ?? null) : clockAheadMs
@@ -129,7 +137,7 @@ export class AcknowledgedState {
 
   /** Records a trade of a daily file, which `tapeline history import` has published. */
   imported({ symbol, type, epoch, id, timeMs }: EventMark): void {
-    if (isSequenced(type)) this.#stateOf(symbol).sequences[type].recordImported(epoch, id, timeMs)
+    if (isSequenced(type)) known(this.#stateOf(symbol), type, epoch).recordImported(epoch, id, timeMs)
   }
 
   /** Records a ledger row that was sent to Kafka. */
@@ -166,19 +174,21 @@ export class AcknowledgedState {
     if (emptied !== undefined && emptied.revision < gap.revision) this.#close(state, gap)
     for (const one of asIdGap(gap)) {
       const range = rangeOf(one)
-      const sequence = state.sequences[one.event_type]
+      // Only a first row proves an epoch: a request may name one that is unknown here.
+      const sequence =
+        one.revision === 1 && one.status !== 'filled'
+          ? this.#begun(state, one.event_type, one.epoch)
+          : known(state, one.event_type, one.epoch)
       // If an older instance opens a gap that a newer one has closed, the newer one's row is valid.
       const isOutdated = one.revision <= (this.#closedRevisions.get(one.gap_id) ?? 0)
       const isReopened = one.status === 'open' && one.revision > 1 && !isOutdated
       if (isReopened) sequence.reopen(one.epoch, range)
-      // Only a first row proves an epoch: a request may name one that is unknown here.
-      else if (one.status !== 'filled' && (one.revision === 1 || one.epoch <= sequence.epoch))
-        sequence.lack(one.epoch, range)
+      else if (one.status !== 'filled' && one.epoch <= sequence.epoch) sequence.lack(one.epoch, range)
       // Ids that Kafka has, or will never get, must not be requested again.
       const isSettled = one.status === 'unrecoverable' || (one.status === 'filled' && !mayBeLost)
       if (isSettled && sequence.epoch === one.epoch) sequence.fill(range)
-      const known = state.openGaps.get(one.gap_id)
-      if (isOutdated || (known !== undefined && known.revision >= one.revision)) continue
+      const open = state.openGaps.get(one.gap_id)
+      if (isOutdated || (open !== undefined && open.revision >= one.revision)) continue
       if (one.status === 'open') state.openGaps.set(one.gap_id, one)
       else this.#close(state, one)
     }
@@ -186,7 +196,27 @@ export class AcknowledgedState {
 
   /** Makes ids of a gap missing again, whether Kafka has them or not. */
   reopen(gap: IdGap): void {
-    this.#stateOf(gap.symbol).sequences[gap.event_type].reopen(gap.epoch, rangeOf(gap))
+    known(this.#stateOf(gap.symbol), gap.event_type, gap.epoch).reopen(gap.epoch, rangeOf(gap))
+  }
+
+  /** Returns the holes of sequences that a newer epoch has ended, and forgets those sequences. */
+  takeEnded(symbol: string): { readonly sequence: GapSequence; readonly holes: readonly IdRange[] }[] {
+    return this.#stateOf(symbol)
+      .ended.splice(0)
+      .map(({ type, sequence }) => ({
+        sequence: { symbol, event_type: type, epoch: sequence.epoch },
+        holes: sequence.holes,
+      }))
+  }
+
+  /** Like {@link known}; a newer epoch begins a sequence. */
+  #begun(state: SymbolState, type: SequencedType, epoch: number): Sequence<never> {
+    const sequence = state.sequences[type]
+    if (epoch > sequence.epoch) {
+      if (sequence.last !== null) state.ended.push({ type, sequence })
+      state.sequences[type] = new Sequence<never>({ epoch, last: null, last_time: 0, holes: [] })
+    }
+    return known(state, type, epoch)
   }
 
   #close({ openGaps }: SymbolState, { gap_id, revision }: Gap): void {
@@ -232,10 +262,16 @@ export class AcknowledgedState {
     if (known !== undefined) return known
     const sequences = bySequencedType(() => new Sequence<never>())
     const rows = { openGaps: new Map(), pendingGaps: new Map() }
-    const state: SymbolState = { sequences, bookTicker: null, ...rows, changed: false }
+    const state: SymbolState = { sequences, ended: [], bookTicker: null, ...rows, changed: false }
     this.#symbols.set(symbol, state)
     return state
   }
+}
+
+/** Returns the sequence of an epoch, or the newest if there is none. */
+function known({ sequences, ended }: SymbolState, type: SequencedType, epoch: number): Sequence<never> {
+  const isOf = (one: EndedSequence) => one.type === type && one.sequence.epoch === epoch
+  return ended.find(isOf)?.sequence ?? sequences[type]
 }
 
 /** Returns null for a sequence without ids. */

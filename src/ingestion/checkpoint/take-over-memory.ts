@@ -1,9 +1,9 @@
 import { SEQUENCED_TYPES, type SequencedType, streamName } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
-import { subtract } from '../../foundation/market/id-ranges.ts'
+import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
-import { asIdGap, type IdGap, isSameSequence, rangeOf } from '../continuity/gap-rows.ts'
+import { asIdGap, type GapSequence, type IdGap, isSameSequence, rangeOf } from '../continuity/gap-rows.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import type { RecoveredParts } from './recovery.ts'
 
@@ -47,6 +47,15 @@ export function takeOverMemory<Event extends StreamEvent>(
     keepMissing(row, memory, ledger, continuity)
   }
   for (const [symbol, { fromMs, toMs }] of lostQuotes) ledger.outage(symbol, fromMs, toMs, 'truncation')
+  // The start record no longer has these holes, only their rows.
+  for (const symbol of memory.symbols) {
+    const pending = memory.pendingGaps(symbol).flatMap(asIdGap)
+    for (const { sequence, holes } of memory.takeEnded(symbol)) {
+      const lost = ledger.rowsOf(sequence).filter(({ status }) => status === 'unrecoverable')
+      const rows = [...lost, ...pending.filter((gap) => isSameSequence(gap, sequence))]
+      openHoles(ledger, sequence, subtract(holes, rows.map(rangeOf)))
+    }
+  }
   kafka.writeStart()
   if (isLedgerRecreated) for (const gap of ledger.openGaps) kafka.publish(gap)
   for (const symbol of memory.symbols) {
@@ -83,10 +92,7 @@ export function keepMissing(
   }
 }
 
-/**
- * Opens a gap for each hole. If a closed row has the ids, Kafka lost them after that row was
- * written: the row is reopened, so that no id is in two rows.
- */
+/** Opens a gap for each hole of a stream that is in no row. */
 export function openForgotten(
   continuity: Pick<Continuity<StreamEvent>, 'holesOf' | 'epochOf'>,
   ledger: GapLedger,
@@ -94,9 +100,19 @@ export function openForgotten(
   type: SequencedType,
 ): void {
   const stream = streamName(symbol, type)
-  const [holes, epoch] = [continuity.holesOf(stream), continuity.epochOf(stream)]
+  openHoles(
+    ledger,
+    { symbol, event_type: type, epoch: continuity.epochOf(stream) },
+    continuity.holesOf(stream),
+  )
+}
+
+/**
+ * Opens a gap for each hole that is in no row. If a closed row has the ids, Kafka lost them after that
+ * row was written: the row is reopened, so that no id is in two rows.
+ */
+function openHoles(ledger: GapLedger, sequence: GapSequence, holes: readonly IdRange[]): void {
   const missingIn = (rows: readonly IdGap[]) => subtract(holes, rows.map(rangeOf))
-  const sequence = { symbol, event_type: type, epoch }
   const known = () => ledger.rowsOf(sequence)
   for (const row of known().filter(({ status }) => status === 'filled')) {
     const lost = missingIn(ledger.openGaps.filter((gap) => isSameSequence(gap, row)))
