@@ -97,6 +97,7 @@ function archive(uptimeMs: number, rows: number, pending: number): ArchiveStatus
     duplicates: 0,
     conflicts: 0,
     failedCompactions: 0,
+    keyframes: 0,
     newestDay: '2026-01-31',
   }
 }

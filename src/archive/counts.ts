@@ -16,6 +16,8 @@ export class ArchiveCounts {
     conflicts: 0,
   }
   failedCompactions = 0
+  /** Order books that were rebuilt and stored. */
+  keyframes = 0
   /** Null before the first one is published. */
   newestDay: string | null = null
 
@@ -24,8 +26,8 @@ export class ArchiveCounts {
   }
 
   get values() {
-    const { failedCompactions, newestDay } = this
-    return { ...this.#totals, failedCompactions, newestDay }
+    const { failedCompactions, keyframes, newestDay } = this
+    return { ...this.#totals, failedCompactions, keyframes, newestDay }
   }
 
   committed({ lost }: Segment, files: readonly SegmentFile[], tookMs: number): void {

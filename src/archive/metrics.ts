@@ -64,6 +64,10 @@ export const ARCHIVE_METRICS: Metrics<ArchiveStatus> = {
     help: 'Compactions that failed; they are repeated after a minute.',
     read: ({ failedCompactions }) => failedCompactions,
   },
+  tapeline_archive_keyframes_total: {
+    help: 'Order books that were rebuilt and stored, so that reading one at any time is fast.',
+    read: ({ keyframes }) => keyframes,
+  },
   tapeline_archive_lag_messages: {
     help: 'Messages in Kafka that are not archived yet, by partition; absent while unknown.',
     labels: ['topic', 'partition'],

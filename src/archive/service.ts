@@ -30,6 +30,7 @@ import { type ArchiveConfig, archiveRights } from './config.ts'
 import { ArchiveCounts } from './counts.ts'
 import { DayEnds } from './day-ends.ts'
 import { duckDbCompaction } from './day-merge.ts'
+import { ArchiveKeyframes } from './keyframes.ts'
 import { ARCHIVE_METRICS } from './metrics.ts'
 import { Publishing } from './publishing.ts'
 import { StoreProblem } from './store-problem.ts'
@@ -38,6 +39,7 @@ const CLOSE_MS = 800
 const COMPACT_EVERY_MS = 3_600_000
 /** Until the next check whether to publish: after a failure, and while a day waits for its ends. */
 const AGAIN_MS = 60_000
+const KEYFRAMES_EVERY_MS = 600_000
 
 /**
  * Starts the archive service: Kafka to Parquet files. Its HTTP server answers at once, with 503 until
@@ -168,11 +170,25 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
       }
     }
     const repeating = repeat(publish, stopping.signal, clock)
+    const keyframer = await engine.connect()
+    const keyframes = new ArchiveKeyframes(store, keyframer, clock)
+    const makeKeyframes = async () => {
+      try {
+        if (running.isFirst) await keyframes.round(stopping.signal)
+        counts.keyframes = keyframes.made
+      } catch (error) {
+        if (!stopping.signal.aborted)
+          log.warn({ err: error }, `Storing keyframes failed, retrying: ${describeWithFix(error)}`)
+      }
+      return KEYFRAMES_EVERY_MS
+    }
+    const keyframing = repeat(makeKeyframes, stopping.signal, clock)
     stopPublishing = () => {
       stopping.abort()
-      compactor.interrupt()
+      for (const connection of [compactor, keyframer]) connection.interrupt()
     }
     closers.add('compaction', () => repeating)
+    closers.add('keyframes', () => keyframing)
   }
   const working = work().catch((error: unknown) => {
     if (!starting.signal.aborted) ended.resolve(error)

@@ -15,12 +15,14 @@ export type ConsumerParts = Awaited<ReturnType<typeof createConsumerParts>>
  *
  * @param tables whether to create the tables, as `tapeline migrate` does
  * @param onServer an empty database to use instead of a new one; it is not dropped
+ * @param partitions of each topic
  */
 export async function createConsumerParts(
   tables: 'migrated' | 'empty' = 'empty',
   onServer?: { readonly url: string },
+  partitions = 3,
 ) {
-  const topics = await createTestTopics({ prefix: 'consumer' })
+  const topics = await createTestTopics({ prefix: 'consumer', partitions })
   const server =
     onServer === undefined ? await createTestDatabase() : { url: onServer.url, drop: async () => {} }
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })

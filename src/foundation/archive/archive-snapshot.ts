@@ -64,8 +64,8 @@ export interface SnapshotChain {
  * read in any order.
  */
 export class ArchiveSnapshot implements AsyncDisposable {
+  readonly store: ObjectStore
   readonly chains: readonly SnapshotChain[]
-  readonly #store: ObjectStore
   /** Files of segments by table and day, with the place of their records. */
   readonly #segments: ReadonlyMap<string, readonly SegmentDay[]>
   readonly #lists = new Map<string, Promise<DayList | null>>()
@@ -73,7 +73,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
   readonly #copies: LocalCopies
 
   private constructor(store: ObjectStore, chains: readonly SnapshotChain[]) {
-    this.#store = store
+    this.store = store
     this.#copies = new LocalCopies(store)
     this.chains = chains
     this.#segments = Map.groupBy(segmentDays(chains), dayKey)
@@ -97,13 +97,13 @@ export class ArchiveSnapshot implements AsyncDisposable {
     const pending = [...this.#segments.values()].flatMap(([file]) =>
       file?.table === table ? [file.date] : [],
     )
-    return [...new Set([...(await publishedDates(this.#store, table)), ...pending])].sort()
+    return [...new Set([...(await publishedDates(this.store, table)), ...pending])].sort()
   }
 
   /** @throws TapelineError `ARCHIVE` if its list is damaged */
   async day(table: string, date: string): Promise<ArchiveDay> {
     const key = dayKey({ table, date })
-    const reading = this.#lists.get(key) ?? newestDayList(this.#store, table, date)
+    const reading = this.#lists.get(key) ?? newestDayList(this.store, table, date)
     this.#lists.set(key, reading)
     const list = await reading
     const pending = (this.#segments.get(key) ?? []).filter(({ chain, end }) =>
@@ -162,7 +162,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
 
   /** Returns a query of rows of a table of texts, with the columns of the database's table. */
   async textRelation(table: TextTable): Promise<string> {
-    const files = await textFiles(this.#store, this.chains, table)
+    const files = await textFiles(this.store, this.chains, table)
     return textRelation(table, files.length === 0 ? null : await this.#read(files))
   }
 
@@ -173,7 +173,7 @@ export class ArchiveSnapshot implements AsyncDisposable {
   async missingFiles(): Promise<string[]> {
     const missing: string[] = []
     for (const [folder, keys] of Map.groupBy(this.#used, (key) => dirname(key))) {
-      const there = new Set(await this.#store.list(folder))
+      const there = new Set(await this.store.list(folder))
       missing.push(...keys.filter((key) => !there.has(key)))
     }
     return missing

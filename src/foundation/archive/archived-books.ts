@@ -8,8 +8,10 @@ import {
 } from '../order-book/book-rows.ts'
 import type { OrderBook } from '../order-book/order-book.ts'
 import type { ArchiveSnapshot, RowRange } from './archive-snapshot.ts'
+import { keyframesOf, readKeyframe } from './archived-keyframes.ts'
 import { type DuckDb, type EngineColumns, integerAt } from './duckdb.ts'
 import { LEVEL_COLUMNS, LevelRows } from './level-rows.ts'
+import { withLevelTable } from './level-table.ts'
 import { reducedBook } from './reduced-book.ts'
 import { ARCHIVE_TABLES } from './tables.ts'
 
@@ -63,7 +65,6 @@ export class ArchivedBooks implements BookStore {
   }
 
   async anchorBefore(epoch: number, updateId: number, except: readonly number[]): Promise<Anchor | null> {
-    // An archive has no keyframes.
     const isOther = except.map((id) => ` AND last_update_id <> ${id}`).join('')
     const isBefore = `epoch = ${epoch} AND last_update_id <= ${updateId}${isOther}`
     for (const date of (
@@ -74,8 +75,10 @@ export class ArchivedBooks implements BookStore {
         `SELECT ${ANCHOR_KEY}, level_limit AS "limit" FROM ${from} WHERE ${isBefore} ORDER BY last_update_id DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
       )
       if (key === undefined) continue
-      const { lastUpdateId, receivedUs } = key
+      const keyframe = await this.#keyframe(key, updateId, except)
+      const { lastUpdateId, receivedUs } = keyframe ?? key
       this.#anchor = { epoch, lastUpdateId, receivedUs }
+      if (keyframe !== null) return keyframe
       const rows = new LevelRows()
       rows.begin(lastUpdateId, lastUpdateId)
       const query = `SELECT ${LEVEL_COLUMNS} FROM ${from} WHERE epoch = ${epoch} AND last_update_id = ${lastUpdateId}
@@ -89,6 +92,15 @@ export class ArchivedBooks implements BookStore {
       return { epoch, lastUpdateId, receivedUs, bids, asks, ...horizons, derivedFrom: null }
     }
     return null
+  }
+
+  /** Returns the newest keyframe after a snapshot, with an id up to one. */
+  async #keyframe(snapshot: AnchorKey, updateId: number, except: readonly number[]): Promise<Anchor | null> {
+    const { store } = this.#snapshot
+    const name = (await keyframesOf(store, this.#symbol, snapshot)).findLast(
+      ({ lastUpdateId, snapshotId }) => lastUpdateId <= updateId && !except.includes(snapshotId),
+    )
+    return name === undefined ? null : readKeyframe(store, name)
   }
 
   async snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null> {
@@ -114,15 +126,22 @@ export class ArchivedBooks implements BookStore {
   }
 
   async bookAfter(anchor: Anchor, last: DiffKey): Promise<OrderBook | Apart | null> {
-    const { epoch, lastUpdateId, receivedUs } = anchor
+    const { epoch, lastUpdateId, derivedFrom } = anchor
+    const placed = await this.#snapshot.placed(DEPTH, this.#range(epoch, lastUpdateId))
+    const diffs = `SELECT * FROM (${placed})
+      WHERE epoch = ${epoch} AND last_update_id > ${lastUpdateId} AND last_update_id <= ${last.lastUpdateId}`
+    const reduced = (levels: string) => reducedBook(this.#duckDb, anchor, last, { diffs, anchor: levels })
+    return derivedFrom === null
+      ? reduced(await this.#levels(anchor))
+      : withLevelTable(this.#duckDb, anchor, reduced)
+  }
+
+  /** Returns a query of the rows of a snapshot. */
+  async #levels({ epoch, lastUpdateId, receivedUs }: AnchorKey): Promise<string> {
     const receivedMs = Math.floor(receivedUs / 1000)
     const of = { symbols: [this.#symbol], fromMs: receivedMs, toMs: receivedMs + 1 }
-    const diffs = await this.#snapshot.placed(DEPTH, this.#range(epoch, lastUpdateId))
-    return reducedBook(this.#duckDb, anchor, last, {
-      diffs: `SELECT * FROM (${diffs})
-        WHERE epoch = ${epoch} AND last_update_id > ${lastUpdateId} AND last_update_id <= ${last.lastUpdateId}`,
-      snapshots: await this.#snapshot.relation(SNAPSHOTS, of),
-    })
+    return `SELECT * FROM (${await this.#snapshot.relation(SNAPSHOTS, of)})
+      WHERE epoch = ${epoch} AND last_update_id = ${lastUpdateId} AND epoch_us(ingestion_timestamp) = ${receivedUs}`
   }
 
   /** Where the diffs from an id on are, up to the last one that is wanted. */

@@ -324,7 +324,7 @@ export function chainPath({ topic, topicId, partition }: PartitionOrigin): strin
   return `${topic}/${topicId}/${partition}`
 }
 
-function padded(value: number, digits: number): string {
+export function padded(value: number, digits: number): string {
   return String(value).padStart(digits, '0')
 }
 

@@ -16,8 +16,8 @@ import { LevelRows } from './level-rows.ts'
 export interface BookRows {
   /** The diffs after the snapshot up to the last one, as `ArchiveSnapshot.placed` returns them. */
   readonly diffs: string
-  /** Some snapshots, with that of the anchor. */
-  readonly snapshots: string
+  /** The levels of the anchor: `last_update_id`, `side`, `level`, `price`, `quantity`. */
+  readonly anchor: string
 }
 
 /** Columns that tell which event a row belongs to, in the order in which events are applied. */
@@ -106,15 +106,14 @@ function* keysIn(columns: EngineColumns, epoch: number): Generator<DiffKey> {
 }
 
 /** Returns a query of the levels of the snapshot and of the diffs that are applied, with their position in time. */
-function levelsOf(anchor: Anchor, { diffs, snapshots }: BookRows, hasRepeats: boolean): string {
+function levelsOf({ lastUpdateId }: Anchor, { diffs, anchor }: BookRows, hasRepeats: boolean): string {
   const columns = `last_update_id, if(side = 'bid', ${CODES.bids}, ${CODES.asks})::UTINYINT AS side, price, quantity,
-    (last_update_id - ${anchor.lastUpdateId}) * ${LEVELS_MAX} + "level" AS position`
-  const isAnchor = `epoch = ${anchor.epoch} AND last_update_id = ${anchor.lastUpdateId} AND epoch_us(ingestion_timestamp) = ${anchor.receivedUs}`
+    (last_update_id - ${lastUpdateId}) * ${LEVELS_MAX} + "level" AS position`
   // If several have the same last id, only the first is applied.
   const applied = `SELECT ${EVENT} FROM (${diffs}) WHERE ${IS_FIRST_LEVEL} GROUP BY ${EVENT}
     QUALIFY row_number() OVER (PARTITION BY last_update_id ORDER BY ${EVENT}) = 1`
   const changes = hasRepeats ? `(${diffs}) SEMI JOIN (${applied}) USING (${EVENT})` : `(${diffs})`
-  return `SELECT ${columns} FROM (${snapshots}) WHERE ${isAnchor} AND side IS NOT NULL
+  return `SELECT ${columns} FROM (${anchor}) WHERE side IS NOT NULL
     UNION ALL SELECT ${columns} FROM ${changes} WHERE side IS NOT NULL`
 }
 

@@ -212,6 +212,8 @@ export interface ArchiveStatus {
   /** Some of these, whose content differs from the row that stayed. */
   readonly conflicts: number
   readonly failedCompactions: number
+  /** Order books that were rebuilt and stored, so that reading one is fast. */
+  readonly keyframes: number
   /** The newest published day of any table, also of earlier processes; null before the first. */
   readonly newestDay: string | null
 }

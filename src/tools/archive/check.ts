@@ -1,4 +1,5 @@
 import type { ArchiveReader } from '../../foundation/archive/archive-reader.ts'
+import { KEYFRAMES, parseKeyframe } from '../../foundation/archive/archived-keyframes.ts'
 import {
   type ChainPoint,
   CommitChain,
@@ -45,6 +46,7 @@ const OWN_FOLDERS = new Set([
   '_conflicts',
   '_days',
   '_folds',
+  KEYFRAMES,
   '_segments',
   '_staging',
   ...DAY_TABLES.keys(),
@@ -66,6 +68,7 @@ export async function checkArchive(
   await check.found(() => check.folders())
   await check.found(() => check.chains())
   await check.found(() => check.adopted())
+  await check.found(() => check.keyframes())
   for (const table of DAY_TABLES.keys()) await check.found(() => check.table(table))
   return check.result
 }
@@ -161,6 +164,16 @@ class Check {
         }
       })
     }
+  }
+
+  /** Whether each can be read. They are no rows: `verify` compares them with the books. */
+  async keyframes(): Promise<void> {
+    const { store } = this.#reader
+    for (const key of await store.list(KEYFRAMES))
+      await this.found(async () => {
+        const bytes = await store.read(key)
+        if (bytes !== null) parseKeyframe(key, bytes)
+      })
   }
 
   async table(table: string): Promise<void> {

@@ -1,15 +1,17 @@
 import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.ts'
 import { DIFF_COLUMNS, DIFF_ORDER, DiffRows } from '../../foundation/archive/archived-books.ts'
+import { keyframesOf, readKeyframe } from '../../foundation/archive/archived-keyframes.ts'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import { LEVEL_COLUMNS, LevelRows } from '../../foundation/archive/level-rows.ts'
+import type { ObjectStore } from '../../foundation/archive/object-store.ts'
 import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
-import { snapshotHorizon } from '../../foundation/order-book/book-rows.ts'
+import { type Anchor, snapshotHorizon } from '../../foundation/order-book/book-rows.ts'
 import { type DepthRows, PART_CHANGES } from './depth-rows.ts'
 
 const DEPTH = ARCHIVE_TABLES.depth.name
 const SNAPSHOTS = ARCHIVE_TABLES.depthSnapshot.name
 
-/** The levels of an archive, which has a row for each. It has no keyframes. */
+/** The levels of an archive, which has a row for each. Its keyframes are no rows. */
 export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRows {
   /** Rows of whole milliseconds around two times. */
   const between = (table: string, symbol: string, fromUs: number, toUs: number) =>
@@ -29,7 +31,12 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
       for await (const columns of duckDb.columns(query)) yield rows.read(columns)
       yield rows.end()
     },
-    async anchor({ symbol, epoch, lastUpdateId, receivedUs }) {
+    keyframes: async (symbol, epoch) =>
+      (await keyframesOf(snapshot.store, symbol))
+        .filter((one) => one.epoch === epoch)
+        .map((one) => ({ ...one, symbol, isDerived: true })),
+    async anchor({ symbol, epoch, lastUpdateId, receivedUs, isDerived }) {
+      if (isDerived) return keyframeAt(snapshot.store, symbol, epoch, lastUpdateId)
       const from = `(${await between(SNAPSHOTS, symbol, receivedUs, receivedUs)})
         WHERE symbol = ${quoted(symbol)} AND epoch = ${epoch} AND last_update_id = ${lastUpdateId} AND epoch_us(ingestion_timestamp) = ${receivedUs}`
       const [first] = await duckDb.rows<{ limit: number }>(
@@ -49,6 +56,14 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
       }
     },
   }
+}
+
+async function keyframeAt(store: ObjectStore, symbol: string, epoch: number, id: number): Promise<Anchor> {
+  const after = { epoch, lastUpdateId: id - 1 }
+  const name = (await keyframesOf(store, symbol, after)).find(({ lastUpdateId }) => lastUpdateId === id)
+  const keyframe = name && (await readKeyframe(store, name))
+  if (!keyframe) throw new Error(`The keyframe ${symbol} ${epoch} ${id} is gone`)
+  return keyframe
 }
 
 /** The rows of the database's tables without their levels, for the statements of the checks. */

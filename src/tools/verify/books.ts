@@ -142,7 +142,10 @@ class StoredBook {
     const range = await this.#range()
     const values = [this.#symbol, this.#epoch, ...range]
     const parts = (await connection.query<Part>(PARTS, [...values, this.#rows.partChanges])).rows
-    this.#anchorKeys = (await connection.query<StoredAnchor>(ANCHORS, values)).rows
+    const anchors = (await connection.query<StoredAnchor>(ANCHORS, values)).rows
+    this.#anchorKeys = [...anchors, ...(await this.#keyframesBeside(range))].sort(
+      (one, other) => one.lastUpdateId - other.lastUpdateId,
+    )
     let afterId = -1
     let diffs = 0
     for (const [i, part] of parts.entries()) {
@@ -154,6 +157,14 @@ class StoredBook {
       onProgress(diffs)
     }
     this.findings.end()
+  }
+
+  /** The keyframes of a store that has them beside its rows. */
+  async #keyframesBeside([from, to]: readonly [from: string, to: string]): Promise<StoredAnchor[]> {
+    const keyframes = (await this.#rows.keyframes?.(this.#symbol, this.#epoch)) ?? []
+    // Infinite times are no numbers, and leave nothing out.
+    const [fromUs, toUs] = [Date.parse(from) * 1000, Date.parse(to) * 1000]
+    return keyframes.filter(({ receivedUs }) => !(receivedUs < fromUs || receivedUs >= toUs))
   }
 
   /** Returns the times to read: the range, and before it as much as the first book needs. */

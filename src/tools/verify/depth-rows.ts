@@ -42,6 +42,8 @@ export interface DepthRows {
    * valid until the next one.
    */
   diffs(part: DepthPart): AsyncIterable<Iterable<BookDiff>>
+  /** Returns the keyframes of a book, in the order of their ids, if they are not among the stored rows. */
+  keyframes?(symbol: string, epoch: number): Promise<StoredAnchor[]>
   /** Reads an anchor that is stored. */
   anchor(key: StoredAnchor): Promise<Anchor>
 }

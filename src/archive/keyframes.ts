@@ -1,0 +1,112 @@
+import { ArchiveSnapshot } from '../foundation/archive/archive-snapshot.ts'
+import { ArchivedBooks } from '../foundation/archive/archived-books.ts'
+import { keyframesOf, storeKeyframe } from '../foundation/archive/archived-keyframes.ts'
+import type { DuckDb } from '../foundation/archive/duckdb.ts'
+import type { ObjectStore } from '../foundation/archive/object-store.ts'
+import { ARCHIVE_TABLES } from '../foundation/archive/tables.ts'
+import { bookAt } from '../foundation/order-book/book-at.ts'
+import type { Anchor } from '../foundation/order-book/book-rows.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+
+const HOUR_MS = 3_600_000
+/** From one keyframe to the next: some 36,000 diffs of a busy symbol, which are read within a second. */
+const EVERY_MS = HOUR_MS
+/** Older books than this, before the newest diff, get none. */
+const CATCH_UP_MS = 6 * HOUR_MS
+/** A symbol whose last snapshot is older is not recorded any more. */
+const DAYS = 8
+/** The exchange's clock may be ahead. */
+const AHEAD_MS = HOUR_MS
+
+interface RecordedSymbol {
+  readonly symbol: string
+  /** Receipt of the first of these snapshots, in microseconds since the Unix epoch. */
+  readonly firstUs: number
+}
+
+/**
+ * Stores whole order books now and then, which makes reading a book at any time fast. Each is rebuilt from the
+ * anchor before it, and only while the update ids have no hole. So a diff that arrives late cannot make a
+ * keyframe wrong: it covers ids that other diffs covered, and quantities are absolute.
+ */
+export class ArchiveKeyframes {
+  readonly #store: ObjectStore
+  readonly #duckDb: DuckDb
+  readonly #clock: Pick<Clock, 'wallMicros'>
+  readonly #everyUs: number
+  /** The event time up to which a symbol has its keyframes, in microseconds since the Unix epoch. */
+  readonly #doneUs = new Map<string, number>()
+  /** Keyframes that this process has stored. */
+  made = 0
+
+  /** @param everyMs event time between keyframes */
+  constructor(
+    store: ObjectStore,
+    duckDb: DuckDb,
+    clock: Pick<Clock, 'wallMicros'>,
+    everyMs: number = EVERY_MS,
+  ) {
+    this.#store = store
+    this.#duckDb = duckDb
+    this.#clock = clock
+    this.#everyUs = everyMs * 1000
+  }
+
+  /** Stores all keyframes that are due. */
+  async round(signal: AbortSignal): Promise<void> {
+    await using snapshot = await ArchiveSnapshot.take(this.#store)
+    for (const one of await this.#symbols(snapshot)) await this.#ofSymbol(snapshot, one, signal)
+  }
+
+  /** The symbols with snapshots of the last days. */
+  async #symbols(snapshot: ArchiveSnapshot): Promise<RecordedSymbol[]> {
+    const table = ARCHIVE_TABLES.depthSnapshot.name
+    const first = (await snapshot.dates(table)).slice(-DAYS)[0]
+    if (first === undefined) return []
+    const rows = await snapshot.relation(table, { symbols: null, fromMs: Date.parse(first), toMs: null })
+    return this.#duckDb.rows<RecordedSymbol>(
+      `SELECT symbol, min(epoch_us(ingestion_timestamp))::DOUBLE AS "firstUs" FROM (${rows}) GROUP BY symbol ORDER BY symbol`,
+    )
+  }
+
+  async #ofSymbol(
+    snapshot: ArchiveSnapshot,
+    { symbol, firstUs }: RecordedSymbol,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const newest = await this.#books(snapshot, symbol).diffsAround({
+      kind: 'event time',
+      us: (wallMs(this.#clock) + AHEAD_MS) * 1000,
+    })
+    if (newest.last === null) return
+    const endUs = newest.last.eventTimeUs
+    const doneUs = this.#doneUs.get(symbol) ?? (await this.#newestUs(symbol))
+    const fromUs = Math.max(doneUs + this.#everyUs, endUs - CATCH_UP_MS * 1000, firstUs)
+    for (let us = fromUs; us <= endUs; us += this.#everyUs) {
+      signal.throwIfAborted()
+      await this.#make(snapshot, symbol, us)
+      this.#doneUs.set(symbol, us)
+    }
+  }
+
+  async #newestUs(symbol: string): Promise<number> {
+    return (await keyframesOf(this.#store, symbol)).at(-1)?.eventTimeUs ?? 0
+  }
+
+  async #make(snapshot: ArchiveSnapshot, symbol: string, us: number): Promise<void> {
+    const kept: Anchor[] = []
+    const book = await bookAt(this.#books(snapshot, symbol), { kind: 'event time', us }, 0, (keyframe) =>
+      kept.push(keyframe),
+    )
+    const [keyframe] = kept
+    if (book.kind === 'refused' || keyframe === undefined) return
+    // No diff came after the anchor.
+    if (keyframe.lastUpdateId === book.anchor.lastUpdateId) return
+    await storeKeyframe(this.#store, symbol, keyframe, book.at.eventTimeUs)
+    this.made++
+  }
+
+  #books(snapshot: ArchiveSnapshot, symbol: string): ArchivedBooks {
+    return new ArchivedBooks(this.#duckDb, snapshot, symbol)
+  }
+}
