@@ -6,9 +6,10 @@ import type { ObjectStore } from '../foundation/archive/object-store.ts'
 import { ARCHIVE_TABLES } from '../foundation/archive/tables.ts'
 import { bookAt } from '../foundation/order-book/book-at.ts'
 import type { Anchor } from '../foundation/order-book/book-rows.ts'
-import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 
 const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
 /** From one keyframe to the next: some 36,000 diffs of a busy symbol, which are read within a second. */
 const EVERY_MS = HOUR_MS
 /** Older books than this, before the newest diff, get none. */
@@ -17,12 +18,6 @@ const CATCH_UP_MS = 6 * HOUR_MS
 const DAYS = 8
 /** The exchange's clock may be ahead. */
 const AHEAD_MS = HOUR_MS
-
-interface RecordedSymbol {
-  readonly symbol: string
-  /** Receipt of the first of these snapshots, in microseconds since the Unix epoch. */
-  readonly firstUs: number
-}
 
 /**
  * Stores whole order books now and then, which makes reading a book at any time fast. Each is rebuilt from the
@@ -55,33 +50,44 @@ export class ArchiveKeyframes {
   /** Stores all keyframes that are due. */
   async round(signal: AbortSignal): Promise<void> {
     await using snapshot = await ArchiveSnapshot.take(this.#store)
-    for (const one of await this.#symbols(snapshot)) await this.#ofSymbol(snapshot, one, signal)
+    for (const [symbol, sinceUs] of await this.#symbols(snapshot))
+      await this.#ofSymbol(snapshot, symbol, sinceUs, signal)
   }
 
-  /** The symbols with snapshots of the last days. */
-  async #symbols(snapshot: ArchiveSnapshot): Promise<RecordedSymbol[]> {
+  /** Returns when the first snapshot of the last days can have arrived, in microseconds, by symbol. */
+  async #symbols(snapshot: ArchiveSnapshot): Promise<Map<string, number>> {
     const table = ARCHIVE_TABLES.depthSnapshot.name
-    const first = (await snapshot.dates(table)).slice(-DAYS)[0]
-    if (first === undefined) return []
-    const rows = await snapshot.relation(table, { symbols: null, fromMs: Date.parse(first), toMs: null })
-    return this.#duckDb.rows<RecordedSymbol>(
-      `SELECT symbol, min(epoch_us(ingestion_timestamp))::DOUBLE AS "firstUs" FROM (${rows}) GROUP BY symbol ORDER BY symbol`,
-    )
+    const sinceUs = new Map<string, number>()
+    for (const date of (await snapshot.dates(table)).slice(-DAYS).reverse()) {
+      const { list, pending } = await snapshot.day(table, date)
+      const fromMs = Date.parse(date)
+      for (const symbol of Object.keys(list?.symbols ?? {})) sinceUs.set(symbol, fromMs * 1000)
+      if (pending.length === 0) continue
+      const rows = await snapshot.relation(table, { symbols: null, fromMs, toMs: fromMs + DAY_MS })
+      const found = await this.#duckDb.rows<{ symbol: string; us: number }>(
+        `SELECT symbol, min(epoch_us(ingestion_timestamp))::DOUBLE AS us FROM (${rows}) GROUP BY symbol`,
+      )
+      for (const { symbol, us } of found) sinceUs.set(symbol, us)
+    }
+    return sinceUs
   }
 
   async #ofSymbol(
     snapshot: ArchiveSnapshot,
-    { symbol, firstUs }: RecordedSymbol,
+    symbol: string,
+    sinceUs: number,
     signal: AbortSignal,
   ): Promise<void> {
+    const nowUs = this.#clock.wallMicros()
+    const doneUs = this.#doneUs.get(symbol) ?? (await this.#newestUs(symbol))
+    if (doneUs + this.#everyUs > nowUs) return
     const newest = await this.#books(snapshot, symbol).diffsAround({
       kind: 'event time',
-      us: (wallMs(this.#clock) + AHEAD_MS) * 1000,
+      us: nowUs + AHEAD_MS * 1000,
     })
     if (newest.last === null) return
     const endUs = newest.last.eventTimeUs
-    const doneUs = this.#doneUs.get(symbol) ?? (await this.#newestUs(symbol))
-    const fromUs = Math.max(doneUs + this.#everyUs, endUs - CATCH_UP_MS * 1000, firstUs)
+    const fromUs = Math.max(doneUs + this.#everyUs, endUs - CATCH_UP_MS * 1000, sinceUs)
     for (let us = fromUs; us <= endUs; us += this.#everyUs) {
       signal.throwIfAborted()
       await this.#make(snapshot, symbol, us)
