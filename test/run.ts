@@ -28,7 +28,7 @@ const ROOT = resolve(import.meta.dirname, '..')
 const UNIT = '--unit'
 const TEST_TIMEOUT_MS = 240_000
 /** Limit for a file that never ends because of an open socket or timer. */
-const RUN_TIMEOUT_MS = 60 * 60_000
+const RUN_TIMEOUT_MS = 75 * 60_000
 /** Time for a test's processes to exit. */
 const GRACE_MS = 5_000
 const INTERRUPTED_GRACE_MS = 1_000
