@@ -10,7 +10,7 @@ import { startTapeline } from './support/processes.ts'
 import { fetchStatus } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
-const START_TIMEOUT_MS = 90_000
+const START_TIMEOUT_MS = 180_000
 
 test('one command runs the whole pipeline, other commands find it, and leftovers of a kill are cleaned up', {
   timeout: 240_000,

@@ -6,7 +6,7 @@ import { until } from './wait-for.ts'
 
 const TAPELINE = resolve(import.meta.dirname, '../../bin/tapeline')
 /** Longer than any command should take, on a busy machine too. */
-const DEFAULT_TIMEOUT_MS = 60_000
+const DEFAULT_TIMEOUT_MS = 120_000
 
 export type RunningCommand = ReturnType<typeof startTapeline>
 
