@@ -175,11 +175,12 @@ export async function startArchive(config: ArchiveConfig, log: Logger): Promise<
     const makeKeyframes = async () => {
       try {
         if (running.isFirst) await keyframes.round(stopping.signal)
-        counts.keyframes = keyframes.made
       } catch (error) {
         if (!stopping.signal.aborted)
           log.warn({ err: error }, `Storing keyframes failed, retrying: ${describeWithFix(error)}`)
       }
+      // Also what a round has stored before it failed.
+      counts.keyframes = keyframes.made
       return KEYFRAMES_EVERY_MS
     }
     const keyframing = repeat(makeKeyframes, stopping.signal, clock)

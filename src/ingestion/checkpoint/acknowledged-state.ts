@@ -212,6 +212,7 @@ export class AcknowledgedState {
   /** Like {@link known}; a newer epoch begins a sequence. */
   #begun(state: SymbolState, type: SequencedType, epoch: number): Sequence<never> {
     const sequence = state.sequences[type]
+    if (epoch === sequence.epoch) return sequence
     if (epoch > sequence.epoch) {
       if (sequence.last !== null) state.ended.push({ type, sequence })
       state.sequences[type] = new Sequence<never>({ epoch, last: null, last_time: 0, holes: [] })
