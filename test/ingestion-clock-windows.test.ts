@@ -187,6 +187,14 @@ test('Q4 a restart of update ids is named as such, also when the clock was set m
   assert.deepEqual(windows(), [['12:00:00', '14:00:03', 'reset']])
 })
 
+test('Q4 the window of restarted update ids ends at the first of them, though the clock may have gone back', () => {
+  const { continuity, quote, windows } = scene(() => 2 * HOUR_MS)
+  for (let id = 5000; id < 5600; id++) quote(id, at('14:00:00'))
+  continuity.clockStepped({ fromMs: at('14:00:01'), toMs: at('14:00:03') })
+  for (let id = 1; id <= 101; id++) quote(id, at('14:00:04'))
+  assert.deepEqual(windows(), [['12:00:00', '14:00:04', 'reset']])
+})
+
 test('C3 S5 gaps of a silent stream and of a reset have the times of the trades around them', () => {
   const { continuity, rows, trade } = scene()
   trade(100, at('12:00:00'))

@@ -238,8 +238,8 @@ export class Continuity<Event extends StreamEvent> {
   #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: GapCause): Gap {
     const step = this.#stepBetween(state, lastMs, nextMs)
     if (step === null) return this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
-    const { fromMs, toMs, reason } = windowOfStep(lastMs, nextMs, step)
-    return this.#ledger.outage(state.symbol, fromMs, toMs, cause === 'reset' ? cause : 'clock', reason)
+    const { fromMs, toMs, ...why } = windowOfStep(lastMs, nextMs, step, cause)
+    return this.#ledger.outage(state.symbol, fromMs, toMs, why.cause, why.reason)
   }
 
   /** Returns how the clock was set between two receipts; null if it was not, as far as is known. */
