@@ -75,10 +75,10 @@ export class ArchivedBooks implements BookStore {
         `SELECT ${ANCHOR_KEY}, level_limit AS "limit" FROM ${from} WHERE ${isBefore} ORDER BY last_update_id DESC, level_limit DESC, ingestion_timestamp LIMIT 1`,
       )
       if (key === undefined) continue
-      const keyframe = await this.#keyframe(key, updateId, except)
-      const { lastUpdateId, receivedUs } = keyframe ?? key
-      this.#anchor = { epoch, lastUpdateId, receivedUs }
+      const keyframe = await this.#keyframe(key, updateId)
       if (keyframe !== null) return keyframe
+      const { lastUpdateId, receivedUs } = key
+      this.#anchor = { epoch, lastUpdateId, receivedUs }
       const rows = new LevelRows()
       rows.begin(lastUpdateId, lastUpdateId)
       const query = `SELECT ${LEVEL_COLUMNS} FROM ${from} WHERE epoch = ${epoch} AND last_update_id = ${lastUpdateId}
@@ -94,13 +94,24 @@ export class ArchivedBooks implements BookStore {
     return null
   }
 
-  /** Returns the newest keyframe after a snapshot, with an id up to one. */
-  async #keyframe(snapshot: AnchorKey, updateId: number, except: readonly number[]): Promise<Anchor | null> {
+  /**
+   * Returns the newest keyframe of a snapshot, with an id up to one. Those of another snapshot may be exact to
+   * less: this one has arrived after them.
+   */
+  async #keyframe(snapshot: AnchorKey, updateId: number): Promise<Anchor | null> {
     const { store } = this.#snapshot
-    const name = (await keyframesOf(store, this.#symbol, snapshot)).findLast(
-      ({ lastUpdateId, snapshotId }) => lastUpdateId <= updateId && !except.includes(snapshotId),
+    const names = (await keyframesOf(store, this.#symbol, snapshot)).filter(
+      ({ lastUpdateId, snapshotId }) => lastUpdateId <= updateId && snapshotId === snapshot.lastUpdateId,
     )
-    return name === undefined ? null : readKeyframe(store, name)
+    for (const name of names.reverse()) {
+      const keyframe = await readKeyframe(store, name)
+      // Snapshots of one id may have other levels.
+      if (keyframe?.derivedFrom?.receivedUs !== snapshot.receivedUs) continue
+      // Later diffs have later event times, whatever the clock of the receipt said.
+      this.#anchor = { ...name, receivedUs: Math.min(name.receivedUs, name.eventTimeUs) }
+      return keyframe
+    }
+    return null
   }
 
   async snapshotFrom(epoch: number, updateId: number): Promise<AnchorKey | null> {
