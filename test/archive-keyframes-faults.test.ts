@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { ArchiveKeyframes } from '../src/archive/keyframes.ts'
 import { ArchivedBooks } from '../src/foundation/archive/archived-books.ts'
 import { KEYFRAMES, keyframesOf } from '../src/foundation/archive/archived-keyframes.ts'
 import { type BookAt, type BookRefusal, bookAt, type Instant } from '../src/foundation/order-book/book-at.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { checkArchive } from '../src/tools/archive/check.ts'
 import { archivedRows } from '../src/tools/verify/archive-depth.ts'
 import { archiveTables } from '../src/tools/verify/archive-tables.ts'
 import { EVERYTHING } from '../src/tools/verify/scope.ts'
@@ -155,4 +158,41 @@ test('a keyframe of a snapshot with the same id and fewer levels is not used', a
   const book = await bookIn(archive, at(9))
   assert.equal(book.kind === 'book' && book.bids.levels.length, 2)
   await assertSameWithout(archive, at(9))
+})
+
+test('a damaged keyframe is not used: an older one is, then the snapshot, and verify continues', async () => {
+  await using archive = await createArchive()
+  await archive.add('depth', small(SYMBOL))
+  await round(archive, 3)
+  const reader = await archive.openReader()
+  const expected = [5, SNAPSHOT_ID]
+  for (const [i, { key }] of (await keyframesOf(archive.store, SYMBOL)).reverse().entries()) {
+    const path = join(archive.folder, key)
+    chmodSync(path, 0o600)
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"bidHorizon":null', '"bidHorizon":"1"'))
+    const book = await bookIn(archive, at(9))
+    assert.equal(book.kind === 'book' && book.anchor.lastUpdateId, expected[i])
+    const { wrong } = await checkArchive(reader)
+    assert.equal(wrong.length, i + 1)
+    assert.match(wrong.join(), /is damaged at _keyframes\/BTCUSDT\/.*its content is not that of its name/)
+  }
+  assert.deepEqual(await verified(archive), [])
+  await assertSameWithout(archive, at(9))
+  assert.deepEqual((await checkArchive(reader)).wrong, [])
+})
+
+test('a keyframe of another symbol is not used', async () => {
+  await using archive = await createArchive()
+  await archive.add('depth', [...small('AAAUSDT'), ...small(SYMBOL).slice(0, 6), snapshot(2, 5, { ms: 2 })])
+  await archive.add('depth', [diff(7, 9, { ms: 9, bids: [['1.4', '3']] })])
+  await round(archive, 3)
+  await withoutKeyframes(archive, `${KEYFRAMES}/${SYMBOL}`)
+  const [{ key } = assert.fail()] = await keyframesOf(archive.store, 'AAAUSDT')
+  const foreign = join(archive.folder, key.replace('AAAUSDT', SYMBOL))
+  mkdirSync(dirname(foreign), { recursive: true })
+  copyFileSync(join(archive.folder, key), foreign)
+  const book = await bookIn(archive, at(9))
+  assert.equal(book.kind === 'book' && book.anchor.lastUpdateId, SNAPSHOT_ID)
+  const { wrong } = await checkArchive(await archive.openReader())
+  assert.match(wrong.join(), /it is that of another book/)
 })

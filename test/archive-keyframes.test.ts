@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { ArchiveKeyframes } from '../src/archive/keyframes.ts'
@@ -15,7 +13,6 @@ import {
 } from '../src/foundation/order-book/book-at.ts'
 import type { Anchor } from '../src/foundation/order-book/book-rows.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
-import { checkArchive } from '../src/tools/archive/check.ts'
 import { archivedRows } from '../src/tools/verify/archive-depth.ts'
 import { archiveTables } from '../src/tools/verify/archive-tables.ts'
 import { EVERYTHING } from '../src/tools/verify/scope.ts'
@@ -135,27 +132,6 @@ test('a keyframe is made once, with the book after its last diff, and later roun
   const book = await bookIn(archive, at(LAST_ID))
   assert.equal(book.kind === 'book' && book.anchor.lastUpdateId, 8)
   assert.equal(book.kind === 'book' && book.anchor.derivedFrom?.lastUpdateId, SNAPSHOT_ID)
-})
-
-test('a keyframe with other content is refused with the fix, and without it the same book is read', async () => {
-  await using archive = await smallArchive()
-  await makeKeyframes(archive, 3)
-  const before = await bookIn(archive, at(LAST_ID))
-  const key = (await keyframesOf(archive.store, SYMBOL)).at(-1)?.key ?? assert.fail()
-  const path = join(archive.folder, key)
-  chmodSync(path, 0o600)
-  writeFileSync(path, readFileSync(path, 'utf8').replace('"bidHorizon":null', '"bidHorizon":"1"'))
-  await assert.rejects(bookIn(archive, at(LAST_ID)), (error: Error & { fix?: string }) => {
-    assert.match(error.message, /is damaged at _keyframes\/BTCUSDT\/.*its content is not that of its name/)
-    assert.match(error.fix ?? '', /Remove the file/)
-    return true
-  })
-  const reader = await archive.openReader()
-  const { wrong } = await checkArchive(reader)
-  assert.equal(wrong.filter((line) => line.includes(key)).length, 1, wrong.join())
-  await archive.store.remove(key)
-  assert.deepEqual(withoutAnchor(await bookIn(archive, at(LAST_ID))), withoutAnchor(before))
-  assert.deepEqual((await checkArchive(reader)).wrong, [])
 })
 
 test('verify compares the keyframes of an archive with its books', async () => {

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import type { Anchor } from '../order-book/book-rows.ts'
+import type { Anchor, AnchorKey } from '../order-book/book-rows.ts'
 import { LevelColumns, packColumns } from '../order-book/level-columns.ts'
-import { describeError, TapelineError } from '../runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../runtime/errors.ts'
 import { parseJson } from '../runtime/outside-text.ts'
 import { padded } from './commit-chain.ts'
 import type { ObjectStore } from './object-store.ts'
@@ -81,21 +81,29 @@ export async function storeKeyframe(
     asks: Buffer.from(packColumns(asks)).toString('base64'),
   } satisfies z.input<typeof KEYFRAME>
   const bytes = Buffer.from(`${JSON.stringify(content)}\n`)
-  const place = [placeOf(keyframe), padded(derivedFrom.lastUpdateId, ID_DIGITS), eventTimeUs, receivedUs]
+  const place = [beginOf(keyframe, derivedFrom), eventTimeUs, receivedUs]
   await store.create(`${folderOf(symbol)}/${place.join('-')}-${hashOf(bytes)}.json`, bytes)
 }
 
-/** Returns null if it is gone. @throws as {@link parseKeyframe} */
+/** Returns null if it is gone or damaged: then an older keyframe or a snapshot leads to the same book. */
 export async function readKeyframe(store: ObjectStore, { key }: KeyframeName): Promise<Anchor | null> {
   const bytes = await store.read(key)
-  return bytes === null ? null : parseKeyframe(key, bytes)
+  try {
+    return bytes === null ? null : parseKeyframe(key, bytes)
+  } catch (error) {
+    // `archive check` names it.
+    if (isTapelineError(error, 'ARCHIVE')) return null
+    throw error
+  }
 }
 
 /** @throws TapelineError `ARCHIVE` if it is damaged */
 export function parseKeyframe(key: string, bytes: Buffer): Anchor {
   try {
     if (!key.endsWith(`-${hashOf(bytes)}.json`)) throw new Error('its content is not that of its name')
-    const { format: _, symbol: __, bids, asks, ...keyframe } = KEYFRAME.parse(parseJson(bytes.toString()))
+    const { format: _, symbol, bids, asks, ...keyframe } = KEYFRAME.parse(parseJson(bytes.toString()))
+    if (!key.startsWith(`${folderOf(symbol)}/${beginOf(keyframe, keyframe.derivedFrom)}-`))
+      throw new Error('it is that of another book')
     return { ...keyframe, bids: unpacked(bids), asks: unpacked(asks) }
   } catch (error) {
     throw new TapelineError('ARCHIVE', `The archive is damaged at ${key}: ${describeError(error)}`, {
@@ -135,6 +143,11 @@ function folderOf(symbol: string): string {
 
 function placeOf({ epoch, lastUpdateId }: Pick<Anchor, 'epoch' | 'lastUpdateId'>): string {
   return `${padded(epoch, EPOCH_DIGITS)}-${padded(lastUpdateId, ID_DIGITS)}`
+}
+
+/** Returns the begin of a name. */
+function beginOf(keyframe: Pick<Anchor, 'epoch' | 'lastUpdateId'>, snapshot: AnchorKey): string {
+  return `${placeOf(keyframe)}-${padded(snapshot.lastUpdateId, ID_DIGITS)}`
 }
 
 function hashOf(bytes: Buffer): string {

@@ -1,12 +1,11 @@
 import type { ArchiveSnapshot } from '../../foundation/archive/archive-snapshot.ts'
 import { DIFF_COLUMNS, DIFF_ORDER, DiffRows } from '../../foundation/archive/archived-books.ts'
-import { keyframesOf, readKeyframe } from '../../foundation/archive/archived-keyframes.ts'
+import { type KeyframeName, keyframesOf, readKeyframe } from '../../foundation/archive/archived-keyframes.ts'
 import { type DuckDb, quoted } from '../../foundation/archive/duckdb.ts'
 import { LEVEL_COLUMNS, LevelRows } from '../../foundation/archive/level-rows.ts'
-import type { ObjectStore } from '../../foundation/archive/object-store.ts'
 import { ARCHIVE_TABLES } from '../../foundation/archive/tables.ts'
-import { type Anchor, snapshotHorizon } from '../../foundation/order-book/book-rows.ts'
-import { type DepthRows, PART_CHANGES } from './depth-rows.ts'
+import { snapshotHorizon } from '../../foundation/order-book/book-rows.ts'
+import { type DepthRows, PART_CHANGES, type StoredAnchor } from './depth-rows.ts'
 
 const DEPTH = ARCHIVE_TABLES.depth.name
 const SNAPSHOTS = ARCHIVE_TABLES.depthSnapshot.name
@@ -20,6 +19,7 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
       fromMs: Math.floor(fromUs / 1000),
       toMs: Math.floor(toUs / 1000) + 1,
     })
+  const names = new WeakMap<StoredAnchor, KeyframeName>()
   return {
     partChanges: PART_CHANGES,
     async *diffs({ symbol, epoch, afterId, upToId, fromUs, toUs }) {
@@ -34,9 +34,16 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
     keyframes: async (symbol, epoch) =>
       (await keyframesOf(snapshot.store, symbol))
         .filter((one) => one.epoch === epoch)
-        .map((one) => ({ ...one, symbol, isDerived: true })),
-    async anchor({ symbol, epoch, lastUpdateId, receivedUs, isDerived }) {
-      if (isDerived) return keyframeAt(snapshot.store, symbol, epoch, lastUpdateId)
+        .map((name) => {
+          const { lastUpdateId, receivedUs } = name
+          const stored = { symbol, epoch, lastUpdateId, receivedUs, isDerived: true }
+          names.set(stored, name)
+          return stored
+        }),
+    async anchor(stored) {
+      const { symbol, epoch, lastUpdateId, receivedUs } = stored
+      const name = names.get(stored)
+      if (name !== undefined) return readKeyframe(snapshot.store, name)
       const from = `(${await between(SNAPSHOTS, symbol, receivedUs, receivedUs)})
         WHERE symbol = ${quoted(symbol)} AND epoch = ${epoch} AND last_update_id = ${lastUpdateId} AND epoch_us(ingestion_timestamp) = ${receivedUs}`
       const [first] = await duckDb.rows<{ limit: number }>(
@@ -56,14 +63,6 @@ export function archivedRows(duckDb: DuckDb, snapshot: ArchiveSnapshot): DepthRo
       }
     },
   }
-}
-
-async function keyframeAt(store: ObjectStore, symbol: string, epoch: number, id: number): Promise<Anchor> {
-  const after = { epoch, lastUpdateId: id - 1 }
-  const name = (await keyframesOf(store, symbol, after)).find(({ lastUpdateId }) => lastUpdateId === id)
-  const keyframe = name && (await readKeyframe(store, name))
-  if (!keyframe) throw new Error(`The keyframe ${symbol} ${epoch} ${id} is gone`)
-  return keyframe
 }
 
 /** The rows of the database's tables without their levels, for the statements of the checks. */

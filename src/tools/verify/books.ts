@@ -228,7 +228,10 @@ class StoredBook {
     const keys = this.#anchorKeys.filter(({ lastUpdateId }) => lastUpdateId <= upToId)
     this.#anchorKeys = this.#anchorKeys.slice(keys.length)
     const anchors = this.#anchors.slice(this.#anchor)
-    for (const key of keys) anchors.push({ anchor: await this.#rows.anchor(key), isDerived: key.isDerived })
+    for (const key of keys) {
+      const anchor = await this.#rows.anchor(key)
+      if (anchor !== null) anchors.push({ anchor, isDerived: key.isDerived })
+    }
     this.#anchors = anchors
     this.#anchor = 0
   }

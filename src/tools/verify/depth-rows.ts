@@ -44,8 +44,12 @@ export interface DepthRows {
   diffs(part: DepthPart): AsyncIterable<Iterable<BookDiff>>
   /** Returns the keyframes of a book, in the order of their ids, if they are not among the stored rows. */
   keyframes?(symbol: string, epoch: number): Promise<StoredAnchor[]>
-  /** Reads an anchor that is stored. */
-  anchor(key: StoredAnchor): Promise<Anchor>
+  /**
+   * Reads an anchor that is stored. Null: a keyframe beside the rows that is gone or damaged, and so is not used.
+   *
+   * @param key of a row, or one of {@link keyframes}
+   */
+  anchor(key: StoredAnchor): Promise<Anchor | null>
 }
 
 /** SQL: a time in microseconds since the Unix epoch, which both engines compute exactly. */
