@@ -196,3 +196,13 @@ test('a keyframe of another symbol is not used', async () => {
   const { wrong } = await checkArchive(await archive.openReader())
   assert.match(wrong.join(), /it is that of another book/)
 })
+
+test('a symbol with the longest name has keyframes', async () => {
+  await using archive = await createArchive()
+  // Four bytes each.
+  const symbol = '𠀀'.repeat(40)
+  await archive.add('depth', small(symbol))
+  await round(archive, 3)
+  const book = await bookIn(archive, at(9), symbol)
+  assert.equal(book.kind === 'book' && book.anchor.lastUpdateId, 8)
+})

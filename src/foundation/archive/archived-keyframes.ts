@@ -136,9 +136,9 @@ function nameOf(key: string): KeyframeName[] {
   return [{ key, epoch, lastUpdateId, snapshotId, eventTimeUs, receivedUs }]
 }
 
-/** A symbol may have characters that a path must not have. */
+/** A symbol has only letters, digits and `_`. Percent-encoded, 40 letters could be too long for a folder's name. */
 function folderOf(symbol: string): string {
-  return `${KEYFRAMES}/${encodeURIComponent(symbol)}`
+  return `${KEYFRAMES}/${symbol}`
 }
 
 function placeOf({ epoch, lastUpdateId }: Pick<Anchor, 'epoch' | 'lastUpdateId'>): string {
