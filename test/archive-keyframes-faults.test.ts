@@ -197,6 +197,29 @@ test('a keyframe of another symbol is not used', async () => {
   assert.match(wrong.join(), /it is that of another book/)
 })
 
+test('a symbol whose book cannot be rebuilt does not keep the others from their keyframes', async () => {
+  await using archive = await createArchive()
+  const [large, fine]: [Pair, Pair] = [
+    ['1.5', '99999999.5'],
+    ['1.4', '0.00000001'],
+  ]
+  const broken = (symbol: string) => [
+    ...[1, 2, 3].map((id) => diff(id, id, { symbol, ms: id })),
+    snapshot(2, 5, { symbol, ms: 2, bids: [large] }),
+    ...[4, 5, 6, 7, 8, 9].map((id) => diff(id, id, { symbol, ms: id, bids: [fine] })),
+  ]
+  await archive.add('depth', [...broken('AAAUSDT'), ...small(SYMBOL), ...broken('ZZZUSDT')])
+  await assert.rejects(round(archive, 3), /AAAUSDT: The order book cannot hold .*ZZZUSDT: The order book/)
+  assert.equal((await keyframesOf(archive.store, SYMBOL)).length, 2)
+})
+
+test('a round ends at the next symbol when the service stops', async () => {
+  await using archive = await createArchive()
+  await archive.add('depth', small(SYMBOL))
+  await round(archive, 3)
+  await assert.rejects(round(archive, 3, AbortSignal.abort(new Error('stopping'))), /stopping/)
+})
+
 test('a symbol with the longest name has keyframes', async () => {
   await using archive = await createArchive()
   // Four bytes each.

@@ -7,6 +7,7 @@ import { ARCHIVE_TABLES } from '../foundation/archive/tables.ts'
 import { bookAt } from '../foundation/order-book/book-at.ts'
 import type { Anchor } from '../foundation/order-book/book-rows.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -47,11 +48,26 @@ export class ArchiveKeyframes {
     this.#everyUs = everyMs * 1000
   }
 
-  /** Stores all keyframes that are due. */
+  /**
+   * Stores all keyframes that are due.
+   *
+   * @throws after the other symbols what failed for some; an error of the store at once
+   */
   async round(signal: AbortSignal): Promise<void> {
     await using snapshot = await ArchiveSnapshot.take(this.#store)
-    for (const [symbol, sinceUs] of await this.#symbols(snapshot))
-      await this.#ofSymbol(snapshot, symbol, sinceUs, signal)
+    const failures: unknown[] = []
+    for (const [symbol, sinceUs] of await this.#symbols(snapshot)) {
+      signal.throwIfAborted()
+      try {
+        await this.#ofSymbol(snapshot, symbol, sinceUs, signal)
+      } catch (error) {
+        if (signal.aborted || isTapelineError(error, 'STORE')) throw error
+        // The others get theirs.
+        failures.push(new Error(`${symbol}: ${describeError(error)}`, { cause: error }))
+      }
+    }
+    if (failures.length === 1) throw failures[0]
+    if (failures.length > 1) throw new AggregateError(failures, failures.map(describeError).join('; '))
   }
 
   /** Returns when the first snapshot of the last days can have arrived, in microseconds, by symbol. */
