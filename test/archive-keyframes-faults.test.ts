@@ -160,6 +160,24 @@ test('a keyframe of a snapshot with the same id and fewer levels is not used', a
   await assertSameWithout(archive, at(9))
 })
 
+test('O16 a keyframe that is exact to less than the book, since a diff arrived late, is no finding', async () => {
+  await using archive = await createArchive()
+  const asks: Pair[] = [
+    ['2.5', '0'],
+    ['3.5', '1'],
+  ]
+  await archive.add('depth', [
+    snapshot(2, 1, { ms: 2 }),
+    diff(3, 6, { ms: 6, bids: [['3', '0']], asks: [...asks, ['2.4', '1']] }),
+    diff(7, 7, { ms: 7 }),
+  ])
+  await round(archive, 4)
+  assert.equal((await keyframesOf(archive.store, SYMBOL)).length, 1)
+  // Its bid of 3 shows that no ask was below it then.
+  await archive.add('depth', [diff(3, 4, { ms: 4, bids: [['3', '1']], asks })])
+  assert.deepEqual(await verified(archive), [])
+})
+
 test('a damaged keyframe is not used: an older one is, then the snapshot, and verify continues', async () => {
   await using archive = await createArchive()
   await archive.add('depth', small(SYMBOL))

@@ -223,12 +223,17 @@ export class BookCheck {
     return all.map((one) => ({ kind: 'keyframe', lastUpdateId, ...one }))
   }
 
-  /** Two books that began from one anchor are exact up to the same prices. */
+  /**
+   * Of two books that began from one anchor, the keyframe must not be exact to more. To less it may: a diff that
+   * arrived after it was made can show a better price in between.
+   */
   #horizonDifferences(): LevelDifference[] {
     return SIDE_NAMES.flatMap((side) => {
       const rebuilt = this.#book.horizon(side) ?? 'none'
       const anchored = this.#anchored.horizon(side) ?? 'none'
-      return rebuilt === anchored ? [] : [{ side, price: 'horizon', rebuilt, anchored }]
+      // Both have the same scale after the comparison of their levels.
+      const isMore = reaches(side, this.#anchored[side].horizon) > reaches(side, this.#book[side].horizon)
+      return isMore ? [{ side, price: 'horizon', rebuilt, anchored }] : []
     })
   }
 
@@ -269,6 +274,11 @@ export class BookCheck {
       unitsAt(quote[QUANTITY_OF[name]], this.#book.quantityScale) === (index < 0 ? 0 : side.quantityAt(index))
     )
   }
+}
+
+/** Returns a larger number for a side that is exact to more. @param horizon null: complete */
+function reaches(side: SideName, horizon: number | null): number {
+  return horizon === null ? Number.POSITIVE_INFINITY : side === 'bids' ? -horizon : horizon
 }
 
 function isSameTop(one: Top, other: Top): boolean {
