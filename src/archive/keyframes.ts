@@ -8,6 +8,7 @@ import { bookAt } from '../foundation/order-book/book-at.ts'
 import type { Anchor } from '../foundation/order-book/book-rows.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -23,7 +24,8 @@ const AHEAD_MS = HOUR_MS
 /**
  * Stores whole order books now and then, which makes reading a book at any time fast. Each is rebuilt from the
  * anchor before it, and only while the update ids have no hole. So a diff that arrives late cannot make a
- * keyframe wrong: it covers ids that other diffs covered, and quantities are absolute.
+ * keyframe wrong: it covers ids that other diffs covered, and quantities are absolute. It can only show that
+ * more of the book was exact.
  */
 export class ArchiveKeyframes {
   readonly #store: ObjectStore
@@ -66,8 +68,10 @@ export class ArchiveKeyframes {
         failures.push(new Error(`${symbol}: ${describeError(error)}`, { cause: error }))
       }
     }
-    if (failures.length === 1) throw failures[0]
-    if (failures.length > 1) throw new AggregateError(failures, failures.map(describeError).join('; '))
+    const [cause] = failures
+    if (cause === undefined) return
+    // One of them for the log: compaction may have removed the files of all.
+    throw new Error(`Books of ${plural(failures.length, 'symbol')} cannot be rebuilt`, { cause })
   }
 
   /** Returns when the first snapshot of the last days can have arrived, in microseconds, by symbol. */
