@@ -19,7 +19,8 @@ let exchange: Exchange
 before(async () => {
   server = await openTestDatabase('migrated')
   database = server.database
-  exchange = await startSimulatedExchange({ symbols: [SYMBOL], messagesPerSecond: 200, historyMinutes: 1 })
+  // The oldest trades, which are stored here, must not leave the history before they are compared.
+  exchange = await startSimulatedExchange({ symbols: [SYMBOL], messagesPerSecond: 200, historyMinutes: 10 })
 })
 
 after(async () => {
