@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { cp, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before } from 'node:test'
+import { codeOf } from '../../src/foundation/runtime/errors.ts'
 import { migrate } from '../../src/foundation/store/migrate.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import { startEmbeddedDatabase } from '../../src/sandbox/embedded-timescaledb/embedded-database.ts'
@@ -16,6 +18,9 @@ export const DATABASE_SKIP_VARIABLE = 'TAPELINE_TEST_DATABASE_SKIP'
 
 /** If `pgbouncer`, tests that choose no kind use native databases in transaction mode. */
 export const POOLER_VARIABLE = 'TAPELINE_TEST_POOLER'
+
+/** Where the embedded databases of a run find one to copy. */
+export const TEMPLATE_VARIABLE = 'TAPELINE_TEST_EMBEDDED_TEMPLATE'
 
 /** PostgreSQL as a server with separate processes, or in WebAssembly as `up` starts it. */
 export type DatabaseKind = 'native' | 'embedded'
@@ -127,8 +132,10 @@ async function createEmbedded(): Promise<TestDatabase> {
   const folder = await mkdtemp(join(tmpdir(), 'embedded-'))
   const remove = () => rm(folder, { recursive: true, force: true })
   try {
-    const logFile = join(folder, 'database.log')
-    const server = await startEmbeddedDatabase({ dataDir: join(folder, 'data'), port: 0, logFile })
+    const [dataDir, logFile] = [join(folder, 'data'), join(folder, 'database.log')]
+    const template = process.env[TEMPLATE_VARIABLE]
+    if (template !== undefined) await cp(await templateIn(template), dataDir, { recursive: true })
+    const server = await startEmbeddedDatabase({ dataDir, port: 0, logFile })
     await runStatements(server.url, 'CREATE EXTENSION IF NOT EXISTS timescaledb')
     return {
       kind: 'embedded',
@@ -141,5 +148,27 @@ async function createEmbedded(): Promise<TestDatabase> {
   } catch (error) {
     await remove()
     throw error
+  }
+}
+
+/**
+ * Returns the data directory of a stopped embedded server with the extension; creates it if the run
+ * has none yet. A copy of it starts with a quarter of the work of a new one.
+ */
+async function templateIn(folder: string): Promise<string> {
+  const shared = join(folder, 'data')
+  if (existsSync(shared)) return shared
+  const own = await mkdtemp(`${folder}-`)
+  const dataDir = join(own, 'data')
+  const server = await startEmbeddedDatabase({ dataDir, port: 0, logFile: join(own, 'database.log') })
+  await runStatements(server.url, 'CREATE EXTENSION timescaledb')
+  await server.stop()
+  try {
+    await rename(own, folder)
+    return shared
+  } catch (error) {
+    // Another process of the run was faster.
+    if (codeOf(error) !== 'ENOTEMPTY') throw error
+    return dataDir
   }
 }

@@ -11,7 +11,8 @@ const FIX =
 export async function javaVersion(): Promise<string> {
   const text = await versionText('java', '-version')
   const version = parseJavaVersion(text)
-  if (version >= MINIMUM_JAVA) return firstLine(text)
+  // Options in the environment are printed before it.
+  if (version >= MINIMUM_JAVA) return firstLine(text.replace(/^NOTE: .*\n|^Picked up .*\n/gm, ''))
   const old = `Kafka needs Java ${MINIMUM_JAVA} or later; this machine has Java ${version}`
   throw new TapelineError('ENVIRONMENT', old, { fix: FIX })
 }
