@@ -6,7 +6,7 @@ import { World, type WorldOptions } from './consumer-simulation/world.ts'
 const RUN_MS = 20 * 60_000
 
 /** `npm run simulation -- consumer` runs other seeds. */
-const SEEDS = 20
+const SEEDS = 10
 
 test('keeps every guarantee through crashes, rebalances, database faults and retention, for every seed', {
   // Half a minute of computing; more on a busy machine.

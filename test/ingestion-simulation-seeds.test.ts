@@ -1,12 +1,13 @@
 import { test } from 'node:test'
 import { checkedWorld } from './simulation/checked-world.ts'
 
-/** Seeds that once revealed a defect, in worlds without order books. */
+/**
+ * Seeds that revealed a defect, in worlds without order books. A seed is dropped once a change to
+ * the simulation gives it another world: it shows no more than any other then.
+ */
 const KEPT = {
-  rough: [1, 2, 3, 15, 19, 5, 20, 77, 73, 82, 151, 311, 5015, 5026],
-  cluster: [
-    1, 4, 12, 30, 20, 54, 57, 47, 81, 97, 45, 25, 50, 151, 153, 204, 309, 66, 94, 129, 3016, 3017, 5043, 5056,
-  ],
+  rough: [5015, 5026],
+  cluster: [3017, 5043, 5056],
 } as const
 
 /** Seeds that once revealed a defect of order books. */

@@ -8,13 +8,15 @@ import { World, type WorldOptions } from './simulation/world.ts'
 
 /** `npm run simulation` runs other seeds. */
 const FIXED_SEED = 6
+/** How many seeds may be needed to show a defect, if the worlds have changed. */
+const SEEDS = 8
 
-/** The defect, and the check that reveals it within the first seeds. */
-const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegExp]> = [
-  ['the sender looks up leaders once', /^K3/],
-  ['a repeated batch has other sequence numbers', /^G3/],
-  ['acknowledged partitions are sent again', /^K2/],
-  ['acknowledges before the replicas have it', /^K1/],
+/** The defect, a seed that shows it, and the check that reveals it. */
+const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, number, RegExp]> = [
+  ['the sender looks up leaders once', 2, /^K3/],
+  ['a repeated batch has other sequence numbers', 1, /^G3/],
+  ['acknowledged partitions are sent again', 4, /^K2/],
+  ['acknowledges before the replicas have it', 1, /^K1/],
 ]
 
 for (const name of Object.keys(CIRCUMSTANCES) as Circumstance[]) {
@@ -39,39 +41,39 @@ test('the same seed gives the same run, byte for byte', async () => {
   assert.ok(first.stored.count > 10_000)
 })
 
-/** Runs seeds with a planted defect until a check finds it. */
+/** Runs seeds with a planted defect until a check finds it; begins with one that was seen to show it. */
 function finds(
   defect: string,
   name: Circumstance,
-  seeds: number,
+  shown: number,
   planted: Partial<WorldOptions>,
   expected: RegExp,
 ): void {
   test(`finds a planted defect: ${defect}`, async () => {
-    for (let seed = 1; seed <= seeds; seed++) {
+    for (let seed = shown; seed < shown + SEEDS; seed++) {
       const world = new World({ ...CIRCUMSTANCES[name], seed, ...planted })
       await world.run()
       if ((await violations(world)).some((violation) => expected.test(violation))) return
     }
-    assert.fail(`no seed up to ${seeds} shows it`)
+    assert.fail(`none of ${SEEDS} seeds from ${shown} on shows it`)
   })
 }
 
-for (const [kind, oneIn, expected] of [
-  ['lose', 100, /^G1|^G6/],
-  ['lose update', 100, /^G1 .* depth .*neither stored nor in the ledger/],
-  ['double', 100, /^G3/],
-  ['lose gap', 2, /^G1|^G2/],
+for (const [kind, oneIn, shown, expected] of [
+  ['lose', 100, 1, /^G1|^G6/],
+  ['lose update', 100, 3, /^G1 .* depth .*neither stored nor in the ledger/],
+  ['double', 100, 1, /^G3/],
+  ['lose gap', 2, 1, /^G1|^G2/],
 ] as const)
-  finds(`Kafka that can ${kind} a message`, 'rough', 5, { planted: { kind, oneIn } }, expected)
+  finds(`Kafka that can ${kind} a message`, 'rough', shown, { planted: { kind, oneIn } }, expected)
 
-for (const [what, limit] of [
-  ['a step of the clock', 'stepMs'],
-  ['a paused process', 'freezeMs'],
+for (const [what, limit, shown] of [
+  ['a step of the clock', 'stepMs', 1],
+  ['a paused process', 'freezeMs', 5],
 ] as const) {
   const clockLimits = { ...CLOCK_LIMITS, [limit]: Number.POSITIVE_INFINITY }
-  finds(`ingestion that does not detect ${what}`, 'rough', 5, { clockLimits }, /^P3/)
+  finds(`ingestion that does not detect ${what}`, 'rough', shown, { clockLimits }, /^P3/)
 }
 
-for (const [defect, expected] of DEFECTS)
-  finds(`of the sender or the brokers: ${defect}`, 'cluster', 8, { defect }, expected)
+for (const [defect, shown, expected] of DEFECTS)
+  finds(`of the sender or the brokers: ${defect}`, 'cluster', shown, { defect }, expected)
