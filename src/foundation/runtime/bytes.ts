@@ -10,13 +10,12 @@ const SHARED_MAX_BYTES = 128
  */
 export class SharedBytes<T> {
   readonly #make: (bytes: Buffer) => T
-  readonly #slots: Array<{ readonly bytes: Buffer; readonly made: T } | undefined> = Array.from({
-    length: SLOTS,
-  })
+  readonly #slots: Array<{ readonly bytes: Buffer; readonly made: T } | undefined>
 
   /** @param make creates the object for the bytes; called with a copy if they are kept */
   constructor(make: (bytes: Buffer) => T) {
     this.#make = make
+    this.#slots = new Array(SLOTS).fill(undefined)
   }
 
   /** Returns the object for the bytes from `start` to before `end`, new or known. */
