@@ -224,7 +224,7 @@ export class BookCheck {
   }
 
   /**
-   * Of two books that began from one anchor, the keyframe must not be exact to more. To less it may: a diff that
+   * If two books began from one anchor, the keyframe must not be exact to more. To less it may: a diff that
    * arrived after it was made can show a better price in between.
    */
   #horizonDifferences(): LevelDifference[] {
