@@ -248,14 +248,20 @@ test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it 
   assert.deepEqual(open_gaps, [rows[0], rows[2]])
 })
 
-/** Rows that a start publishes and records, given two instances in the ledger topic. */
+/**
+ * Rows that a start publishes and records, given two instances in the ledger topic. @param lostFrom the
+ * offset of the first trade that Kafka has lost, which a later checkpoint covers
+ */
 function startAfterRows(
   written: ReadonlyArray<readonly ['older' | 'newer', Gap]>,
   trades: readonly EventMark[] = [],
   checkpoint: Partial<Checkpoint> = {},
+  lostFrom = Number.POSITIVE_INFINITY,
 ) {
-  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['trades:0', lostFrom]]))
   fold.checkpoint(messageOf({ instance: 'newer', kind: 'start', ...checkpoint }))
+  const claims = { offsets: { trades: lostFrom + 1 }, partitions: { trades: 0 }, counter: 2 }
+  if (Number.isFinite(lostFrom)) fold.checkpoint(messageOf({ instance: 'older', kind: 'start', ...claims }))
   for (const [by, gap] of written) {
     const headers: Array<[Buffer, Buffer]> = [[Buffer.from('instance'), Buffer.from(by)]]
     fold.gap('gaps', new FetchedMessage(0, Buffer.from(SYMBOL), headers, Buffer.from(JSON.stringify(gap))))
@@ -299,6 +305,19 @@ test('L6 the next start narrows a late row of an older instance that the newer o
   ])
   assert.deepEqual(inStartRecord, published, 'they survive another crash at this moment')
   assert.deepEqual(openGaps, [])
+})
+
+test('L6 a row whose trades Kafka has lost is reopened, whichever instance has filled it', () => {
+  const trades = [100, 104].map((id) => trade(id))
+  for (const writer of ['newer', 'older'] as const) {
+    const rows = [row(102, 103, 'open'), row(102, 103, 'filled', { revision: 2 })]
+    const written = rows.map((gap) => [writer, gap] as const)
+    const { pending } = startAfterRows(written, trades, {}, 10)
+    assert.deepEqual(columns(pending, 'revision', 'from_id', 'to_id', 'status'), [
+      [3, 102, 103, 'open'],
+      [1, 101, 101, 'open'],
+    ])
+  }
 })
 
 test('S8 ids from before a restart that Kafka lacks get rows at the next start, once', () => {

@@ -126,6 +126,8 @@ export class GapLedger {
     } else if (own[0]?.from !== row.from_id || own[0].to !== row.to_id)
       this.#split({ ...row, revision }, own, others)
     else if (row.status === 'open') this.#hold(row)
+    // If Kafka loses its ids, this row is reopened.
+    else remember(this.#closed, row)
   }
 
   /** Notes a row that an import has closed. If the gap was reopened meanwhile, it stays open. */
