@@ -145,7 +145,7 @@ function placeOf({ epoch, lastUpdateId }: Pick<Anchor, 'epoch' | 'lastUpdateId'>
   return `${padded(epoch, EPOCH_DIGITS)}-${padded(lastUpdateId, ID_DIGITS)}`
 }
 
-/** Returns the begin of a name. */
+/** Returns how the name of a keyframe begins. */
 function beginOf(keyframe: Pick<Anchor, 'epoch' | 'lastUpdateId'>, snapshot: AnchorKey): string {
   return `${placeOf(keyframe)}-${padded(snapshot.lastUpdateId, ID_DIGITS)}`
 }
